@@ -1,0 +1,133 @@
+package memory
+
+import (
+	"container/heap"
+	"time"
+)
+
+// What is too old is never given to anyone, because each access to a topic removes it first. The janitor frees what nobody asks for.
+
+// arm starts the janitor's timer unless it is running.
+func (b *Backend) arm() {
+	if b.armed.Load() || b.armed.Swap(true) {
+		return
+	}
+	o := &b.opts
+	every := o.KeyWindow
+	if !o.KeepForever {
+		every = min(every, o.MaxAge)
+	}
+	every = min(max(every/8, time.Second), time.Minute)
+	b.janitorMu.Lock()
+	defer b.janitorMu.Unlock()
+	switch {
+	case b.closed.Load():
+		// Close stops the timer under the same lock, so none is started after it.
+	case b.janitor == nil:
+		b.janitor = time.AfterFunc(every, b.clean)
+	default:
+		b.janitor.Reset(every)
+	}
+}
+
+// clean removes what is too old from all topics, and topics that are of no use.
+func (b *Backend) clean() {
+	// Before the first look: who adds something to a topic that was already looked at has to arm the timer himself.
+	b.armed.Store(false)
+	again := false
+	for i := range b.shards {
+		s := &b.shards[i]
+		for name, t := range s.snapshot() {
+			t.mu.Lock()
+			t.expire(b.now())
+			useless := t.useless()
+			again = again || t.keys.Len() > 0 || t.messages.Len() > 0 && !b.opts.KeepForever
+			t.mu.Unlock()
+			if useless {
+				b.drop(name, t)
+			}
+		}
+	}
+	if again {
+		b.arm()
+	}
+}
+
+func (s *shard) snapshot() map[string]*topic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	topics := make(map[string]*topic, len(s.topics))
+	for name, t := range s.topics {
+		topics[name] = t
+	}
+	return topics
+}
+
+// drop removes the topic from its shard if it is still of no use.
+func (b *Backend) drop(name string, t *topic) {
+	s, floor := b.shard(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.topics[name] != t || !t.useless() {
+		return
+	}
+	t.dropped = true
+	s.floors[floor] = max(s.floors[floor], t.removed)
+	delete(s.topics, name)
+}
+
+// shrink removes the oldest messages and keys of all topics until a sixteenth of MaxTotalBytes is free: the walk over all topics is
+// then paid for by the many messages until the next one.
+func (b *Backend) shrink() {
+	b.shrinking.Lock()
+	defer b.shrinking.Unlock()
+	if b.total.Load() <= b.opts.MaxTotalBytes {
+		return // who held the lock did it
+	}
+	goal := b.opts.MaxTotalBytes - b.opts.MaxTotalBytes/16
+	var q oldestFirst
+	for i := range b.shards {
+		for _, t := range b.shards[i].snapshot() {
+			t.mu.Lock()
+			if n := t.oldest(); t.messages.Len()+t.keys.Len() > 0 {
+				q = append(q, aged{n: n, t: t})
+			}
+			t.mu.Unlock()
+		}
+	}
+	heap.Init(&q)
+	for len(q) > 0 && b.total.Load() > goal {
+		t := q[0].t
+		t.mu.Lock()
+		t.evictOldest()
+		n, empty := t.oldest(), t.messages.Len()+t.keys.Len() == 0
+		t.mu.Unlock()
+		if empty {
+			heap.Pop(&q)
+			continue
+		}
+		q[0].n = n
+		heap.Fix(&q, 0)
+	}
+}
+
+// aged is a topic and the n of its oldest message or key.
+type aged struct {
+	n uint64
+	t *topic
+}
+
+type oldestFirst []aged
+
+func (q oldestFirst) Len() int           { return len(q) }
+func (q oldestFirst) Less(i, j int) bool { return q[i].n < q[j].n }
+func (q oldestFirst) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *oldestFirst) Push(x any)        { *q = append(*q, x.(aged)) }
+func (q *oldestFirst) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
+}

@@ -1,0 +1,29 @@
+// Package hub publishes messages to topics and follows them.
+//
+// A topic is a named, ordered log of messages. It needs no declaration: publishing to it is enough. Where the messages live is the
+// business of a [Backend]; the hub adds what is the same for all of them: order, replay, hand-over from history to live, healing of
+// broken live paths, gaps that are always said, bounded memory, typed topics.
+//
+//	h, err := hub.New(memory.New(memory.Options{}), hub.Options{})
+//	...
+//	id, err := h.Publish(ctx, "tickets/42", hub.Message{Type: "assigned", Data: data})
+//
+//	sub, err := h.Subscribe(ctx, "tickets/42", hub.After(id))
+//	if err != nil { ... }
+//	for m, err := range sub.All() {
+//		...
+//	}
+//
+// # Positions and gaps
+//
+// A subscription starts at a [Position]: [Latest], [Earliest], or [After] an [ID]. The position is fixed when Subscribe returns, so
+// "subscribe, load a snapshot, then range" misses nothing. From there a reader gets every message the backend still retains, in order
+// and once. Where messages are gone it is told before any later message: the loop ends with [ErrGap], or, with [MarkGaps], the next
+// message has Gap set.
+//
+// # One log per topic
+//
+// The first reader of a topic makes the hub follow it at the backend. The newest messages, the window, are kept in one log that all
+// readers of the topic share; a reader is only a place in it. A reader that falls behind the window is served pages from the backend until it
+// meets the window again, so a slow reader costs memory neither to the publisher nor to the other readers. A topic that nobody reads is let go after an idle delay.
+package hub

@@ -1,0 +1,300 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/headrace/headrace/internal/log"
+)
+
+// followed is a topic that the hub follows at its backend: the window, shared by all its readers, and the state of its live path.
+// It is the Sink of its Follow.
+type followed struct {
+	hub    *Hub
+	name   string
+	ctx    context.Context // ends when the topic is let go
+	cancel context.CancelFunc
+	ready  chan struct{} // closed when following began, or failed
+	err    error         // why it failed; written before ready is closed
+
+	// Guarded by hub.mu.
+	readers int
+	idle    *time.Timer // runs while there is no reader
+
+	mu        sync.RWMutex // outside of hub.mu
+	state     followState
+	stop      func()
+	log       *log.Log[*Entry]
+	baseFinal bool      // the message at the log's base was Final
+	gapNext   bool      // the next message follows a gap; only without Traits.Replay
+	again     bool      // the live path was interrupted while it was being healed, or before it was ready: heal once more
+	held      []Message // live messages that came while the live path was not whole
+	heldBytes int64
+	dropped   uint64 // held messages ever taken out, from the front
+	counted   int64  // the log's bytes as counted in hub.windowBytes
+	checkAt   time.Time
+}
+
+type followState uint8
+
+const (
+	starting followState = iota // Follow has not returned: the tail is not known
+	live                        // the log's end is the live path's
+	healing                     // a goroutine reads what may be missing; live messages are held
+	released                    // let go; nothing is taken any more
+)
+
+const followTimeout = 30 * time.Second
+
+// follow returns the followed topic with one more reader, and begins to follow it if nobody did. Whoever calls waits on ready, then looks at err, and calls unfollow in the end.
+//
+// The topic is followed under the hub's own context: of two readers that come at the same time, the first one's end must not fail the second.
+func (h *Hub) follow(topic string) (*followed, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	f := h.topics[topic]
+	if f == nil {
+		f = &followed{hub: h, name: topic, ready: make(chan struct{})}
+		f.ctx, f.cancel = context.WithCancel(h.ctx)
+		h.topics[topic] = f
+		h.wg.Go(f.establish)
+	}
+	f.readers++
+	h.subscriptions++
+	if f.idle != nil {
+		f.idle.Stop()
+		f.idle = nil
+	}
+	return f, nil
+}
+
+// unfollow takes one reader away. The last one starts the idle delay.
+func (h *Hub) unfollow(f *followed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f.readers--
+	h.subscriptions--
+	if h.closed && h.subscriptions == 0 {
+		close(h.idle)
+	}
+	if f.readers == 0 && h.topics[f.name] == f && !h.closed {
+		f.idle = time.AfterFunc(h.opts.IdleDelay, func() {
+			if h.forgetIdle(f) {
+				f.release()
+			}
+		})
+	}
+}
+
+// forgetIdle takes a topic off the hub's list if it still has no reader. A reader may have come after the idle timer fired and before this got the lock.
+func (h *Hub) forgetIdle(f *followed) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f.readers > 0 || h.topics[f.name] != f {
+		return false
+	}
+	delete(h.topics, f.name)
+	return true
+}
+
+// forget takes a topic off the hub's list, whoever reads it.
+func (h *Hub) forget(f *followed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.topics[f.name] == f {
+		delete(h.topics, f.name)
+	}
+	if f.idle != nil {
+		f.idle.Stop()
+	}
+}
+
+// establish begins to follow the topic.
+func (f *followed) establish() {
+	defer close(f.ready)
+	ctx, cancel := context.WithTimeout(f.ctx, followTimeout)
+	defer cancel()
+	tail, stop, err := f.hub.backend.Follow(ctx, f.name, f)
+	if err != nil {
+		f.err = err
+		f.hub.forget(f)
+		f.release()
+		return
+	}
+	// Whether the topic was finished before is known only to the message at the tail.
+	var final bool
+	if f.hub.traits.Replay {
+		p, err := f.hub.reads.read(ctx, nil, f.name, tail, 1)
+		if err != nil {
+			stop()
+			f.err = err
+			f.hub.forget(f)
+			f.release()
+			return
+		}
+		final = p.final
+	}
+	if !f.start(tail, final, stop) {
+		stop()
+		f.err = ErrClosed
+	}
+}
+
+// start opens the log at the tail and takes over the messages that came before the tail was known. It reports false when the topic was let go meanwhile.
+func (f *followed) start(tail ID, final bool, stop func()) bool {
+	f.mu.Lock()
+	defer f.unlock()
+	if f.state == released {
+		return false
+	}
+	f.stop = stop
+	f.log = log.New[*Entry](string(tail))
+	f.baseFinal = final
+	f.state = live
+	f.checkAt = f.firstCheck()
+	held, again := f.held, f.again
+	f.held, f.heldBytes, f.again = nil, 0, false
+	if again {
+		// Before the messages that came since: without Replay the first of them is the one that follows a gap.
+		f.mend()
+	}
+	for _, m := range held {
+		f.take(m)
+	}
+	f.hub.startChecks()
+	return true
+}
+
+// release stops following and lets go of the window.
+func (f *followed) release() {
+	f.cancel()
+	f.mu.Lock()
+	was := f.state
+	f.state = released
+	f.held, f.heldBytes = nil, 0
+	stop := f.stop
+	if f.log != nil {
+		f.log.Wake()
+	}
+	f.hub.windowBytes.Add(-f.counted)
+	f.counted = 0
+	f.mu.Unlock()
+	if was != released && stop != nil {
+		stop()
+	}
+}
+
+// wakeAll makes every reader look again.
+func (f *followed) wakeAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.log != nil {
+		f.log.Wake()
+	}
+}
+
+// Deliver implements Sink.
+func (f *followed) Deliver(ms ...Message) {
+	f.mu.Lock()
+	for _, m := range ms {
+		f.take(m)
+	}
+	f.unlock()
+	f.hub.sweepWindows()
+}
+
+// Broken implements Sink.
+func (f *followed) Broken(err error) {
+	if hook := f.hub.opts.Observer.Broken; hook != nil {
+		hook(f.name, err)
+	}
+}
+
+// Restored implements Sink.
+func (f *followed) Restored(tail ID) {
+	f.mu.Lock()
+	switch {
+	case f.state == starting:
+		f.again = true
+	case f.state == live && tail != "" && string(tail) == f.log.Last():
+		// Whole from where the log ends: nothing came in between.
+	case f.state != released:
+		f.mend()
+	}
+	f.unlock()
+	if hook := f.hub.opts.Observer.Broken; hook != nil {
+		hook(f.name, nil)
+	}
+}
+
+// take is the way of every live message into the log. f.mu is held.
+func (f *followed) take(m Message) {
+	if f.state == released {
+		return
+	}
+	if !received(&m) {
+		f.hub.counters.skipped.Add(1)
+		return
+	}
+	if f.state != live {
+		f.hold(m)
+		return
+	}
+	if f.known(m.ID) {
+		f.hub.counters.duplicates.Add(1)
+		return
+	}
+	if f.hub.traits.Chained && string(m.Prev) != f.log.Last() {
+		f.hold(m)
+		f.mend()
+		return
+	}
+	f.append(m)
+}
+
+func (f *followed) known(id ID) bool {
+	return f.log.Has(string(id)) || string(id) == f.log.Base()
+}
+
+// append adds a message at the end of the log and evicts what exceeds the window. f.mu is held.
+func (f *followed) append(m Message) {
+	e := &Entry{Message: m}
+	e.Gap, f.gapNext = f.gapNext, false
+	f.log.Append(string(m.ID), windowSize(&e.Message), e)
+	f.hub.counters.received.Add(1)
+	for f.log.Len() > f.hub.opts.Window || f.log.Bytes() > f.hub.opts.WindowBytes && f.log.Len() > 1 {
+		f.evict()
+	}
+	f.checkAt = time.Time{}
+}
+
+func (f *followed) evict() {
+	f.baseFinal = f.log.Evict().Final
+}
+
+// windowSize is what a message in a window counts for: its contents, the same once more for the shared wire form, and the bookkeeping.
+func windowSize(m *Message) int { return 2*m.size() + entryOverhead }
+
+// unlock counts what the log has grown or shrunk by, and unlocks f.mu.
+func (f *followed) unlock() {
+	if f.log != nil && f.state != released {
+		if d := f.log.Bytes() - f.counted; d != 0 {
+			f.hub.windowBytes.Add(d)
+			f.counted += d
+		}
+	}
+	f.mu.Unlock()
+}
+
+// endedBefore reports whether the message just before a sequence number in the log ended the topic. f.mu is held.
+func (f *followed) endedBefore(seq uint64) bool {
+	if seq == f.log.First() {
+		return f.baseFinal
+	}
+	_, e := f.log.At(seq - 1)
+	return e.Final
+}

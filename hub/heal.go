@@ -1,0 +1,158 @@
+package hub
+
+import (
+	"slices"
+	"time"
+)
+
+// mend makes the live path whole after something may have been lost on it. f.mu is held.
+//
+// With Replay a goroutine reads from the log's last ID; until it has met the live path, live messages are held back. Without Replay
+// nothing can be read: the next message follows a gap, and the window keeps its past.
+func (f *followed) mend() {
+	switch {
+	case !f.hub.traits.Replay:
+		f.gapNext = true
+		f.gapFound()
+		f.state = live
+		for _, m := range f.takeHeld() {
+			if !f.known(m.ID) {
+				f.append(m)
+			}
+		}
+	case f.state == healing:
+		f.again = true
+	default:
+		f.state = healing
+		f.hub.spawn(f.heal)
+	}
+}
+
+func (f *followed) gapFound() {
+	f.hub.counters.gaps.Add(1)
+	if hook := f.hub.opts.Observer.Gap; hook != nil {
+		hook(f.name)
+	}
+}
+
+// hold keeps a live message until the live path is whole, within the bounds of a window; beyond them the oldest is dropped. f.mu is held.
+func (f *followed) hold(m Message) {
+	f.held = append(f.held, m)
+	f.heldBytes += int64(windowSize(&m))
+	for len(f.held) > f.hub.opts.Window || f.heldBytes > f.hub.opts.WindowBytes && len(f.held) > 1 {
+		f.dropHeld(1)
+		// What is dropped here is read from the backend; where it cannot be read, mend says the gap.
+		f.again = true
+	}
+}
+
+func (f *followed) dropHeld(n int) {
+	for i := range n {
+		f.heldBytes -= int64(windowSize(&f.held[i]))
+	}
+	f.held = slices.Delete(f.held, 0, n)
+	f.dropped += uint64(n)
+}
+
+func (f *followed) takeHeld() []Message {
+	held := f.held
+	f.dropped += uint64(len(held))
+	f.held, f.heldBytes = nil, 0
+	return held
+}
+
+// heal reads pages from the log's last ID on until they meet the live path.
+func (f *followed) heal() {
+	start := time.Now()
+	var wait backoff
+	for {
+		f.mu.Lock()
+		if f.state != healing {
+			f.mu.Unlock()
+			return
+		}
+		last := ID(f.log.Last())
+		before := f.dropped + uint64(len(f.held)) // held messages that came before this Read
+		f.again = false
+		f.mu.Unlock()
+
+		p, err := f.hub.reads.read(f.ctx, nil, f.name, last, pageLimit)
+		if err != nil {
+			if !wait.sleep(f.ctx, nil, nil) {
+				return
+			}
+			f.mu.Lock()
+			f.again = true
+			f.mu.Unlock()
+			continue
+		}
+		wait = backoff{}
+
+		f.mu.Lock()
+		whole := f.state == healing && f.merge(p, before)
+		if whole {
+			f.state = live
+		}
+		f.unlock()
+		f.hub.sweepWindows()
+		if whole {
+			f.hub.counters.heals.Add(1)
+			if hook := f.hub.opts.Observer.Healed; hook != nil {
+				hook(f.name, time.Since(start))
+			}
+			return
+		}
+	}
+}
+
+// merge takes a page that was read after the log's last ID, and then the held messages that follow it. It reports whether the live path is whole.
+// before counts the held messages, of all that were ever held, that came before the Read began. f.mu is held.
+func (f *followed) merge(p *page, before uint64) bool {
+	if p.gap {
+		f.gapFound()
+		f.restart(p)
+	}
+	met := false
+	for _, e := range p.entries {
+		if f.known(e.ID) {
+			continue
+		}
+		met = met || slices.ContainsFunc(f.held, func(m Message) bool { return m.ID == e.ID })
+		m := e.Message
+		m.Prev = ""
+		f.append(m)
+	}
+	if p.next != "" && len(p.entries) == 0 {
+		met = met || slices.ContainsFunc(f.held, func(m Message) bool { return m.ID == p.next })
+	}
+	tip := len(p.entries) == 0
+	if tip && before > f.dropped {
+		// A Read sees what was delivered before it began (rule R7). These were, and nothing is after the log's last ID: they are repeats from before it.
+		n := min(int(before-f.dropped), len(f.held))
+		f.hub.counters.duplicates.Add(uint64(n))
+		f.dropHeld(n)
+	}
+	for len(f.held) > 0 {
+		m := f.held[0]
+		switch {
+		case f.known(m.ID):
+		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && (met || tip):
+			f.append(m)
+		default:
+			return false // the next page comes nearer
+		}
+		f.dropHeld(1)
+		met = true
+	}
+	return (met || tip) && !f.again
+}
+
+// restart begins the log anew behind a gap. Readers that were at its end, or anywhere in it, ask the backend from their own last ID, and each gets its own exact answer.
+func (f *followed) restart(p *page) {
+	base := ""
+	if len(p.entries) == 0 {
+		base = string(p.next)
+	}
+	f.log.Reset(base)
+	f.baseFinal = false
+}

@@ -1,0 +1,218 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	pageLimit   = 256              // messages asked for at a time
+	maxReads    = 16               // Reads under way per hub
+	readTimeout = 10 * time.Second // of one Read
+	pageLife    = time.Second      // how long a page is handed to readers that come to the same place a little later
+	cachedBytes = 16 << 20         // of pages kept for them
+	failingPace = 50 * time.Millisecond
+)
+
+// page is a Page shared by all who asked for it.
+type page struct {
+	entries []*Entry
+	gap     bool
+	next    ID
+	final   bool
+}
+
+type readKey struct {
+	topic string
+	after ID
+	limit int
+}
+
+// reads makes the hub's calls to Backend.Read: equal concurrent ones are one call, at most maxReads are under way, pages are handed on to readers that
+// come to the same place within pageLife, and while the backend fails the calls are spaced.
+type reads struct {
+	hub   *Hub
+	slots chan struct{}
+
+	mu      sync.Mutex
+	waiting map[readKey]*readCall // calls that have not begun: who comes now may join
+	cache   map[readKey]*page
+	bytes   int64
+	purge   *time.Timer
+	failing bool
+	nextTry time.Time // while failing, no call begins before
+}
+
+type readCall struct {
+	done chan struct{}
+	page *page
+	err  error
+}
+
+func newReads(h *Hub) *reads {
+	return &reads{
+		hub: h, slots: make(chan struct{}, maxReads),
+		waiting: make(map[readKey]*readCall), cache: make(map[readKey]*page),
+	}
+}
+
+// read returns what the backend retains after an ID. It waits at most until ctx ends, stop is closed or the hub shuts down; the call itself belongs to the hub, so that one caller's end does not fail the others.
+//
+// The Read began after read was called, unless its page has messages: those are never wrong, only perhaps not the newest, while an empty page
+// from before the caller looked at the log would make it wait for a message that is already there.
+func (r *reads) read(ctx context.Context, stop <-chan struct{}, topic string, after ID, limit int) (*page, error) {
+	key := readKey{topic, after, limit}
+	r.mu.Lock()
+	if p := r.cache[key]; p != nil {
+		r.mu.Unlock()
+		return p, nil
+	}
+	c := r.waiting[key]
+	if c == nil {
+		c = &readCall{done: make(chan struct{})}
+		if !r.hub.spawn(func() { r.run(key, c) }) {
+			r.mu.Unlock()
+			return nil, ErrClosed
+		}
+		r.waiting[key] = c
+	}
+	r.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.page, c.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-stop:
+		return nil, ErrClosed
+	case <-r.hub.closing:
+		return nil, ErrClosed
+	}
+}
+
+func (r *reads) run(key readKey, c *readCall) {
+	ctx, cancel := context.WithTimeout(r.hub.ctx, readTimeout)
+	defer cancel()
+	defer close(c.done)
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-r.hub.ctx.Done():
+	}
+	r.pace(r.hub.ctx)
+
+	r.mu.Lock()
+	// From here on the call has begun; who comes later starts the next one. A call of before may have filled the cache meanwhile.
+	delete(r.waiting, key)
+	c.page = r.cache[key]
+	r.mu.Unlock()
+	if c.page != nil {
+		return
+	}
+	if c.err = r.hub.ctx.Err(); c.err != nil {
+		return
+	}
+	start := time.Now()
+	got, err := r.hub.backend.Read(ctx, key.topic, key.after, key.limit)
+	r.hub.counters.reads.Add(1)
+	if f := r.hub.opts.Observer.Read; f != nil {
+		f(key.topic, len(got.Messages), time.Since(start), err)
+	}
+	r.outcome(err)
+	if err != nil {
+		c.err = err
+		return
+	}
+	c.page = r.share(got)
+	r.keep(key, c.page)
+}
+
+// pace delays a call while the backend is failing, so that all topics and readers together ask it about twenty times a second.
+func (r *reads) pace(ctx context.Context) {
+	r.mu.Lock()
+	var wait time.Duration
+	if r.failing {
+		now := time.Now()
+		if r.nextTry.Before(now) {
+			r.nextTry = now
+		}
+		wait = r.nextTry.Sub(now)
+		r.nextTry = r.nextTry.Add(failingPace)
+	}
+	r.mu.Unlock()
+	if wait == 0 {
+		return
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (r *reads) outcome(err error) {
+	if err != nil && r.hub.ctx.Err() != nil {
+		return
+	}
+	r.mu.Lock()
+	was := r.failing
+	r.failing = err != nil
+	r.mu.Unlock()
+	switch {
+	case err != nil:
+		r.hub.counters.readErrors.Add(1)
+		if !was {
+			r.hub.opts.Logger.Warn("headrace: reading from the backend fails", "backend", r.hub.traits.Name, "err", err)
+		}
+	case was:
+		r.hub.opts.Logger.Info("headrace: reading from the backend works again", "backend", r.hub.traits.Name)
+	}
+}
+
+// share turns a backend's page into one for readers.
+func (r *reads) share(got Page) *page {
+	p := &page{gap: got.Gap, next: got.Next, final: got.Final, entries: make([]*Entry, 0, len(got.Messages))}
+	for i := range got.Messages {
+		if !received(&got.Messages[i]) {
+			r.hub.counters.skipped.Add(1)
+			continue
+		}
+		// Each entry is an allocation of its own: part of one block, the entry that stays longest in a window would keep the whole page alive.
+		p.entries = append(p.entries, &Entry{Message: got.Messages[i]})
+	}
+	return p
+}
+
+// keep caches a page for a moment. Readers that resume at the same place after a restart of everything come within that moment, and cost one Read a page together.
+// Pages without messages are not kept: they grow old at once.
+func (r *reads) keep(key readKey, p *page) {
+	if len(p.entries) == 0 || key.limit != pageLimit {
+		return
+	}
+	size := p.size()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cache[key] != nil || r.bytes+size > cachedBytes {
+		return
+	}
+	r.cache[key] = p
+	r.bytes += size
+	if r.purge == nil {
+		r.purge = time.AfterFunc(pageLife, r.forgetPages)
+	}
+}
+
+func (r *reads) forgetPages() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.cache)
+	r.bytes, r.purge = 0, nil
+}
+
+func (p *page) size() (n int64) {
+	for _, e := range p.entries {
+		n += int64(windowSize(&e.Message))
+	}
+	return n
+}

@@ -1,0 +1,436 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+)
+
+// Subscription is one reader of a topic: a place in the topic's shared log. It has no queue of its own, so it may be slow.
+//
+// All, Poll and Fetch are for one goroutine at a time; Close may be called from any.
+type Subscription struct {
+	hub      *Hub
+	f        *followed
+	markGaps bool
+	start    ID
+
+	// The place: the last ID the reader has, and, while the reader is inside the window, the sequence number of the next entry.
+	last     ID
+	seq      uint64
+	attached bool
+	lost     bool // the position cannot even be asked for: what comes is behind a gap
+
+	page    []*Entry        // read from the backend and not yet polled
+	gap     bool            // to be said with the next batch
+	settled <-chan struct{} // the backend has nothing after last: no need to ask again before the log changed
+	ended   bool
+	err     error
+
+	mu      sync.Mutex
+	closed  bool
+	cause   error
+	done    chan struct{} // made when somebody has to wait for Close
+	stopCtx func() bool
+}
+
+// Status says what Poll found.
+type Status uint8
+
+const (
+	// Ready: the batch holds entries, or a gap. Deliver it and poll again.
+	Ready Status = iota
+	// Waiting: nothing now. Poll again when Batch.Changed is closed.
+	Waiting
+	// Behind: what comes next is not in the window. Call Fetch and poll again.
+	Behind
+	// Ended: nothing will come any more. Batch.Err says why.
+	Ended
+)
+
+// Batch is what Poll found.
+type Batch struct {
+	Status Status
+	// Entries follow each other without a gap. They are shared with other readers and must not be modified.
+	// The entry that ends the topic has Final set and is the last one.
+	Entries []*Entry
+	// Gap says that messages before Entries or, when there are none, before At are gone.
+	Gap bool
+	// At is the place of the subscription after the batch: the ID of the last entry, or the place behind a gap; "" when that place has no name.
+	At ID
+	// Changed is set with Waiting.
+	Changed <-chan struct{}
+	// Err is set with Ended: an *Error, or nil when the topic is finished.
+	Err error
+}
+
+// Subscribe opens a subscription to topic at a position. The position is fixed when Subscribe returns: everything appended from there on is
+// delivered, however much later the reader begins.
+//
+// The first subscription to a topic makes the hub follow it at the backend, and Subscribe blocks until that is done, at most until ctx ends.
+// The end of ctx also ends the subscription. Close it, or range over All, to let go of it.
+//
+// Errors are *Error: ErrTopic, ErrPosition, ErrClosed, the context's, or the backend's. A position whose messages are gone is not an error here; see MarkGaps.
+func (h *Hub) Subscribe(ctx context.Context, topic string, at Position, opts ...SubscribeOption) (*Subscription, error) {
+	s, err := h.subscribe(ctx, topic, at, opts)
+	if err != nil {
+		return nil, &Error{Op: "subscribe", Topic: topic, Err: err}
+	}
+	return s, nil
+}
+
+func (h *Hub) subscribe(ctx context.Context, topic string, at Position, opts []SubscribeOption) (*Subscription, error) {
+	if err := CheckTopic(topic); err != nil {
+		return nil, err
+	}
+	if at.kind == after && at.id == "" {
+		return nil, ErrPosition
+	}
+	var o subscribeOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	f, err := h.follow(topic)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-f.ready:
+		err = f.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-h.closing:
+		err = ErrClosed
+	}
+	if err != nil {
+		h.unfollow(f)
+		return nil, err
+	}
+	s := &Subscription{hub: h, f: f, markGaps: o.markGaps}
+	if err := s.place(ctx, at); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.mu.Lock()
+	if ctx.Done() != nil {
+		s.stopCtx = context.AfterFunc(ctx, func() { s.close(context.Cause(ctx)) })
+	}
+	s.mu.Unlock()
+	return s, nil
+}
+
+// place puts the reader at its position.
+func (s *Subscription) place(ctx context.Context, at Position) error {
+	f := s.f
+	f.mu.RLock()
+	switch at.kind {
+	case latest:
+		s.attach(f.log.Next())
+		s.last = ID(f.log.Last())
+		s.start = s.last
+	case after:
+		s.lost = !at.id.Valid()
+		if !s.lost {
+			s.last, s.start = at.id, at.id
+			if seq, ok := f.log.After(string(at.id)); ok {
+				s.attach(seq)
+			}
+		}
+	case earliest:
+		if !s.hub.traits.Replay {
+			s.attach(f.log.First())
+			s.last = ID(f.log.Base())
+			s.start = s.last
+		}
+	}
+	f.mu.RUnlock()
+	if s.last == "" && !s.lost && !s.attached {
+		// Earliest: only reading the first page fixes what is the oldest.
+		if err := s.Fetch(ctx); err != nil {
+			return errors.Unwrap(err)
+		}
+		if len(s.page) == 0 {
+			s.start = s.last
+		}
+	}
+	return nil
+}
+
+// attach places the reader inside the window. f.mu is held.
+func (s *Subscription) attach(seq uint64) {
+	s.seq, s.attached, s.settled = seq, true, nil
+	if s.f.endedBefore(seq) {
+		s.ended = true
+	}
+}
+
+// Topic returns the name of the topic.
+func (s *Subscription) Topic() string { return s.f.name }
+
+// Start returns the ID of the position where the subscription started. A new subscription After it gets the same messages. It is "" for
+// Earliest when there were messages, since the place before the oldest retained message has no lasting name, and for an invalid ID.
+func (s *Subscription) Start() ID { return s.start }
+
+// Poll returns what is there now, without blocking: up to limit entries, appended to dst. It is the way for code that serves many subscriptions, or writes
+// in batches; All is simpler.
+func (s *Subscription) Poll(dst []*Entry, limit int) Batch {
+	if err := s.closedErr(); err != nil {
+		return Batch{Status: Ended, Err: err}
+	}
+	if len(s.page) > 0 || s.gap {
+		return s.fromPage(dst, limit)
+	}
+	if s.ended {
+		return s.end()
+	}
+	return s.fromLog(dst, limit)
+}
+
+func (s *Subscription) end() Batch {
+	s.ended = true
+	b := Batch{Status: Ended, At: s.last}
+	if s.err != nil {
+		b.Err = s.wrap(s.err)
+	}
+	return b
+}
+
+// tellGap ends the subscription at a gap, or notes the gap for the next batch, as the subscriber chose.
+func (s *Subscription) tellGap() {
+	s.hub.counters.readerGaps.Add(1)
+	s.lost = false
+	if s.markGaps {
+		s.gap = true
+		return
+	}
+	s.ended, s.err, s.page = true, ErrGap, nil
+}
+
+func (s *Subscription) fromPage(dst []*Entry, limit int) Batch {
+	n := min(len(s.page), max(limit, 1))
+	b := Batch{Entries: append(dst, s.page[:n]...), Gap: s.gap}
+	s.gap = false
+	if n > 0 {
+		last := s.page[n-1]
+		s.last = last.ID
+		if last.Final {
+			s.ended, s.page = true, nil
+		}
+	}
+	if s.page = s.page[min(n, len(s.page)):]; len(s.page) == 0 {
+		s.page = nil
+	}
+	b.At = s.last
+	return b
+}
+
+func (s *Subscription) fromLog(dst []*Entry, limit int) Batch {
+	f := s.f
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.state == released {
+		return Batch{Status: Ended, Err: s.wrap(ErrClosed)}
+	}
+	if s.attached && s.seq < f.log.First() {
+		s.attached = false
+	}
+	if !s.attached && !s.lost {
+		if seq, ok := f.log.After(string(s.last)); ok {
+			s.attach(seq)
+			if s.ended {
+				return s.end()
+			}
+		}
+	}
+	if !s.attached {
+		if b, ok := s.outside(); !ok {
+			return b
+		}
+	}
+	first := len(dst)
+	for len(dst)-first < max(limit, 1) && s.seq < f.log.Next() {
+		_, e := f.log.At(s.seq)
+		if e.Gap && len(dst) > first {
+			break // a batch has a gap only before its first entry
+		}
+		if e.Gap && !s.gap {
+			if s.tellGap(); s.ended {
+				return s.end()
+			}
+		}
+		dst = append(dst, e)
+		s.seq++
+		s.last = e.ID
+		if e.Final {
+			s.ended = true
+			break
+		}
+	}
+	b := Batch{Entries: dst, Gap: s.gap, At: s.last}
+	if len(dst) == first && !s.gap {
+		b.Status, b.Changed = Waiting, f.log.Changed()
+	}
+	s.gap = false
+	return b
+}
+
+// outside decides what a reader does whose place is not in the window. It reports true when the reader was moved into the window. f.mu is held.
+func (s *Subscription) outside() (Batch, bool) {
+	f := s.f
+	if s.hub.traits.Replay {
+		if s.settled != nil {
+			select {
+			case <-s.settled:
+			default:
+				// The page was ahead of the live path, which will come here.
+				return Batch{Status: Waiting, At: s.last, Changed: s.settled}, false
+			}
+		}
+		return Batch{Status: Behind, At: s.last}, false
+	}
+	if s.tellGap(); s.ended {
+		return s.end(), false
+	}
+	s.seq, s.attached, s.last = f.log.First(), true, ID(f.log.Base())
+	return Batch{}, true
+}
+
+// Fetch reads what comes next from the backend, after Poll said Behind. It tries until it succeeds; the error is an *Error with the cause of
+// ctx, or ErrClosed when the subscription or the hub is closed.
+func (s *Subscription) Fetch(ctx context.Context) error {
+	if s.ended || s.attached || len(s.page) > 0 {
+		return nil
+	}
+	done := s.doneChan()
+	var wait backoff
+	for {
+		s.f.mu.RLock()
+		// Taken before the Read begins: what is appended after it shows up in the page, or closes this channel.
+		changed := s.f.log.Changed()
+		s.f.mu.RUnlock()
+		p, err := s.hub.reads.read(ctx, done, s.f.name, s.last, pageLimit)
+		if err == nil {
+			s.turn(p, changed)
+			return nil
+		}
+		if !wait.sleep(ctx, done, s.hub.closing) {
+			if err := s.closedErr(); err != nil {
+				return err
+			}
+			return s.wrap(context.Cause(ctx))
+		}
+	}
+}
+
+// turn takes a page that was read after s.last.
+func (s *Subscription) turn(p *page, changed <-chan struct{}) {
+	if p.gap || s.lost {
+		if s.tellGap(); s.ended {
+			return
+		}
+	} else if p.final {
+		s.ended = true
+		return
+	}
+	s.page = p.entries
+	if len(p.entries) == 0 {
+		s.last, s.settled = p.next, changed
+	}
+}
+
+// All returns the messages of the subscription, from its position on, as they come. It blocks while there are none. Leaving the loop closes
+// the subscription; the sequence can be used once.
+//
+// An error comes at most once, last, and without a message; it is an *Error: ErrGap, ErrClosed, or the cause of Subscribe's context. The sequence
+// ends without an error after the message that finished the topic.
+func (s *Subscription) All() iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		defer s.Close()
+		done := s.doneChan()
+		var buf [64]*Entry
+		gap := false // of a batch without entries: it belongs to the next message
+		for {
+			b := s.Poll(buf[:0], len(buf))
+			switch b.Status {
+			case Ready:
+				gap = gap || b.Gap
+				for _, e := range b.Entries {
+					m := e.Message
+					m.Gap = gap
+					gap = false
+					if !yield(m, nil) {
+						return
+					}
+				}
+			case Waiting:
+				select {
+				case <-b.Changed:
+				case <-done:
+				}
+			case Behind:
+				if err := s.Fetch(context.Background()); err != nil {
+					yield(Message{}, err)
+					return
+				}
+			case Ended:
+				if b.Err != nil {
+					yield(Message{}, b.Err)
+				}
+				return
+			}
+		}
+	}
+}
+
+// Close ends the subscription and lets go of the topic. It never blocks on the backend, may be called more than once, and by any goroutine; a loop over All ends.
+func (s *Subscription) Close() { s.close(ErrClosed) }
+
+func (s *Subscription) close(cause error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed, s.cause = true, cause
+	if s.done != nil {
+		close(s.done)
+	}
+	stop := s.stopCtx
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+	s.hub.unfollow(s.f)
+}
+
+func (s *Subscription) doneChan() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done == nil {
+		s.done = make(chan struct{})
+		if s.closed {
+			close(s.done)
+		}
+	}
+	return s.done
+}
+
+// closedErr returns why the subscription, or the hub, is closed.
+func (s *Subscription) closedErr() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.wrap(s.cause)
+	}
+	select {
+	case <-s.hub.closing:
+		return s.wrap(ErrClosed)
+	default:
+		return nil
+	}
+}
+
+func (s *Subscription) wrap(err error) error {
+	return &Error{Op: "subscribe", Topic: s.f.name, Err: err}
+}

@@ -1,0 +1,110 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+)
+
+// Typed is implemented by values that say of which message type they are. Values of other types are published without one.
+type Typed interface {
+	MessageType() string
+}
+
+// Topic is a typed view of one topic: its messages are values of T. A string or []byte goes as it is, anything else as JSON.
+// A Topic holds nothing; it may be copied, and is safe for concurrent use.
+type Topic[T any] struct {
+	hub  *Hub
+	name string
+}
+
+// NewTopic returns a typed view of the topic with this name; JoinTopic makes names of values. The name is checked by Publish and Subscribe.
+func NewTopic[T any](h *Hub, name string) Topic[T] { return Topic[T]{hub: h, name: name} }
+
+// Name returns the topic's name.
+func (t Topic[T]) Name() string { return t.name }
+
+// Publish appends v and returns its ID. The message's type is v's MessageType, if v is Typed. Errors are those of Hub.Publish; a value that cannot be encoded is
+// ErrRejected together with the error of encoding/json.
+func (t Topic[T]) Publish(ctx context.Context, v T) (ID, error) {
+	m := Message{}
+	if typed, ok := any(v).(Typed); ok {
+		m.Type = typed.MessageType()
+	}
+	var err error
+	if m.Data, err = encodeValue(v); err != nil {
+		return "", &Error{Op: "publish", Topic: t.name, Err: reject(err)}
+	}
+	return t.hub.Publish(ctx, t.name, m)
+}
+
+// Subscribe opens a subscription; see Hub.Subscribe.
+func (t Topic[T]) Subscribe(ctx context.Context, at Position, opts ...SubscribeOption) (*TopicSubscription[T], error) {
+	s, err := t.hub.Subscribe(ctx, t.name, at, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &TopicSubscription[T]{s: s}, nil
+}
+
+// Event is a message of a typed topic.
+type Event[T any] struct {
+	Message
+	// Value is the decoded data.
+	Value T
+	// Err is why the data could not be decoded, nil if it was. Such a message, of a foreign writer perhaps, does not end the subscription.
+	Err error
+}
+
+// TopicSubscription is one reader of a typed topic. See Subscription.
+type TopicSubscription[T any] struct{ s *Subscription }
+
+// All returns the events from the subscription's position on; see Subscription.All.
+func (t *TopicSubscription[T]) All() iter.Seq2[Event[T], error] {
+	return func(yield func(Event[T], error) bool) {
+		for m, err := range t.s.All() {
+			if err != nil {
+				yield(Event[T]{}, err)
+				return
+			}
+			e := Event[T]{Message: m}
+			if !m.Final {
+				if err := decodeValue(m.Data, &e.Value); err != nil {
+					e.Err = fmt.Errorf("hub: message %s of %q: %w", m.ID, t.s.Topic(), err)
+				}
+			}
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Start returns the ID of the position where the subscription started; see Subscription.Start.
+func (t *TopicSubscription[T]) Start() ID { return t.s.Start() }
+
+// Close ends the subscription; see Subscription.Close.
+func (t *TopicSubscription[T]) Close() { t.s.Close() }
+
+func encodeValue(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case string:
+		return []byte(v), nil
+	case []byte:
+		return v, nil
+	}
+	return json.Marshal(v)
+}
+
+func decodeValue(data []byte, v any) error {
+	switch v := v.(type) {
+	case *string:
+		*v = string(data)
+		return nil
+	case *[]byte:
+		*v = data
+		return nil
+	}
+	return json.Unmarshal(data, v)
+}

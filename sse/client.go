@@ -1,0 +1,195 @@
+package sse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrContentType means that a server answered 200 with something else than an
+// event stream.
+var ErrContentType = errors.New("sse: the response is not text/event-stream")
+
+// ErrIdle is the reason of a reconnection after [Client.IdleTimeout].
+var ErrIdle = errors.New("sse: no bytes within the idle timeout")
+
+// A StatusError is an answer other than 200.
+type StatusError struct {
+	Code int // the HTTP status
+	// RetryAfter is what the header of that name asks for; 0 when it is absent.
+	RetryAfter time.Duration
+}
+
+// Error names the status.
+func (e *StatusError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("sse: status %d %s", e.Code, http.StatusText(e.Code)))
+}
+
+// temporary reports whether the same request may succeed later.
+func (e *StatusError) temporary() bool {
+	switch e.Code {
+	case http.StatusTooManyRequests, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// A Client follows a stream over reconnections. Its fields are its
+// configuration: it never writes to them, so one Client may be used by several
+// goroutines as long as nobody else does.
+type Client struct {
+	// URL is where the stream is. It is requested with GET, unless NewRequest is
+	// set.
+	URL string
+
+	// Header is added to the requests for URL.
+	Header http.Header
+
+	// NewRequest makes the request of each connection, for what URL and Header
+	// cannot say, such as a token that changes. Its error ends the stream. The
+	// client adds Accept and Last-Event-ID to what it returns.
+	NewRequest func(ctx context.Context) (*http.Request, error)
+
+	// HTTPClient does the requests; nil means [http.DefaultClient]. Its Timeout is
+	// not used, because it would cut every stream.
+	HTTPClient *http.Client
+
+	// LastEventID is what the first connection states; empty states nothing.
+	LastEventID string
+
+	// MinBackoff is the wait before a reconnection while the server has not
+	// stated one, and the least wait after a failure; 0 means 1 second.
+	MinBackoff time.Duration
+
+	// MaxBackoff bounds the wait after repeated failures, which doubles from one
+	// to the next; 0 means 30 seconds. A longer wait that the server asks for is
+	// kept, up to one hour. Jitter comes on top.
+	MaxBackoff time.Duration
+
+	// NoJitter makes waits exact. By default each is longer by a random part of up
+	// to its half, so that clients of a server that went away do not come back all
+	// at once.
+	NoJitter bool
+
+	// IdleTimeout ends a connection on which no byte, heartbeats and the response
+	// header included, has arrived for so long, and reconnects; 0 means never. It
+	// finds dead connections that report no error. Choose twice the server's
+	// heartbeat.
+	IdleTimeout time.Duration
+
+	// MaxEventSize is that of [Decoder].
+	MaxEventSize int
+
+	// OnReconnect, if set, is called before each wait with the reason, nil for a
+	// clean end of the stream, and the wait. It runs on the goroutine that ranges
+	// over the stream.
+	OnReconnect func(reason error, wait time.Duration)
+}
+
+// Events is the sequence of [Stream.All] of a new stream.
+func (c *Client) Events(ctx context.Context) iter.Seq2[Event, error] {
+	return c.Stream(ctx).All()
+}
+
+// Stream prepares a stream that ends with ctx. It copies the configuration and
+// does not connect: [Stream.All] does.
+func (c *Client) Stream(ctx context.Context) *Stream {
+	s := &Stream{ctx: ctx, client: *c}
+	s.client.Header = c.Header.Clone()
+	hc := http.DefaultClient
+	if c.HTTPClient != nil {
+		hc = c.HTTPClient
+	}
+	own := *hc
+	own.Timeout = 0
+	s.client.HTTPClient = &own
+	if c.MinBackoff <= 0 {
+		s.client.MinBackoff = time.Second
+	}
+	if c.MaxBackoff <= 0 {
+		s.client.MaxBackoff = 30 * time.Second
+	}
+	s.lastID.Store(&s.client.LastEventID)
+	return s
+}
+
+// request makes the request of one connection.
+func (c *Client) request(ctx context.Context, lastID string) (*http.Request, error) {
+	req, err := c.newRequest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "text/event-stream")
+	}
+	if lastID != "" {
+		// An id that cannot be stated would fail each reconnection; leaving it
+		// out would lose the position without a word.
+		if strings.ContainsFunc(lastID, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F }) {
+			return nil, errors.New("sse: the last event id has control characters and cannot be sent")
+		}
+		req.Header.Set("Last-Event-ID", lastID)
+	}
+	return req, nil
+}
+
+func (c *Client) newRequest(ctx context.Context) (*http.Request, error) {
+	if c.NewRequest != nil {
+		req, err := c.NewRequest(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("sse: new request: %w", err)
+		}
+		// The connection must end with ctx, whatever the request was made with,
+		// and the caller's request is not ours to change.
+		return req.Clone(ctx), nil
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Scheme == "" || u.Host == "" {
+		// The error of url.Parse repeats the URL, which may hold a token.
+		return nil, errors.New("sse: the client's URL is not an absolute URL")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
+	if err != nil {
+		return nil, fmt.Errorf("sse: new request: %w", err)
+	}
+	for name, values := range c.Header {
+		req.Header[name] = append([]string(nil), values...)
+	}
+	return req, nil
+}
+
+// check returns nil when the answer is an event stream.
+func check(resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK {
+		return &StatusError{
+			Code:       resp.StatusCode,
+			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		}
+	}
+	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
+		return ErrContentType
+	}
+	return nil
+}
+
+// retryAfter reads the header's two forms, seconds and a date.
+func retryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}

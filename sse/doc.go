@@ -1,0 +1,23 @@
+// Package sse is the wire format of Server-Sent Events and its two ends.
+//
+// The server end: [Respond] turns a response of net/http into a stream and
+// returns the [Writer] that sends on it. [AppendEvent] and [AppendFrame] build
+// frames without a connection, [Encoder] writes them to any [io.Writer].
+//
+// The client end: [Decoder] and [Read] parse a stream exactly as the WHATWG
+// text asks of browsers, [Client] reconnects with the last event ID.
+//
+// # Wire form
+//
+// Every line ends with LF. A field is its name, a colon, exactly one space and
+// its value, because a reader removes one space and would otherwise eat one of
+// the value. An event is written in the order retry, event, data, id, blank
+// line: the id comes last so that a reader which takes over ids line by line
+// never holds the id of an event it has not received in full.
+//
+// Data is split on LF, CRLF and CR into one data line each, and a reader joins
+// data lines with LF: CR and CRLF in data arrive as LF. A stream is UTF-8:
+// bytes that are not arrive as U+FFFD.
+//
+// The package depends on the standard library only.
+package sse

@@ -1,0 +1,100 @@
+package sse
+
+import (
+	"errors"
+	"net/http"
+)
+
+// ErrNotFlushable means that a response cannot be a stream, because what is
+// written to it leaves only when the handler returns. [http.TimeoutHandler] and
+// other middleware that buffers is the usual cause.
+var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
+
+// Respond makes w a stream and returns the [Writer] that sends on it. It sets
+// the headers of [SetHeaders], sends status 200 and flushes, so that the client
+// learns at once that the stream is open. The server's WriteTimeout no longer
+// applies to this response.
+//
+// It returns an error that matches [ErrNotFlushable] before it touches w when w,
+// or a writer below it in the chain of Unwrap methods, cannot flush: the caller
+// can still answer with a status. Any other error is that of the connection.
+//
+// The Writer must not be used after the handler has returned.
+func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
+	inner := innermost(w)
+	if !flushable(inner) {
+		return nil, ErrNotFlushable
+	}
+	writer := newWriter(w, inner, r)
+	SetHeaders(w.Header(), r.ProtoMajor)
+	w.WriteHeader(http.StatusOK)
+	if err := writer.Write(); err != nil {
+		return nil, err
+	}
+	return writer, nil
+}
+
+// SetHeaders sets the response headers of a stream on h: Content-Type,
+// Cache-Control without caching and transforming, and X-Accel-Buffering, which
+// stops nginx from holding events back. It deletes Content-Length. Connection
+// becomes keep-alive on HTTP/1 when it is not set, and is deleted on later
+// versions, which forbid it.
+func SetHeaders(h http.Header, protoMajor int) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Del("Content-Length")
+	switch {
+	case protoMajor != 1:
+		h.Del("Connection")
+	case h.Get("Connection") == "": // a server that drains may have said close
+		h.Set("Connection", "keep-alive")
+	}
+}
+
+// LastEventID returns the last event ID that a request states, and whether it
+// states one: the header Last-Event-ID, else the query parameter lastEventId,
+// else last_event_id. The header comes first because a reconnecting client
+// updates it, while the query stays what it was. An empty value states nothing.
+//
+// The id is what the client sent: it can be of any length and hold any bytes.
+func LastEventID(r *http.Request) (id string, ok bool) {
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		return id, true
+	}
+	if r.URL == nil || r.URL.RawQuery == "" {
+		return "", false
+	}
+	query := r.URL.Query()
+	for _, name := range []string{"lastEventId", "last_event_id"} {
+		if id := query.Get(name); id != "" {
+			return id, true
+		}
+	}
+	return "", false
+}
+
+// innermost follows Unwrap to the writer of the server.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		next := u.Unwrap()
+		if next == nil {
+			return w
+		}
+		w = next
+	}
+}
+
+// flushable looks at the innermost writer: wrappers often have a Flush that does
+// nothing when the writer below has none.
+func flushable(inner http.ResponseWriter) bool {
+	switch inner.(type) {
+	case http.Flusher, interface{ FlushError() error }:
+		return true
+	}
+	return false
+}
