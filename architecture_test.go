@@ -182,10 +182,11 @@ func relative(importPath string) (string, bool) {
 
 // matches reports whether a package of this module is the one that a pattern names or, for "x/...", lies below it.
 func matches(pattern, name string) bool {
-	if below, ok := strings.CutSuffix(pattern, "..."); ok {
-		return strings.HasPrefix(name, below)
+	if pattern == "..." {
+		return true
 	}
-	return pattern == name
+	top, all := strings.CutSuffix(pattern, "/...")
+	return name == top || all && strings.HasPrefix(name, top+"/")
 }
 
 // TestArrowsAreChecked plants one fault after the other into a tree without any.
@@ -233,6 +234,12 @@ func TestArrowsAreChecked(t *testing.T) {
 			m["ginsse"].Imports = []string{modulePath + "/examples/tickets"}
 		}, "ginsse imports examples/tickets"},
 		{"a required package is gone", func(m map[string]*listed) { delete(m, "sse") }, "sse does not exist"},
+		{"a folder that all below it share a rule with", func(m map[string]*listed) {
+			m["integration"] = &listed{ImportPath: modulePath + "/integration", Imports: []string{gin}}
+		}, ""},
+		{"a folder that only begins like one with a rule", func(m map[string]*listed) {
+			m["integration2"] = &listed{ImportPath: modulePath + "/integration2"}
+		}, "integration2 has no rule"},
 		{"a package without a rule", func(m map[string]*listed) {
 			m["util"] = &listed{ImportPath: modulePath + "/util"}
 		}, "util has no rule"},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -110,7 +109,14 @@ func AppendRetry(dst []byte, d time.Duration) []byte {
 	return append(dst, '\n')
 }
 
-func validField(s string) bool { return !strings.ContainsAny(s, "\r\n\x00") }
+func validField(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c == '\r' || c == '\n' || c == 0 {
+			return false
+		}
+	}
+	return true
+}
 
 func appendFrame(dst []byte, id, typ string, data []byte) []byte {
 	if typ != "" {

@@ -21,11 +21,14 @@ var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
 //
 // The Writer must not be used after the handler has returned.
 func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
-	inner := innermost(w)
+	inner, wrapped := innermost(w)
 	if !flushable(inner) {
 		return nil, ErrNotFlushable
 	}
-	writer := newWriter(w, inner, r)
+	writer := newWriter(w, r)
+	if wrapped {
+		writer.inner, _ = inner.(interface{ FlushError() error })
+	}
 	SetHeaders(w.Header(), r.ProtoMajor)
 	w.WriteHeader(http.StatusOK)
 	if err := writer.Write(); err != nil {
@@ -74,18 +77,19 @@ func LastEventID(r *http.Request) (id string, ok bool) {
 	return "", false
 }
 
-// innermost follows Unwrap to the writer of the server.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
+// innermost follows Unwrap to the writer of the server, and tells whether there
+// was anything to unwrap.
+func innermost(w http.ResponseWriter) (inner http.ResponseWriter, wrapped bool) {
 	for {
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			return w
+			return w, wrapped
 		}
 		next := u.Unwrap()
 		if next == nil {
-			return w
+			return w, wrapped
 		}
-		w = next
+		w, wrapped = next, true
 	}
 }
 

@@ -46,17 +46,13 @@ type Writer struct {
 	aborted  bool
 }
 
-func newWriter(w, inner http.ResponseWriter, r *http.Request) *Writer {
-	writer := &Writer{
+func newWriter(w http.ResponseWriter, r *http.Request) *Writer {
+	return &Writer{
 		out:     w,
 		rc:      http.NewResponseController(w),
 		proto:   r.ProtoMajor*10 + r.ProtoMinor,
 		timeout: DefaultWriteTimeout,
 	}
-	if inner != w {
-		writer.inner, _ = inner.(interface{ FlushError() error })
-	}
-	return writer
 }
 
 // SetWriteTimeout sets how long one write may take, beginning with the next
@@ -160,7 +156,9 @@ func (w *Writer) reset() error {
 	// A response must not be written to while its connection is taken over.
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	conn, _, err := http.NewResponseController(innermost(w.out)).Hijack()
+	// From the inside first: Gin's writer refuses once it has written.
+	inner, _ := innermost(w.out)
+	conn, _, err := http.NewResponseController(inner).Hijack()
 	if err != nil {
 		conn, _, err = w.rc.Hijack()
 	}

@@ -32,7 +32,7 @@ func run(tests func() int, w io.Writer, patience time.Duration) int {
 		// Tests that failed need not have cleaned up, and their message must not drown.
 		return code
 	}
-	left := leaked(patience)
+	left := leaked(patience, func() []string { return ownGoroutines(stacks()) })
 	if len(left) == 0 {
 		return 0
 	}
@@ -40,11 +40,11 @@ func run(tests func() int, w io.Writer, patience time.Duration) int {
 	return 1
 }
 
-// leaked returns the stacks of this module's goroutines that did not end in time.
-func leaked(patience time.Duration) []string {
+// leaked returns what is still listed after that time, or nothing as soon as nothing is.
+func leaked(patience time.Duration, list func() []string) []string {
 	deadline := time.Now().Add(patience)
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		left := ownGoroutines(stacks())
+		left := list()
 		if len(left) == 0 || time.Now().After(deadline) {
 			return left
 		}

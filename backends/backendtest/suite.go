@@ -1,0 +1,265 @@
+package backendtest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// suite is what one rule's test works with. Methods that do not return an error end the test when something goes wrong, so they belong
+// to the test's goroutine; publishers that run beside it use the backend itself.
+type suite struct {
+	testing.TB
+	c      Config
+	b      hub.Backend
+	traits hub.Traits
+	ctx    context.Context // ends with the test
+	// instances are b and, for a shared backend, a peer.
+	instances []hub.Backend
+}
+
+func newSuite(t testing.TB, c Config) *suite {
+	t.Helper()
+	if c.Timeout <= 0 {
+		c.Timeout = 10 * time.Second
+	}
+	s := &suite{TB: t, c: c}
+	s.b = s.open(c.New)
+	s.traits = s.b.Traits()
+	s.instances = []hub.Backend{s.b}
+	if s.traits.Shared {
+		if c.Peer == nil {
+			t.Log("Config.Peer is not set: only one instance is tested")
+		} else {
+			s.instances = append(s.instances, s.open(func(t testing.TB) hub.Backend { return c.Peer(t, s.b) }))
+		}
+	}
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	return s
+}
+
+// open returns a backend that is closed when the test ends.
+func (s *suite) open(open func(testing.TB) hub.Backend) hub.Backend {
+	s.Helper()
+	b := open(s.TB)
+	if b == nil {
+		s.Fatal("Config.New or Config.Peer returned no backend")
+	}
+	s.Cleanup(func() { s.bounded("Close", func() { _ = b.Close() }) })
+	return b
+}
+
+// instance returns one of the instances, in turn.
+func (s *suite) instance(i int) hub.Backend { return s.instances[i%len(s.instances)] }
+
+// topic returns the name of a new topic.
+func (s *suite) topic() string {
+	rule, _, _ := strings.Cut(s.Name()[strings.LastIndexByte(s.Name(), '/')+1:], "_")
+	return "backendtest/" + rule + "/" + rand.Text()
+}
+
+func (s *suite) needReplay() {
+	s.Helper()
+	if !s.traits.Replay {
+		s.Skip("Traits.Replay is false: Read is not asked")
+	}
+}
+
+// bounded fails the test when f does not return in time.
+func (s *suite) bounded(what string, f func()) {
+	s.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	s.await(done, what+" did not return")
+}
+
+// await fails the test with a message when done is not closed in time.
+func (s *suite) await(done <-chan struct{}, otherwise string) {
+	s.Helper()
+	timer := time.NewTimer(s.c.Timeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		s.Fatalf("%s within %v", otherwise, s.c.Timeout)
+	}
+}
+
+// text returns a message with an unmistakable text.
+func text(format string, args ...any) hub.Message {
+	return hub.Message{Type: "note", Data: fmt.Appendf(nil, format, args...)}
+}
+
+func (s *suite) publish(b hub.Backend, topic string, m hub.Message) hub.ID {
+	s.Helper()
+	var id hub.ID
+	var err error
+	s.bounded("Publish", func() { id, err = b.Publish(s.ctx, topic, m) })
+	if err != nil {
+		s.Fatalf("Publish: %v", err)
+	}
+	return id
+}
+
+// publishN publishes n messages one after another and returns their IDs.
+func (s *suite) publishN(b hub.Backend, topic string, n int) []hub.ID {
+	s.Helper()
+	ids := make([]hub.ID, n)
+	for i := range ids {
+		ids[i] = s.publish(b, topic, text("message %d", i))
+	}
+	return ids
+}
+
+// publishers publish perEach messages each, from as many goroutines, to the instances in turn.
+type publishers struct {
+	wg   sync.WaitGroup
+	mu   sync.Mutex
+	ids  map[string]hub.ID // by text
+	errs []error
+}
+
+func (s *suite) startPublishers(topic string, count, perEach int) *publishers {
+	p := &publishers{ids: make(map[string]hub.ID)}
+	for g := range count {
+		p.wg.Go(func() {
+			for i := range perEach {
+				m := text("publisher %d message %d", g, i)
+				id, err := s.instance(g+i).Publish(s.ctx, topic, m)
+				p.mu.Lock()
+				if err != nil {
+					p.errs = append(p.errs, err)
+				}
+				p.ids[string(m.Data)] = id
+				p.mu.Unlock()
+			}
+		})
+	}
+	return p
+}
+
+// wait returns the IDs by text when all messages are published.
+func (p *publishers) wait(s *suite) map[string]hub.ID {
+	s.Helper()
+	s.bounded("a run of publishers", p.wg.Wait)
+	if len(p.errs) > 0 {
+		s.Fatalf("Publish: %v", p.errs[0])
+	}
+	return p.ids
+}
+
+// follow follows a topic until the test ends.
+func (s *suite) follow(b hub.Backend, topic string) (r *recorder, tail hub.ID) {
+	s.Helper()
+	r = newRecorder()
+	tail, _ = s.followWith(s.ctx, b, topic, r)
+	return r, tail
+}
+
+// followWith follows a topic until stop is called or the test ends.
+func (s *suite) followWith(ctx context.Context, b hub.Backend, topic string, sink hub.Sink) (tail hub.ID, stop func()) {
+	s.Helper()
+	var err error
+	s.bounded("Follow", func() { tail, stop, err = b.Follow(ctx, topic, sink) })
+	if err != nil {
+		s.Fatalf("Follow: %v", err)
+	}
+	if stop == nil {
+		s.Fatal("Follow returned no stop")
+	}
+	s.Cleanup(func() { s.bounded("stop", stop) })
+	return tail, stop
+}
+
+// read reads one page and checks what holds for every page.
+func (s *suite) read(b hub.Backend, topic string, after hub.ID, limit int) hub.Page {
+	s.Helper()
+	var p hub.Page
+	var err error
+	s.bounded("Read", func() { p, err = b.Read(s.ctx, topic, after, limit) })
+	if err != nil {
+		s.Fatalf("Read after %q: %v", after, err)
+	}
+	return p
+}
+
+// readAll reads on until an empty page. Gap is that of the first page; a gap on a later one ends the test.
+func (s *suite) readAll(b hub.Backend, topic string, after hub.ID) (ms []hub.Message, gap bool) {
+	s.Helper()
+	for n := 0; ; n++ {
+		p := s.read(b, topic, after, 100)
+		switch {
+		case n == 0:
+			gap = p.Gap
+		case p.Gap:
+			s.Fatalf("Read after %q, the last message of a page: gap", after)
+		case n > 10_000:
+			s.Fatalf("Read of %d pages, and still no empty one", n)
+		}
+		if len(p.Messages) == 0 {
+			return ms, gap
+		}
+		ms = append(ms, p.Messages...)
+		after = p.Messages[len(p.Messages)-1].ID
+	}
+}
+
+// exactly ends the test unless Read after an ID gives these messages and no gap.
+func (s *suite) exactly(b hub.Backend, topic string, after hub.ID, want ...hub.ID) {
+	s.Helper()
+	ms, gap := s.readAll(b, topic, after)
+	if gap {
+		s.Fatalf("Read after %q: gap, want %d messages without", after, len(want))
+	}
+	if got := ids(ms); !slices.Equal(got, want) {
+		s.Fatalf("Read after %q: %s, want %s", after, list(got), list(want))
+	}
+}
+
+func (s *suite) trim(topic string) {
+	s.Helper()
+	s.c.Trim(s.TB, s.b, topic)
+}
+
+func ids(ms []hub.Message) []hub.ID {
+	got := make([]hub.ID, len(ms))
+	for i, m := range ms {
+		got[i] = m.ID
+	}
+	return got
+}
+
+func find(ms []hub.Message, id hub.ID) (m hub.Message, ok bool) {
+	i := slices.IndexFunc(ms, func(m hub.Message) bool { return m.ID == id })
+	if i < 0 {
+		return m, false
+	}
+	return ms[i], true
+}
+
+// list shows IDs, the first ones when there are many.
+func list(ids []hub.ID) string {
+	const most = 12
+	if len(ids) <= most {
+		return fmt.Sprintf("%q", ids)
+	}
+	return fmt.Sprintf("%q and %d more", ids[:most], len(ids)-most)
+}
+
+// sameSet reports whether two lists have the same IDs, each once.
+func sameSet(a, b []hub.ID) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(a, b) && len(slices.Compact(a)) == len(b)
+}

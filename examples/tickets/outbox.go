@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// outbox publishes changes one after the other, in the order in which they were put in.
+//
+// Publishing right where a change is made has no good answer to a failure: the outcome may be unknown, one of the two topics may have the message and the other not, and a lock
+// that keeps the order would be held while the backend takes its time. With the outbox a change that was made is published sooner or later, and a backend that is away delays the feeds and nothing else.
+//
+// What is in it is lost with the process. So are the tickets, so here it fits; an application with a database keeps its outbox there, written in the same transaction as the change.
+type outbox struct {
+	hub   *hub.Hub
+	queue chan change
+	done  chan struct{} // closed when run has returned
+
+	ctx    context.Context // ends when what is left may not be published any more
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+}
+
+const (
+	outboxSize     = 1024 // changes that wait
+	publishTimeout = 5 * time.Second
+	firstWait      = 100 * time.Millisecond
+	longestWait    = 5 * time.Second
+)
+
+func newOutbox(h *hub.Hub) *outbox {
+	o := &outbox{hub: h, queue: make(chan change, outboxSize), done: make(chan struct{})}
+	o.ctx, o.cancel = context.WithCancel(context.Background())
+	go o.run()
+	return o
+}
+
+// put takes a change, or refuses it with errBusy: when too many wait for a backend that is away, or after close. It never blocks.
+func (o *outbox) put(c change) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return errBusy
+	}
+	select {
+	case o.queue <- c:
+		return nil
+	default:
+		return errBusy
+	}
+}
+
+// close refuses further changes and returns when those that wait are published, or with an error when ctx ends before.
+func (o *outbox) close(ctx context.Context) error {
+	o.mu.Lock()
+	if !o.closed {
+		o.closed = true
+		close(o.queue)
+	}
+	o.mu.Unlock()
+	defer o.cancel()
+	select {
+	case <-o.done:
+		return nil
+	case <-ctx.Done():
+		o.cancel()
+		<-o.done
+		return fmt.Errorf("tickets: %d changes were not published: %w", len(o.queue)+1, ctx.Err())
+	}
+}
+
+func (o *outbox) run() {
+	defer close(o.done)
+	for c := range o.queue {
+		for _, topic := range c.topics() {
+			if !o.publish(topic, c) {
+				return
+			}
+		}
+	}
+}
+
+// publish tries until the change is published. It reports false when it may not go on.
+func (o *outbox) publish(topic string, c change) bool {
+	data, err := json.Marshal(c)
+	if err != nil {
+		slog.Error("tickets: a change cannot be encoded", "err", err)
+		return true
+	}
+	m := hub.Message{Type: c.Kind, Data: data}
+	if o.hub.Traits().Keys != hub.KeysNone {
+		// Of an attempt with an unknown outcome and the next one, at most one appends. Where the backend has no keys the message may come twice, and the version tells.
+		m.Key = fmt.Sprintf("%s.%d", c.Ticket.ID, c.Ticket.Version)
+	}
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		if o.ctx.Err() != nil {
+			return false
+		}
+		ctx, cancel := context.WithTimeout(o.ctx, publishTimeout)
+		_, err := o.hub.Publish(ctx, topic, m)
+		cancel()
+		switch {
+		case err == nil:
+			return true
+		case errors.Is(err, hub.ErrClosed):
+			return false
+		}
+		slog.Warn("tickets: publishing failed, will be tried again", "topic", topic, "wait", wait, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-o.ctx.Done():
+		}
+	}
+}

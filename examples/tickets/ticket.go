@@ -1,0 +1,122 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// status is where a ticket stands.
+type status string
+
+const (
+	open    status = "open"
+	pending status = "pending"
+	closed  status = "closed"
+)
+
+// statuses are all there are, in the order in which people read them.
+var statuses = []status{open, pending, closed}
+
+// ticket is what lists and feeds show of a ticket.
+type ticket struct {
+	ID       string    `json:"id"`
+	Subject  string    `json:"subject"`
+	Status   status    `json:"status"`
+	Assignee string    `json:"assignee"` // "" for nobody
+	Comments int       `json:"comment_count"`
+	Version  int       `json:"version"` // 1 when created, one more with each change
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
+}
+
+// comment is one remark on a ticket. ID counts the ticket's comments from 1.
+type comment struct {
+	ID      int       `json:"id"`
+	Text    string    `json:"text"`
+	Created time.Time `json:"created"`
+}
+
+// thread is a ticket with its comments.
+type thread struct {
+	ticket
+	Comments []comment `json:"comments"`
+}
+
+// change is the message that a feed carries: what happened, and the ticket as it is since. A page that has the ticket in a later version drops it,
+// so it does no harm to get one twice, or to have seen its outcome before.
+type change struct {
+	Kind    string   `json:"-"`
+	Ticket  ticket   `json:"ticket"`
+	Comment *comment `json:"comment,omitempty"` // of a commented ticket: the new one
+}
+
+// Kinds of change. They are the messages' types, and so the names of the events in a browser.
+const (
+	created   = "created"
+	commented = "commented"
+	assigned  = "assigned"
+	moved     = "moved" // to another status
+)
+
+// everything is the topic of the changes of all tickets.
+const everything = "tickets"
+
+// topics are where a change is published: the ticket's own topic, and the one of all tickets.
+func (c change) topics() []string {
+	return []string{hub.JoinTopic("tickets", c.Ticket.ID), everything}
+}
+
+// What can be wrong with a request. Their text is for the client.
+var (
+	errNotFound = errors.New("there is no such ticket")
+	errClosed   = errors.New("the ticket is closed: open it again first")
+	errFull     = errors.New("there is no room for more: this is an example with its tickets in memory")
+	errBusy     = errors.New("changes are not taken right now: try again")
+	errInvalid  = errors.New("invalid")
+)
+
+// Limits keep the memory of the example bounded. Lengths are in characters.
+const (
+	maxTickets  = 1000
+	maxComments = 200
+	maxSubject  = 200
+	maxText     = 2000
+	maxAssignee = 60
+)
+
+// text checks and trims what a user wrote in a field. Comments may have several lines.
+func text(field, s string, most int, lines bool) (string, error) {
+	s = strings.TrimSpace(s)
+	control := func(r rune) bool { return unicode.IsControl(r) && (!lines || r != '\n' && r != '\r' && r != '\t') }
+	switch {
+	case utf8.RuneCountInString(s) > most:
+		return "", fmt.Errorf("%w %s: it may have %d characters", errInvalid, field, most)
+	case strings.ContainsFunc(s, control):
+		return "", fmt.Errorf("%w %s: it has control characters", errInvalid, field)
+	}
+	return s, nil
+}
+
+// required is text that may not be empty.
+func required(field, s string, most int, lines bool) (string, error) {
+	s, err := text(field, s, most, lines)
+	if err == nil && s == "" {
+		err = fmt.Errorf("%w %s: it is empty", errInvalid, field)
+	}
+	return s, err
+}
+
+func parseStatus(s string) (status, error) {
+	for _, known := range statuses {
+		if s == string(known) {
+			return known, nil
+		}
+	}
+	return "", fmt.Errorf("%w status: it is one of %v", errInvalid, statuses)
+}

@@ -1,0 +1,44 @@
+package ginsse
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/headrace/headrace/sse"
+)
+
+// Context is what a route's guards and handler get: one request with its bound parameters. It is valid until the Gin handler returns, and meant for the
+// goroutine of the request; hand on Params and Context(), not the Context itself.
+type Context[P any] struct {
+	// Params are the bound parameters.
+	Params P
+
+	gin    *gin.Context
+	ctx    context.Context
+	expire time.Time
+}
+
+// Context returns the context of the stream. It ends when the client leaves, the stream expires or is rotated, or the hub is shut down; context.Cause says
+// which, with the causes of package sse/feed. In a guard it is the request's context.
+func (c *Context[P]) Context() context.Context { return c.ctx }
+
+// Request returns the HTTP request.
+func (c *Context[P]) Request() *http.Request { return c.gin.Request }
+
+// Gin returns the Gin context, for what middleware has set there. Gin uses it again for other requests once the handler has returned. It must not be written to
+// once the stream has begun.
+func (c *Context[P]) Gin() *gin.Context { return c.gin }
+
+// LastEventID returns the cursor that the client came with. It reports false when the client stated none. A generator decides itself what it makes of it.
+func (c *Context[P]) LastEventID() (cursor string, ok bool) { return sse.LastEventID(c.gin.Request) }
+
+// ExpireAt ends the stream at a time, when the client's right to it does. The client comes back by itself, and the guards decide anew. It is for
+// guards, before the stream begins; of several times the earliest counts.
+func (c *Context[P]) ExpireAt(t time.Time) {
+	if c.expire.IsZero() || t.Before(c.expire) {
+		c.expire = t
+	}
+}

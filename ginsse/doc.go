@@ -1,0 +1,52 @@
+// Package ginsse makes Server-Sent Events routes for Gin.
+//
+// A route is written like an HTTP route: a path with typed parameters, middleware, guards, and then either a topic that the client follows, or a
+// handler that is a generator.
+//
+//	type TicketParams struct {
+//		Ticket int64 // :ticket
+//	}
+//
+//	func (t *Tickets) Routes(r gin.IRouter) error {
+//		r.GET("/tickets", t.list)
+//		return ginsse.Mount(r,
+//			ginsse.SSE[TicketParams]("/tickets/:ticket/events").
+//				Use(t.auth).
+//				Guard(t.mayRead).
+//				Topic(t.hub, "tickets/{ticket}"),
+//			ginsse.SSE[struct{}]("/dashboard/events").
+//				Handle(t.dashboard),
+//		)
+//	}
+//
+// # Feeds
+//
+// A route with a Topic is a feed: its clients get the topic's messages in order, resume where they were when they come back with Last-Event-ID, on
+// any instance, and are told by a gap event when messages between are gone. Package sse/feed has what is on the wire; it serves the same feeds without Gin.
+//
+// # Generators
+//
+// A route with a Handle sends what its generator yields. A generator is the body of a range loop turned inside out: yield reports false when the stream is
+// over, and deferred functions have run before the Gin handler returns.
+//
+//	func (t *Tickets) dashboard(c *ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] {
+//		return func(yield func(sse.Event, error) bool) {
+//			sub, err := t.hub.Subscribe(c.Context(), "tickets", hub.Latest())
+//			if err != nil {
+//				yield(sse.Event{}, err)
+//				return
+//			}
+//			defer sub.Close()
+//			for m, err := range sub.All() {
+//				if !yield(sse.Event{Type: "changed", Data: t.counts()}, err) {
+//					return
+//				}
+//			}
+//		}
+//	}
+//
+// # Order of things
+//
+// A request passes the group's and the route's middleware (Use), then its parameters are bound, then the guards run, then the topic is named and followed.
+// All of that happens before the first byte of the stream, so each may still answer with a status of its own: 400 for a parameter, 401, 403 or 404 from a guard.
+package ginsse

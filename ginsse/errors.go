@@ -1,0 +1,71 @@
+package ginsse
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
+
+// What a guard, or the function that names a topic, returns to answer with a status. Other errors are answered 500, without their text.
+var (
+	// ErrUnauthorized is answered 401: the client has to say who it is.
+	ErrUnauthorized = Status(http.StatusUnauthorized, errors.New("unauthorized"))
+	// ErrForbidden is answered 403: the client may not follow this.
+	ErrForbidden = Status(http.StatusForbidden, errors.New("forbidden"))
+	// ErrNotFound is answered 404: there is nothing to follow.
+	ErrNotFound = Status(http.StatusNotFound, errors.New("not found"))
+)
+
+// Status returns an error that is answered with an HTTP status from 400 to 599 and the text of err, which the client sees. Other codes are answered 500.
+// A nil err stands for the status' own text.
+func Status(code int, err error) error {
+	if err == nil {
+		err = errors.New(http.StatusText(code))
+	}
+	return &statusError{code: code, err: err}
+}
+
+type statusError struct {
+	code int
+	err  error
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("ginsse: status %d: %v", e.code, e.err) }
+func (e *statusError) Unwrap() error { return e.err }
+
+// ParameterError says which parameter of a request is missing or malformed. It is answered 400.
+type ParameterError struct {
+	In   string // "path", "query" or "header"
+	Name string
+	Err  error
+}
+
+// Error implements error.
+func (e *ParameterError) Error() string {
+	return fmt.Sprintf("%s parameter %q: %v", e.In, e.Name, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ParameterError) Unwrap() error { return e.Err }
+
+// refuse answers a request before its stream began.
+func refuse(c *gin.Context, err error) {
+	// For middleware that logs or counts errors.
+	_ = c.Error(err)
+	c.Abort()
+	if c.Writer.Written() {
+		return
+	}
+	code, text := http.StatusInternalServerError, "internal server error"
+	var status *statusError
+	var parameter *ParameterError
+	switch {
+	case errors.As(err, &parameter):
+		code, text = http.StatusBadRequest, parameter.Error()
+	case errors.As(err, &status) && status.code >= 400 && status.code <= 599:
+		code, text = status.code, status.err.Error()
+	}
+	c.JSON(code, gin.H{"error": text})
+}

@@ -1,0 +1,110 @@
+package ginsse
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+)
+
+// Controller is anything that adds its routes to a router. A *Route is one, and so is a struct of the application that mounts several, ordinary HTTP routes among them.
+type Controller interface {
+	Routes(gin.IRouter) error
+}
+
+// Mount adds the routes of controllers to a router: an engine, or a group, whose prefix and middleware count. It checks every route against the whole
+// path: a parameter without a field, a field without a parameter, two candidates for one, a type that cannot be a parameter, an unknown name in a topic template, a
+// route with no topic and no handler or with several, a path that Gin refuses. The error names each such route; the others are mounted.
+func Mount(r gin.IRouter, controllers ...Controller) error {
+	var errs []error
+	for _, c := range controllers {
+		errs = append(errs, c.Routes(r))
+	}
+	return errors.Join(errs...)
+}
+
+// Routes implements Controller.
+func (r *Route[P]) Routes(router gin.IRouter) error {
+	whole := r.path
+	if group, ok := router.(interface{ BasePath() string }); ok {
+		whole = joinPaths(group.BasePath(), r.path)
+	}
+	if err := r.mount(router, whole); err != nil {
+		return fmt.Errorf("ginsse: route GET %s: %w", whole, err)
+	}
+	return nil
+}
+
+func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
+	e := &endpoint[P]{Route: *r}
+	if err := r.check(); err != nil {
+		return err
+	}
+	if e.binder, err = newBinder(reflect.TypeFor[P](), pathParameters(whole)); err != nil {
+		return err
+	}
+	e.name = r.topicFunc
+	if r.template != nil {
+		t, err := newTemplate(*r.template, e.binder)
+		if err != nil {
+			return err
+		}
+		e.name = func(c *Context[P]) (string, error) { return t.topic(reflect.ValueOf(&c.Params).Elem()) }
+	}
+	// Gin panics at a path that is malformed or conflicts with another one.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("gin: %v", p)
+		}
+	}()
+	handlers := append(slices.Clone(r.use), e.serve)
+	router.Handle(http.MethodGet, r.path, handlers...)
+	return nil
+}
+
+// check looks for what is missing in the route itself.
+func (r *Route[P]) check() error {
+	if r.path != "" && r.path[0] != '/' {
+		return errors.New("its path must begin with a slash")
+	}
+	switch {
+	case r.kinds == 0:
+		return errors.New("it needs a Topic, a TopicFunc or a Handle")
+	case r.kinds > 1:
+		return errors.New("it has more than one of Topic, TopicFunc and Handle")
+	case r.handle != nil:
+		return nil
+	case r.template == nil && r.topicFunc == nil:
+		return errors.New("its function is nil")
+	case r.hub == nil:
+		return errors.New("its hub is nil")
+	}
+	return nil
+}
+
+// joinPaths joins a group's prefix and a path as Gin does.
+func joinPaths(prefix, p string) string {
+	if p == "" {
+		return prefix
+	}
+	whole := path.Join(prefix, p)
+	if strings.HasSuffix(p, "/") && !strings.HasSuffix(whole, "/") {
+		whole += "/"
+	}
+	return whole
+}
+
+// pathParameters returns the names of a path's parameters, in order.
+func pathParameters(p string) (names []string) {
+	for _, segment := range strings.Split(p, "/") {
+		if i := strings.IndexAny(segment, ":*"); i >= 0 {
+			names = append(names, segment[i+1:])
+		}
+	}
+	return names
+}

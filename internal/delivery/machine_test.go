@@ -1,0 +1,220 @@
+package delivery
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func text(s Step) string {
+	var b strings.Builder
+	for _, f := range s.Frames {
+		b.Write(f)
+	}
+	return b.String()
+}
+
+// next calls Next at a time after the epoch and checks what is to be written and done.
+func next(t *testing.T, m *Machine, at time.Duration, want string, then Then) Step {
+	t.Helper()
+	s := m.Next(epoch.Add(at), nil)
+	if got := text(s); got != want {
+		t.Errorf("at %v: to write:\n got %q\nwant %q", at, got, want)
+	}
+	if s.Then != then {
+		t.Errorf("at %v: then: got %d, want %d", at, s.Then, then)
+	}
+	return s
+}
+
+func deadline(t *testing.T, s Step, want time.Duration) {
+	t.Helper()
+	equal(t, "deadline", s.Deadline, epoch.Add(want))
+}
+
+func TestMachineBegin(t *testing.T) {
+	const event = "data: a\nid: 1\n\n"
+	for _, tc := range []struct {
+		name   string
+		config Config
+		change func(*fakeSource)
+		want   string
+		then   Then
+	}{
+		{"nothing", Config{}, nil, ": ok\n", Wait},
+		{"retry", Config{Retry: 2500 * time.Millisecond}, nil, ": ok\nretry: 2500\n", Wait},
+		{"priming", Config{Retry: time.Second, Checkpoint: "7"}, nil, ": ok\nretry: 1000\nevent: checkpoint\ndata: \nid: 7\n\n", Wait},
+		{"priming before messages", Config{Checkpoint: "0"}, func(s *fakeSource) { s.put(event) }, ": ok\nevent: checkpoint\ndata: \nid: 0\n\n" + event, Wait},
+		{"prelude before a fetch", Config{}, func(s *fakeSource) { s.behind = true }, ": ok\n", Fetch},
+		{"gap before messages, without an id", Config{}, func(s *fakeSource) { s.gap, s.at = true, "1"; s.put(event) }, ": ok\nevent: gap\ndata: {}\n\n" + event, Wait},
+		{"gap alone, with the place", Config{}, func(s *fakeSource) { s.gap, s.at = true, "9" }, ": ok\nevent: gap\ndata: {}\nid: 9\n\n", Wait},
+		{"gap alone, place without a name", Config{}, func(s *fakeSource) { s.gap = true }, ": ok\nevent: gap\ndata: {}\n\n", Wait},
+		{"finished", Config{}, func(s *fakeSource) { s.put(event); s.ended = true }, ": ok\n" + event, End},
+		{"expired already", Config{ExpireAt: epoch}, func(s *fakeSource) { s.put(event) }, ": ok\n", End},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			source := newFakeSource()
+			if tc.change != nil {
+				tc.change(source)
+			}
+			m := NewMachine(tc.config, source)
+			next(t, m, 0, tc.want, tc.then)
+		})
+	}
+}
+
+func TestMachineHeartbeat(t *testing.T) {
+	source := newFakeSource()
+	m := NewMachine(Config{Heartbeat: 15 * time.Second}, source)
+	deadline(t, next(t, m, 0, ": ok\n", Wait), 15*time.Second)
+	deadline(t, next(t, m, 15*time.Second-1, "", Wait), 15*time.Second)
+	deadline(t, next(t, m, 15*time.Second, ":\n", Wait), 30*time.Second)
+
+	source.put("data: a\n\n")
+	deadline(t, next(t, m, 20*time.Second, "data: a\n\n", Wait), 35*time.Second)
+	next(t, m, 35*time.Second-1, "", Wait)
+	next(t, m, 35*time.Second, ":\n", Wait)
+
+	// A message at the moment a heartbeat is due takes its place.
+	source.put("data: b\n\n")
+	deadline(t, next(t, m, 50*time.Second, "data: b\n\n", Wait), 65*time.Second)
+}
+
+func TestMachineHeartbeatDuringFetch(t *testing.T) {
+	source := newFakeSource()
+	source.behind = true
+	m := NewMachine(Config{Heartbeat: time.Second}, source)
+	deadline(t, next(t, m, 0, ": ok\n", Fetch), time.Second)
+	polls := source.polls
+	deadline(t, next(t, m, time.Second, ":\n", Wait), 2*time.Second)
+	equal(t, "polls during a fetch", source.polls, polls)
+	source.behind = false
+	source.put("data: a\n\n")
+	next(t, m, 1500*time.Millisecond, "", Wait)
+	m.Fetched()
+	next(t, m, 1500*time.Millisecond, "data: a\n\n", Wait)
+}
+
+func TestMachineEnds(t *testing.T) {
+	broken := errors.New("broken")
+	for _, tc := range []struct {
+		name   string
+		config Config
+		at     time.Duration
+		change func(*fakeSource, *Machine)
+		want   string
+		cause  error
+		abort  bool
+	}{
+		{"rotation", Config{Lifetime: time.Minute}, time.Minute, nil, "", ErrRotated, false},
+		{"rotation while messages come", Config{Lifetime: time.Minute}, time.Minute, func(s *fakeSource, _ *Machine) { s.put("data: a\n\n") }, "", ErrRotated, false},
+		{"expiry", Config{ExpireAt: epoch.Add(time.Minute)}, time.Minute, nil, "", ErrExpired, false},
+		{"expiry before rotation", Config{ExpireAt: epoch.Add(time.Minute), Lifetime: time.Minute}, time.Minute, nil, "", ErrExpired, false},
+		{"drain", Config{DrainRetry: 3 * time.Second}, 0, func(_ *fakeSource, m *Machine) { m.Drain() }, "retry: 3000\n", ErrShutdown, false},
+		{"source shut down", Config{DrainRetry: 3 * time.Second}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrShutdown }, "retry: 3000\n", ErrShutdown, false},
+		{"source finished", Config{DrainRetry: 1}, 0, func(s *fakeSource, _ *Machine) { s.ended = true }, "", ErrFinished, false},
+		{"source ended by the client", Config{DrainRetry: 1}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrClientGone }, "", ErrClientGone, false},
+		{"source failed", Config{}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, broken }, "event: stream-error\ndata: {}\n\n", broken, true},
+		{"source failed, kind", Config{}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, broken }, "event: stream-error\ndata: {}\n\n", ErrFailed, true},
+		{"failure", Config{}, 0, func(_ *fakeSource, m *Machine) { m.Fail(broken) }, "event: stream-error\ndata: {}\n\n", broken, true},
+		{"drain during a fetch", Config{DrainRetry: time.Second}, 0, func(_ *fakeSource, m *Machine) { m.fetching = true; m.Drain() }, "retry: 1000\n", ErrShutdown, false},
+		{"rotation during a fetch", Config{Lifetime: time.Second}, time.Second, func(_ *fakeSource, m *Machine) { m.fetching = true }, "", ErrRotated, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			source := newFakeSource()
+			m := NewMachine(tc.config, source)
+			next(t, m, 0, ": ok\n", Wait)
+			if tc.at > 0 {
+				next(t, m, tc.at-1, "", Wait)
+			}
+			if tc.change != nil {
+				tc.change(source, m)
+			}
+			s := next(t, m, tc.at, tc.want, End)
+			isCause(t, s.Cause, tc.cause)
+			equal(t, "abort", s.Abort, tc.abort)
+			s = next(t, m, tc.at+time.Hour, "", End)
+			isCause(t, s.Cause, tc.cause)
+		})
+	}
+}
+
+func TestMachineDeadlineIsTheFirst(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		config Config
+		want   time.Time
+	}{
+		{"none", Config{}, time.Time{}},
+		{"heartbeat", Config{Heartbeat: 1, Lifetime: 2, ExpireAt: epoch.Add(3)}, epoch.Add(1)},
+		{"rotation", Config{Heartbeat: 2, Lifetime: 1, ExpireAt: epoch.Add(3)}, epoch.Add(1)},
+		{"expiry", Config{Heartbeat: 2, Lifetime: 3, ExpireAt: epoch.Add(1)}, epoch.Add(1)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := NewMachine(tc.config, newFakeSource()).Next(epoch, nil)
+			equal(t, "deadline", s.Deadline, tc.want)
+		})
+	}
+}
+
+func TestMachineBatches(t *testing.T) {
+	const size = 1000
+	frame := strings.Repeat("x", size)
+	m := NewMachine(Config{}, newFakeSource(slices.Repeat([]string{frame}, 200)...))
+	first := m.Next(epoch, nil)
+	equal(t, "then", first.Then, Again)
+	if n := len(text(first)); n < BatchBytes || n > BatchBytes+size+len(": ok\n") {
+		t.Errorf("first batch has %d bytes", n)
+	}
+	events := first.Events
+	for i := 0; ; i++ {
+		s := m.Next(epoch, nil)
+		events += s.Events
+		if n := len(text(s)); n > BatchBytes+size {
+			t.Errorf("batch %d has %d bytes", i, n)
+		}
+		if s.Then == Wait {
+			break
+		}
+	}
+	equal(t, "events", events, 200)
+
+	huge := strings.Repeat("x", 10*BatchBytes)
+	m = NewMachine(Config{}, newFakeSource(huge, huge))
+	for range 2 {
+		s := m.Next(epoch, nil)
+		equal(t, "events of one batch", s.Events, 1)
+		equal(t, "then", s.Then, Again)
+	}
+}
+
+// TestMachineSharesBytes holds that a connection copies no message.
+func TestMachineSharesBytes(t *testing.T) {
+	source := newFakeSource("data: a\n\n")
+	frame := source.frames[0]
+	m := NewMachine(Config{}, source)
+	s := m.Next(epoch, nil)
+	if last := s.Frames[len(s.Frames)-1]; &last[0] != &frame[0] {
+		t.Error("the frame was copied")
+	}
+	dst := make([][]byte, 0, 8)
+	if n := testing.AllocsPerRun(100, func() {
+		source.frames = append(source.frames[:0], frame)
+		m.Next(epoch, dst)
+	}); n != 0 {
+		t.Errorf("a step allocates %v times", n)
+	}
+}
+
+func TestClean(t *testing.T) {
+	for cause, want := range map[error]bool{
+		ErrFinished: true, ErrRotated: true, ErrExpired: true, ErrShutdown: true,
+		ErrClientGone: false, ErrWriteFailed: false, ErrFailed: false, ErrPanicked: false,
+	} {
+		equal(t, cause.Error(), Clean(cause), want)
+	}
+}

@@ -1,0 +1,64 @@
+package feed
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/headrace/headrace/internal/delivery"
+)
+
+// Causes of a stream's end: in End.Cause, as context.Cause of a generator's context and, those that are no clean ends, from Serve and Generate.
+// A request's context that ended with a cause of its own has that cause instead.
+var (
+	// ErrClientGone: the client closed the connection.
+	ErrClientGone = delivery.ErrClientGone
+	// ErrWriteFailed: a write failed or took longer than Options.WriteTimeout. It wraps the connection's error.
+	ErrWriteFailed = delivery.ErrWriteFailed
+	// ErrFailed: the generator yielded an error, or an event that has no wire form, or the subscription failed. It wraps that error. The connection was aborted.
+	ErrFailed = delivery.ErrFailed
+	// ErrPanicked: the generator panicked. The connection was aborted.
+	ErrPanicked = delivery.ErrPanicked
+
+	// ErrFinished: the topic, or the generator, has come to its end. A clean end.
+	ErrFinished = delivery.ErrFinished
+	// ErrRotated: Options.MaxLifetime is over. A clean end.
+	ErrRotated = delivery.ErrRotated
+	// ErrExpired: Options.ExpireAt has come. A clean end.
+	ErrExpired = delivery.ErrExpired
+	// ErrShutdown: the hub or the server shuts down. A clean end.
+	ErrShutdown = delivery.ErrShutdown
+)
+
+// Errors of Serve and Generate about requests that were answered without a stream.
+var (
+	// ErrUnavailable means that the backend did not answer in time; it wraps what is known. The client was told to come back.
+	ErrUnavailable = errors.New("feed: the backend is unavailable")
+	// ErrMethod means that the request's method is neither GET nor HEAD.
+	ErrMethod = errors.New("feed: method not allowed")
+	// ErrAccept means that the client accepts no event stream.
+	ErrAccept = errors.New("feed: the client accepts no event stream")
+)
+
+// Status returns an error that carries an HTTP status, for the function given to HandlerFunc: the client is answered with the status and its standard text, never with
+// err's. A code that is no 4xx or 5xx counts as 500. err may be nil.
+func Status(code int, err error) error {
+	if code < 400 || code > 599 {
+		code = http.StatusInternalServerError
+	}
+	return &statusError{code: code, err: err}
+}
+
+type statusError struct {
+	code int
+	err  error
+}
+
+func (e *statusError) Error() string {
+	text := "feed: " + http.StatusText(e.code)
+	if e.err != nil {
+		text += ": " + e.err.Error()
+	}
+	return text
+}
+
+func (e *statusError) Unwrap() error { return e.err }

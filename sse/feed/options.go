@@ -1,0 +1,90 @@
+package feed
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/delivery"
+)
+
+// Options are the settings of a stream. The zero value is right for most; durations that are not positive count as zero.
+type Options struct {
+	// Start is where a client starts that states no cursor. Default hub.Latest(). Generators ignore it.
+	Start hub.Position
+	// Heartbeat is the silence after which a comment line is sent. Default 15 s.
+	Heartbeat time.Duration
+	// Retry is the least time that clients are asked to wait before they reconnect; each is told a random time up to half as long again. Default 2 s.
+	Retry time.Duration
+	// WriteTimeout is how long one write may take before the client counts as gone. It replaces http.Server.WriteTimeout for the stream. Default 10 s.
+	WriteTimeout time.Duration
+	// MaxLifetime is when a connection is ended for the client to come back, give or take 20 % at random: so load moves to new instances. Default 1 h.
+	MaxLifetime time.Duration
+	// NoRotation lets connections live as long as they can; MaxLifetime is ignored.
+	NoRotation bool
+	// ExpireAt ends the stream at a time, such as that of the token it was opened with. The zero time never comes.
+	ExpireAt time.Time
+	// ConnectTimeout is how long a client waits for the backend before the stream begins. Default 5 s.
+	ConnectTimeout time.Duration
+	// Closing, when it is closed, ends streams like a shutdown. Default nil: only the hub's Shutdown, for feeds, and the request's context do. A generator
+	// with it costs one more goroutine.
+	Closing <-chan struct{}
+	// Logger gets the begin and end of streams at level Debug, and what an operator should know at Warn and Error. Default slog.Default().
+	Logger *slog.Logger
+	// OnEnd is called once at the end of each stream that was opened, by its goroutine. Default: nobody is told.
+	OnEnd func(End)
+}
+
+// End is how a stream went.
+type End struct {
+	// Topic is the topic of a feed, "" of a generator.
+	Topic string
+	// Cause is why it ended, for errors.Is with the causes of this package; never nil.
+	Cause error
+	// Events counts messages, or events of a generator, that were written; control events do not count.
+	Events int
+	// Bytes counts what was written, without headers and chunk headers.
+	Bytes int64
+	// Duration is the time since the stream was opened.
+	Duration time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	o.Heartbeat = positive(o.Heartbeat, 15*time.Second)
+	o.Retry = positive(o.Retry, 2*time.Second)
+	o.WriteTimeout = positive(o.WriteTimeout, 10*time.Second)
+	o.MaxLifetime = positive(o.MaxLifetime, time.Hour)
+	o.ConnectTimeout = positive(o.ConnectTimeout, 5*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func positive(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+// config returns what a connection's machine is told, with the random parts drawn.
+func (o Options) config() delivery.Config {
+	c := delivery.Config{
+		Retry:      o.retry(),
+		DrainRetry: o.retry(),
+		Heartbeat:  o.Heartbeat,
+		ExpireAt:   o.ExpireAt,
+	}
+	if !o.NoRotation {
+		fifth := o.MaxLifetime / 5
+		c.Lifetime = o.MaxLifetime - fifth + rand.N(2*fifth+1)
+	}
+	return c
+}
+
+// retry draws a reconnection time, in whole milliseconds as the wire has them.
+func (o Options) retry() time.Duration {
+	return (o.Retry + rand.N(o.Retry/2+1)).Round(time.Millisecond)
+}

@@ -1,0 +1,388 @@
+package sse
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// serve starts a server for one handler and returns its answer to a GET.
+func serve(t *testing.T, http2 bool, configure func(*http.Server), h http.HandlerFunc) *http.Response {
+	t.Helper()
+	server := httptest.NewUnstartedServer(h)
+	server.EnableHTTP2 = http2
+	if configure != nil {
+		configure(server.Config)
+	}
+	if http2 {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := server.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	want := 1
+	if http2 {
+		want = 2
+	}
+	if resp.ProtoMajor != want {
+		t.Fatalf("the server speaks %s", resp.Proto)
+	}
+	return resp
+}
+
+func onBoth(t *testing.T, test func(t *testing.T, http2 bool)) {
+	t.Run("HTTP1", func(t *testing.T) { test(t, false) })
+	t.Run("HTTP2", func(t *testing.T) { test(t, true) })
+}
+
+func TestRespondSendsHeadersAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		release := make(chan struct{})
+		resp := serve(t, http2, nil, func(w http.ResponseWriter, r *http.Request) {
+			if _, err := Respond(w, r); err != nil {
+				t.Error(err)
+			}
+			<-release
+		})
+		defer close(release)
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" || resp.ContentLength != -1 {
+			t.Errorf("status %d, headers %v", resp.StatusCode, resp.Header)
+		}
+	})
+}
+
+func TestWriterSendsEachEventAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		next := make(chan struct{})
+		resp := serve(t, http2, nil, func(w http.ResponseWriter, r *http.Request) {
+			out, err := Respond(w, r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			large := strings.Repeat("x", 3*batchBytes)
+			for _, send := range []func() error{
+				func() error { return out.Send(Event{ID: "1", Data: "a"}) },
+				func() error { return out.Write([]byte("data: b\n"), []byte("data: c\n\n")) },
+				func() error { return out.Send(Event{Data: large}) },
+				func() error {
+					return out.Write([]byte("data: "), []byte(large), []byte("\n"), []byte("data: d\n\n"))
+				},
+			} {
+				if err := send(); err != nil {
+					t.Error(err)
+				}
+				<-next
+			}
+		})
+		d := NewDecoder(resp.Body)
+		for _, want := range []int{1, 3, 3 * batchBytes, 3*batchBytes + 2} {
+			e, err := d.Decode()
+			if err != nil || len(e.Text()) != want || e.ID != "1" {
+				t.Fatalf("%.20q, %v; want %d bytes", e.Text(), err, want)
+			}
+			next <- struct{}{}
+		}
+		if _, err := d.Decode(); err != io.EOF {
+			t.Errorf("the clean end is %v", err)
+		}
+	})
+}
+
+// The stream outlives the server's WriteTimeout.
+func TestStreamOutlivesWriteTimeout(t *testing.T) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		const timeout = 200 * time.Millisecond
+		resp := serve(t, http2, func(s *http.Server) { s.WriteTimeout = timeout }, func(w http.ResponseWriter, r *http.Request) {
+			out, err := Respond(w, r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for range 2 {
+				past(t, 2*timeout)
+				if err := out.Send(Event{Data: "a"}); err != nil {
+					t.Errorf("after %v: %v", 2*timeout, err)
+				}
+			}
+		})
+		events := 0
+		for _, err := range Read(resp.Body) {
+			if err != nil {
+				t.Error(err)
+			}
+			events++
+		}
+		if events != 2 {
+			t.Errorf("%d events", events)
+		}
+	})
+}
+
+// The write timeout itself, once cleared, must not end a quiet stream either.
+func TestWriteTimeoutCountsWritesOnly(t *testing.T) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		const timeout = 100 * time.Millisecond
+		resp := serve(t, http2, nil, func(w http.ResponseWriter, r *http.Request) {
+			out, err := Respond(w, r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			out.SetWriteTimeout(timeout)
+			for range 2 {
+				if err := out.Send(Event{Data: "a"}); err != nil {
+					t.Error(err)
+				}
+				past(t, 2*timeout)
+			}
+		})
+		events := 0
+		for _, err := range Read(resp.Body) {
+			if err != nil {
+				t.Error(err)
+			}
+			events++
+		}
+		if events != 2 {
+			t.Errorf("%d events", events)
+		}
+	})
+}
+
+// past returns when a connection's deadline of d has run out, which is how the
+// server measures its timeouts.
+func past(t *testing.T, d time.Duration) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	_ = a.SetReadDeadline(time.Now().Add(d))
+	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("waiting ended with %v", err)
+	}
+}
+
+// A client that reads nothing blocks the writer for the write timeout at most,
+// and the error stays.
+func TestWriterGivesUpOnStalledClients(t *testing.T) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		failed := make(chan error, 2)
+		resp := serve(t, http2, nil, func(w http.ResponseWriter, r *http.Request) {
+			// The wrapper's Flush reports nothing, as Gin's: the error has to come
+			// from the writer below it.
+			out, err := Respond(wrapper{w}, r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			out.SetWriteTimeout(50 * time.Millisecond)
+			event := Event{Data: strings.Repeat("x", 1<<20)}
+			for err == nil {
+				err = out.Send(event)
+			}
+			failed <- err
+			failed <- out.Heartbeat()
+		})
+		first, second := <-failed, <-failed
+		if first == nil || second != first {
+			t.Errorf("first %v, then %v", first, second)
+		}
+		for _, err := range Read(resp.Body) {
+			if err != nil {
+				return
+			}
+		}
+		t.Error("the client saw a clean end")
+	})
+}
+
+// A wrapper that swallows the error of a flush must not hide a dead connection.
+func TestWriterSeesErrorsBelowWrappers(t *testing.T) {
+	broken := errors.New("broken")
+	inner := &failing{ResponseRecorder: httptest.NewRecorder()}
+	w, err := Respond(wrapper{inner}, httptest.NewRequest(http.MethodGet, "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner.err = broken
+	if err := w.Send(Event{Data: "a"}); err != broken {
+		t.Errorf("error %v", err)
+	}
+	inner.err = nil
+	if err := w.Send(Event{Data: "a"}); err != broken {
+		t.Errorf("the error did not stay: %v", err)
+	}
+	inner.err = broken
+	if w, err := Respond(wrapper{inner}, httptest.NewRequest(http.MethodGet, "/", nil)); w != nil || err != broken {
+		t.Errorf("Respond: %v, %v", w, err)
+	}
+}
+
+type failing struct {
+	*httptest.ResponseRecorder
+	err error
+}
+
+func (f *failing) FlushError() error { return f.err }
+
+// Writes go through the outermost writer, flushes through all.
+func TestWriterGoesThroughMiddleware(t *testing.T) {
+	inner := httptest.NewRecorder()
+	outer := &buffering{ResponseWriter: inner}
+	w, err := Respond(outer, httptest.NewRequest(http.MethodGet, "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Send(Event{Data: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	if outer.size != len("data: a\n\n") || inner.Body.String() != "DATA: A\n\n" {
+		t.Errorf("outer saw %d bytes, inner got %q", outer.size, inner.Body.String())
+	}
+}
+
+// buffering holds what is written until it is flushed, as compression does.
+type buffering struct {
+	http.ResponseWriter
+	held bytes.Buffer
+	size int
+}
+
+func (b *buffering) Unwrap() http.ResponseWriter { return b.ResponseWriter }
+func (b *buffering) Write(p []byte) (int, error) {
+	b.size += len(p)
+	return b.held.Write(bytes.ToUpper(p))
+}
+func (b *buffering) FlushError() error {
+	_, err := b.held.WriteTo(b.ResponseWriter)
+	return err
+}
+
+func TestWriterArmsAndClearsDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &controlled{ResponseRecorder: httptest.NewRecorder()}
+		w, err := Respond(c, httptest.NewRequest(http.MethodGet, "/", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, timeout := range []time.Duration{DefaultWriteTimeout, time.Second, 0} {
+			if timeout != DefaultWriteTimeout {
+				w.SetWriteTimeout(timeout)
+			}
+			c.deadlines = nil
+			if err := w.Send(Event{Data: "a"}); err != nil {
+				t.Fatal(err)
+			}
+			armed := time.Now().Add(timeout)
+			if timeout == 0 {
+				armed = time.Time{}
+			}
+			if len(c.deadlines) != 2 || !c.deadlines[0].Equal(armed) || !c.deadlines[1].IsZero() {
+				t.Errorf("%v: deadlines %v", timeout, c.deadlines)
+			}
+		}
+	})
+}
+
+func TestKeepAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rec := httptest.NewRecorder()
+		w, err := Respond(rec, httptest.NewRequest(http.MethodGet, "/", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := func() string {
+			synctest.Wait()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			defer rec.Body.Reset()
+			return rec.Body.String()
+		}
+		stop := w.KeepAlive(10 * time.Second)
+		time.Sleep(10*time.Second - 1)
+		if got := body(); got != "" {
+			t.Errorf("too early: %q", got)
+		}
+		time.Sleep(1)
+		if got := body(); got != Heartbeat {
+			t.Errorf("after the interval: %q", got)
+		}
+		time.Sleep(30 * time.Second)
+		if got := body(); got != ":\n:\n:\n" {
+			t.Errorf("after three more: %q", got)
+		}
+		// A write puts the next heartbeat off.
+		time.Sleep(9 * time.Second)
+		if err := w.Send(Event{Data: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		body()
+		time.Sleep(10*time.Second - 1)
+		if got := body(); got != "" {
+			t.Errorf("too early after a write: %q", got)
+		}
+		time.Sleep(1)
+		if got := body(); got != Heartbeat {
+			t.Errorf("the interval after a write: %q", got)
+		}
+		stop()
+		stop()
+		time.Sleep(time.Minute)
+		if got := body(); got != "" {
+			t.Errorf("after stop: %q", got)
+		}
+		w.KeepAlive(0)()
+	})
+}
+
+func TestWriterIsSafeForConcurrentUse(t *testing.T) {
+	rec := httptest.NewRecorder()
+	w, err := Respond(rec, httptest.NewRequest(http.MethodGet, "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := w.KeepAlive(time.Nanosecond)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				if err := w.Send(Event{ID: "1", Data: "a\nb"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	stop()
+	events := 0
+	for e, err := range Read(rec.Body) {
+		if err != nil || e.Text() != "a\nb" {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		events++
+	}
+	if events != 400 {
+		t.Errorf("%d events", events)
+	}
+}
