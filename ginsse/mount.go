@@ -14,6 +14,7 @@ import (
 
 // Controller is anything that adds its routes to a router. A *Route is one, and so is a struct of the application that mounts several, ordinary HTTP routes among them.
 type Controller interface {
+	// Routes adds the controller's routes to a router. Its error names the routes that could not be added.
 	Routes(gin.IRouter) error
 }
 

@@ -51,6 +51,7 @@ const (
 
 // Batch is what Poll found.
 type Batch struct {
+	// Status says what to do next.
 	Status Status
 	// Entries follow each other without a gap. They are shared with other readers and must not be modified.
 	// The entry that ends the topic has Final set and is the last one.

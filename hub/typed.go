@@ -9,6 +9,7 @@ import (
 
 // Typed is implemented by values that say of which message type they are. Values of other types are published without one.
 type Typed interface {
+	// MessageType returns the message's type, by the rules of Message.Type.
 	MessageType() string
 }
 

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -59,7 +60,21 @@ func serve(t testing.TB, h *hub.Hub, o ginsse.Options) *httptest.Server {
 	if err := ginsse.Mount(r, ginsse.SSE[topicParams]("/topics/:topic").Options(o).Topic(h, "{topic}")); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(r)
+	return newServer(t, r)
+}
+
+// seq is what a generator returns.
+type seq = iter.Seq2[sse.Event, error]
+
+// discard is a writer for what a test does not look at.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// newServer starts a server that is closed with the test.
+func newServer(t testing.TB, handler http.Handler) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	return server
 }

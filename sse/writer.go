@@ -42,8 +42,9 @@ type Writer struct {
 
 	// deadline orders the write deadline of Abort after those of writes, without
 	// waiting for a write that blocks.
-	deadline sync.Mutex
-	aborted  bool
+	deadline   sync.Mutex
+	aborted    bool
+	noDeadline bool // the response writer has none
 }
 
 func newWriter(w http.ResponseWriter, r *http.Request) *Writer {
@@ -271,8 +272,12 @@ func (w *Writer) setDeadline(t time.Time) error {
 	if w.aborted {
 		return errAborted
 	}
+	if w.noDeadline {
+		return nil
+	}
 	err := w.rc.SetWriteDeadline(t)
 	if errors.Is(err, http.ErrNotSupported) {
+		w.noDeadline = true
 		return nil
 	}
 	return err

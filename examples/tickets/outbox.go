@@ -22,6 +22,7 @@ type outbox struct {
 	hub   *hub.Hub
 	queue chan change
 	done  chan struct{} // closed when run has returned
+	lost  int           // changes that were not published; run's own until done
 
 	ctx    context.Context // ends when what is left may not be published any more
 	cancel context.CancelFunc
@@ -70,27 +71,37 @@ func (o *outbox) close(ctx context.Context) error {
 	defer o.cancel()
 	select {
 	case <-o.done:
-		return nil
 	case <-ctx.Done():
 		o.cancel()
 		<-o.done
-		return fmt.Errorf("tickets: %d changes were not published: %w", len(o.queue)+1, ctx.Err())
 	}
+	if o.lost > 0 {
+		return fmt.Errorf("tickets: %d changes were not published", o.lost)
+	}
+	return nil
 }
 
 func (o *outbox) run() {
 	defer close(o.done)
 	for c := range o.queue {
-		for _, topic := range c.topics() {
-			if !o.publish(topic, c) {
-				return
-			}
+		// After one that was lost nothing may follow: a change that is missing is better at the end than in the middle.
+		if o.lost > 0 || !o.publish(c) {
+			o.lost++
 		}
 	}
 }
 
-// publish tries until the change is published. It reports false when it may not go on.
-func (o *outbox) publish(topic string, c change) bool {
+func (o *outbox) publish(c change) bool {
+	for _, topic := range c.topics() {
+		if !o.send(topic, c) {
+			return false
+		}
+	}
+	return true
+}
+
+// send publishes a change to one topic, trying until it succeeds. It reports false when it may not go on.
+func (o *outbox) send(topic string, c change) bool {
 	data, err := json.Marshal(c)
 	if err != nil {
 		slog.Error("tickets: a change cannot be encoded", "err", err)

@@ -70,10 +70,10 @@ func (s *store) create(subject string) (thread, error) {
 	now := time.Now().UTC()
 	t := &thread{
 		// Random, because the feeds of a durable backend outlive the store: a number would name another ticket after a restart.
-		ticket:   ticket{ID: strings.ToLower(rand.Text()[:10]), Subject: subject, Status: open, Version: 1, Created: now, Updated: now},
+		ticket:   ticket{ID: strings.ToLower(rand.Text()[:10]), Subject: subject, Status: statusOpen, Version: 1, Created: now, Updated: now},
 		Comments: []comment{},
 	}
-	if err := s.outbox.put(change{Kind: created, Ticket: t.ticket}); err != nil {
+	if err := s.outbox.put(change{Kind: kindCreated, Ticket: t.ticket}); err != nil {
 		return thread{}, err
 	}
 	s.threads[t.ID] = t
@@ -88,9 +88,9 @@ func (s *store) comment(id, words string) (thread, error) {
 	if err != nil {
 		return thread{}, err
 	}
-	return s.change(id, commented, func(t *thread, now time.Time) (*comment, error) {
+	return s.change(id, kindCommented, func(t *thread, now time.Time) (*comment, error) {
 		switch {
-		case t.Status == closed:
+		case t.Status == statusClosed:
 			return nil, errClosed
 		case len(t.Comments) >= maxComments:
 			return nil, errFull
@@ -108,11 +108,11 @@ func (s *store) assign(id, assignee string) (thread, error) {
 	if err != nil {
 		return thread{}, err
 	}
-	return s.change(id, assigned, func(t *thread, _ time.Time) (*comment, error) {
+	return s.change(id, kindAssigned, func(t *thread, _ time.Time) (*comment, error) {
 		switch {
 		case t.Assignee == assignee:
 			return nil, errUnchanged
-		case t.Status == closed:
+		case t.Status == statusClosed:
 			return nil, errClosed
 		}
 		t.Assignee = assignee
@@ -126,7 +126,7 @@ func (s *store) move(id, to string) (thread, error) {
 	if err != nil {
 		return thread{}, err
 	}
-	return s.change(id, moved, func(t *thread, _ time.Time) (*comment, error) {
+	return s.change(id, kindMoved, func(t *thread, _ time.Time) (*comment, error) {
 		if t.Status == st {
 			return nil, errUnchanged
 		}

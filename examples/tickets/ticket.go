@@ -15,13 +15,13 @@ import (
 type status string
 
 const (
-	open    status = "open"
-	pending status = "pending"
-	closed  status = "closed"
+	statusOpen    status = "open"
+	statusPending status = "pending"
+	statusClosed  status = "closed"
 )
 
 // statuses are all there are, in the order in which people read them.
-var statuses = []status{open, pending, closed}
+var statuses = []status{statusOpen, statusPending, statusClosed}
 
 // ticket is what lists and feeds show of a ticket.
 type ticket struct {
@@ -58,10 +58,10 @@ type change struct {
 
 // Kinds of change. They are the messages' types, and so the names of the events in a browser.
 const (
-	created   = "created"
-	commented = "commented"
-	assigned  = "assigned"
-	moved     = "moved" // to another status
+	kindCreated   = "created"
+	kindCommented = "commented"
+	kindAssigned  = "assigned"
+	kindMoved     = "moved" // to another status
 )
 
 // everything is the topic of the changes of all tickets.
@@ -81,6 +81,9 @@ var (
 	errInvalid  = errors.New("invalid")
 )
 
+// errUnchanged is for the store alone: the ticket already is as it should become.
+var errUnchanged = errors.New("unchanged")
+
 // Limits keep the memory of the example bounded. Lengths are in characters.
 const (
 	maxTickets  = 1000
@@ -96,9 +99,9 @@ func text(field, s string, most int, lines bool) (string, error) {
 	control := func(r rune) bool { return unicode.IsControl(r) && (!lines || r != '\n' && r != '\r' && r != '\t') }
 	switch {
 	case utf8.RuneCountInString(s) > most:
-		return "", fmt.Errorf("%w %s: it may have %d characters", errInvalid, field, most)
+		return "", fmt.Errorf("%w %s: at most %d characters", errInvalid, field, most)
 	case strings.ContainsFunc(s, control):
-		return "", fmt.Errorf("%w %s: it has control characters", errInvalid, field)
+		return "", fmt.Errorf("%w %s: no control characters", errInvalid, field)
 	}
 	return s, nil
 }
@@ -107,7 +110,7 @@ func text(field, s string, most int, lines bool) (string, error) {
 func required(field, s string, most int, lines bool) (string, error) {
 	s, err := text(field, s, most, lines)
 	if err == nil && s == "" {
-		err = fmt.Errorf("%w %s: it is empty", errInvalid, field)
+		err = fmt.Errorf("%w %s: it must not be empty", errInvalid, field)
 	}
 	return s, err
 }
@@ -118,5 +121,5 @@ func parseStatus(s string) (status, error) {
 			return known, nil
 		}
 	}
-	return "", fmt.Errorf("%w status: it is one of %v", errInvalid, statuses)
+	return "", fmt.Errorf("%w status: it must be one of %v", errInvalid, statuses)
 }

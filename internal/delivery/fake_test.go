@@ -151,7 +151,7 @@ func (w *fakeWriter) timesOf(text string) (times []time.Duration) {
 func equal[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {
-		t.Errorf("%s: got %v, want %v", what, got, want)
+		t.Errorf("%s: got %#v, want %#v", what, got, want)
 	}
 }
 

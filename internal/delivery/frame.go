@@ -15,7 +15,7 @@ var (
 
 // Prelude returns the first bytes of every stream. There is no blank line: some readers would take a block without data for an event.
 func Prelude(retry time.Duration) []byte {
-	b := sse.AppendComment(nil, " ok")
+	b := sse.AppendComment(nil, "ok")
 	if retry > 0 {
 		b = sse.AppendRetry(b, retry)
 	}

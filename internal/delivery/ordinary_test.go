@@ -198,13 +198,13 @@ func TestRunOneWrite(t *testing.T) {
 }
 
 func BenchmarkRunStep(b *testing.B) {
-	frame := []byte("data: 0123456789\nid: 1\n\n")
+	frames := [][]byte{[]byte("data: 0123456789\nid: 1\n\n")}
 	source := newFakeSource()
 	p := pump{machine: NewMachine(Config{Heartbeat: time.Minute}, source), writer: discard{}}
 	p.next()
 	b.ReportAllocs()
 	for b.Loop() {
-		source.frames = append(source.frames[:0], frame)
+		source.frames = frames
 		p.next()
 	}
 }

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/headrace/headrace/ginsse"
+	"github.com/headrace/headrace/hub"
+)
+
+// ticketController has all routes about tickets: those that answer once, and those that stream.
+type ticketController struct {
+	tickets *store
+	hub     *hub.Hub
+	all     hub.Topic[change] // the typed view of the topic "tickets"
+	streams *streams
+}
+
+func newTicketController(h *hub.Hub, tickets *store) *ticketController {
+	return &ticketController{tickets: tickets, hub: h, all: hub.NewTopic[change](h, everything), streams: newStreams()}
+}
+
+// Routes implements ginsse.Controller.
+func (t *ticketController) Routes(r gin.IRouter) error {
+	r.GET("/tickets", t.list)
+	r.POST("/tickets", t.create)
+	r.GET("/tickets/:ticket", t.show)
+	r.PATCH("/tickets/:ticket", t.update)
+	r.POST("/tickets/:ticket/comments", t.comment)
+	r.POST("/debug/drop", t.streams.drop)
+
+	return ginsse.Mount(r,
+		// Feeds: every message of a topic, in order, from where the client left off.
+		ginsse.SSE[ticketParams]("/tickets/:ticket/events").
+			Use(t.streams.track).
+			Guard(t.exists).
+			Topic(t.hub, "tickets/{ticket}"),
+		ginsse.SSE[struct{}]("/tickets/events").
+			Use(t.streams.track).
+			Topic(t.hub, everything),
+
+		// A generator: whatever the code yields.
+		ginsse.SSE[dashboardParams]("/dashboard/events").
+			Use(t.streams.track).
+			Guard(adminsOnly).
+			Handle(t.dashboard),
+	)
+}
+
+func (t *ticketController) list(c *gin.Context) { c.JSON(http.StatusOK, t.tickets.list()) }
+
+func (t *ticketController) show(c *gin.Context) {
+	found, err := t.tickets.get(c.Param("ticket"))
+	answer(c, http.StatusOK, found, err)
+}
+
+func (t *ticketController) create(c *gin.Context) {
+	var body struct {
+		Subject string `json:"subject"`
+	}
+	if !read(c, &body) {
+		return
+	}
+	made, err := t.tickets.create(body.Subject)
+	if err == nil {
+		c.Header("Location", "/tickets/"+made.ID)
+	}
+	answer(c, http.StatusCreated, made, err)
+}
+
+func (t *ticketController) comment(c *gin.Context) {
+	var body struct {
+		Text string `json:"text"`
+	}
+	if !read(c, &body) {
+		return
+	}
+	changed, err := t.tickets.comment(c.Param("ticket"), body.Text)
+	answer(c, http.StatusCreated, changed, err)
+}
+
+// update changes one thing at a time, so that each change is one message.
+func (t *ticketController) update(c *gin.Context) {
+	var body struct {
+		Status   *string `json:"status"`
+		Assignee *string `json:"assignee"`
+	}
+	if !read(c, &body) {
+		return
+	}
+	id := c.Param("ticket")
+	var changed thread
+	var err error
+	switch {
+	case body.Status != nil && body.Assignee == nil:
+		changed, err = t.tickets.move(id, *body.Status)
+	case body.Assignee != nil && body.Status == nil:
+		changed, err = t.tickets.assign(id, *body.Assignee)
+	default:
+		err = fmt.Errorf("%w change: give either a status or an assignee", errInvalid)
+	}
+	answer(c, http.StatusOK, changed, err)
+}
+
+// maxBody is more than the longest comment needs in JSON.
+const maxBody = 64 << 10
+
+// read decodes the body of a request, and answers it when that fails.
+func read(c *gin.Context, body any) bool {
+	d := json.NewDecoder(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+	d.DisallowUnknownFields()
+	err := d.Decode(body)
+	if err == nil {
+		// Whatever comes after the value is no part of it.
+		if _, err = d.Token(); err == io.EOF {
+			return true
+		}
+		if err == nil {
+			err = errors.New("there is more than one value")
+		}
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		fail(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", tooLarge.Limit))
+	} else {
+		fail(c, http.StatusBadRequest, "the body is not the JSON expected here: "+err.Error())
+	}
+	return false
+}
+
+// answer sends a ticket, or what went wrong.
+func answer(c *gin.Context, code int, found thread, err error) {
+	switch {
+	case err == nil:
+		c.JSON(code, found)
+	case errors.Is(err, errInvalid):
+		fail(c, http.StatusBadRequest, err.Error())
+	case errors.Is(err, errNotFound):
+		fail(c, http.StatusNotFound, err.Error())
+	case errors.Is(err, errClosed):
+		fail(c, http.StatusConflict, err.Error())
+	case errors.Is(err, errFull):
+		fail(c, http.StatusInsufficientStorage, err.Error())
+	case errors.Is(err, errBusy):
+		c.Header("Retry-After", "1")
+		fail(c, http.StatusServiceUnavailable, err.Error())
+	default:
+		_ = c.Error(err)
+		fail(c, http.StatusInternalServerError, "internal server error")
+	}
+}
+
+func fail(c *gin.Context, code int, text string) {
+	c.AbortWithStatusJSON(code, gin.H{"error": text})
+}

@@ -1,0 +1,500 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func eachReplay(t *testing.T, o Options, test func(t *testing.T, b *fake, h *Hub)) {
+	for _, traits := range []Traits{chained, unchained} {
+		t.Run(traits.Name, func(t *testing.T) { walk(t, traits, o, test) })
+	}
+}
+
+func each(t *testing.T, o Options, test func(t *testing.T, b *fake, h *Hub)) {
+	eachReplay(t, o, test)
+	t.Run(liveOnly.Name, func(t *testing.T) { walk(t, liveOnly, o, test) })
+}
+
+func TestMessagesDeliveredBeforeFollowReturned(t *testing.T) {
+	each(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		b.add("t", 2)
+		b.onFollow = func(context.Context, string, Sink) error {
+			b.add("t", 3) // while the tail is 2
+			return nil
+		}
+		r := subscribe(t, h, "t", After("2"))
+		b.add("t", 1)
+		r.want("3 4 5 6")
+	})
+}
+
+func TestRestoredBeforeFollowReturned(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		for _, pageMax := range []int{0, 1} {
+			b.script(func() {
+				b.pageMax = pageMax
+				b.onFollow = func(_ context.Context, topic string, sink Sink) error {
+					b.add(topic, 1)
+					b.mute(topic, true)
+					b.add(topic, 1) // lost
+					b.mute(topic, false)
+					sink.Restored("")
+					b.add(topic, 1)
+					return nil
+				}
+			})
+			topic := []string{"t", "u"}[pageMax]
+			r := subscribe(t, h, topic, After("0"))
+			b.add(topic, 1)
+			r.want("1 2 3 4")
+		}
+	})
+}
+
+func TestRestoredBeforeFollowReturnedWithoutReplay(t *testing.T) {
+	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		b.onFollow = func(_ context.Context, topic string, sink Sink) error {
+			b.add(topic, 2)
+			b.mute(topic, true)
+			b.add(topic, 1) // lost
+			b.mute(topic, false)
+			sink.Restored("")
+			b.add(topic, 1)
+			return nil
+		}
+		// The gap is where the message is missing, so a reader from before it is told no sooner, and one from behind it not at all.
+		subscribe(t, h, "t", After("0"), MarkGaps()).want("1 2 gap 4")
+		subscribe(t, h, "t", After("1")).want("2 ErrGap")
+		subscribe(t, h, "t", After("2")).want("ErrGap")
+		subscribe(t, h, "t", After("4")).want("")
+	})
+}
+
+func TestRestoredLastBeforeFollowReturnedWithoutReplay(t *testing.T) {
+	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		b.onFollow = func(_ context.Context, topic string, sink Sink) error {
+			b.add(topic, 1)
+			sink.Restored("")
+			return nil
+		}
+		r := subscribe(t, h, "t", After("0"), MarkGaps())
+		r.want("1")
+		b.add("t", 2)
+		r.want("gap 2 3")
+	})
+}
+
+func TestPrevMismatchHeals(t *testing.T) {
+	for _, pageMax := range []int{0, 1, 2} {
+		walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+			b.pageMax = pageMax
+			r := subscribe(t, h, "t", Latest())
+			b.add("t", 1)
+			b.mute("t", true)
+			b.add("t", 3)
+			b.mute("t", false)
+			b.add("t", 2)
+			r.want("1 2 3 4 5 6")
+			if s := h.Stats(); s.Heals != 1 || s.Gaps != 0 || s.ReaderGaps != 0 {
+				t.Errorf("stats %+v", s)
+			}
+			b.add("t", 1)
+			r.want("7")
+		})
+	}
+}
+
+func TestReorderedAndRepeatedMessagesHeal(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.mute("t", true)
+		b.add("t", 6)
+		b.deliver("t", "2", "1", "1", "4", "3")
+		r.want("1 2 3 4 5 6")
+		b.deliver("t", "5", "6", "6", "1")
+		r.want("")
+		b.mute("t", false)
+		b.add("t", 1)
+		r.want("7")
+	})
+}
+
+func TestRestoredWithUnknownTail(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 2)
+		b.mute("t", true)
+		b.broken("t", errors.New("cut"))
+		b.add("t", 3)
+		b.mute("t", false)
+		b.restored("t", "")
+		r.want("1 2 3 4 5")
+		b.add("t", 1)
+		r.want("6")
+	})
+}
+
+func TestRestoredAtTheLastMessageReadsNothing(t *testing.T) {
+	each(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 2)
+		b.restored("t", "2")
+		b.add("t", 1)
+		r.want("1 2 3")
+		if s := h.Stats(); s.Heals != 0 || s.Gaps != 0 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestRestoredAtAnotherTailHeals(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 1)
+		b.mute("t", true)
+		b.add("t", 2)
+		b.restored("t", "3")
+		r.want("1 2 3")
+	})
+}
+
+// TestRestoredAgainWhileHealing breaks the live path a second time while the first Read is under way, so that what is held then has a hole.
+func TestRestoredAgainWhileHealing(t *testing.T) {
+	for name, early := range map[string]bool{"page from before": true, "page from after": false} {
+		for _, pageMax := range []int{0, 1} {
+			t.Run(name, func(t *testing.T) {
+				eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+					r := subscribe(t, h, "t", Latest())
+					b.add("t", 1)
+					goOn := make(chan struct{})
+					b.script(func() {
+						b.pageMax = pageMax
+						b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+							p := page()
+							<-goOn
+							if !early {
+								p = page()
+							}
+							return p, nil
+						}
+					})
+					b.restored("t", "")
+					synctest.Wait()
+					b.add("t", 1)
+					b.mute("t", true)
+					b.add("t", 1) // lost
+					b.mute("t", false)
+					b.restored("t", "")
+					b.add("t", 1)
+					synctest.Wait()
+					close(goOn)
+					r.want("1 2 3 4")
+					b.add("t", 1)
+					r.want("5")
+				})
+			})
+		}
+	}
+}
+
+func TestHeldMessagesOverflow(t *testing.T) {
+	for _, pageMax := range []int{0, 2} {
+		eachReplay(t, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {
+			r := subscribe(t, h, "t", Latest())
+			b.add("t", 1)
+			goOn := make(chan struct{})
+			b.script(func() {
+				b.pageMax = pageMax
+				b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+					p := page() // of before the overflow
+					<-goOn
+					return p, nil
+				}
+			})
+			b.restored("t", "")
+			synctest.Wait()
+			b.add("t", 20)
+			synctest.Wait()
+			close(goOn)
+			r.want(upTo(1, 21))
+			if f := h.topics["t"]; len(f.held) > 0 || f.heldBytes != 0 {
+				t.Errorf("%d messages, %d bytes are still held", len(f.held), f.heldBytes)
+			}
+		})
+	}
+}
+
+func TestHeldMessagesOverflowBeforeFollowReturned(t *testing.T) {
+	overflow := func(b *fake) {
+		b.onFollow = func(context.Context, string, Sink) error {
+			b.add("t", 10)
+			return nil
+		}
+	}
+	eachReplay(t, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {
+		overflow(b)
+		subscribe(t, h, "t", After("0")).want(upTo(1, 10))
+	})
+	walk(t, liveOnly, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {
+		overflow(b)
+		subscribe(t, h, "t", After("0"), MarkGaps()).want("gap " + upTo(7, 10))
+	})
+}
+
+func TestHeldMessagesAreBoundedInBytes(t *testing.T) {
+	walk(t, chained, Options{WindowBytes: 10_000}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		goOn := make(chan struct{})
+		b.script(func() {
+			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+				<-goOn
+				return page(), nil
+			}
+		})
+		b.restored("t", "")
+		synctest.Wait()
+		for range 20 {
+			b.append("t", Message{Data: make([]byte, 1000)})
+		}
+		if f := h.topics["t"]; f.heldBytes > 10_000 || len(f.held) < 2 {
+			t.Errorf("%d messages, %d bytes are held", len(f.held), f.heldBytes)
+		}
+		close(goOn)
+		r.want(upTo(1, 20))
+	})
+}
+
+// TestHealThatFindsAGap: readers that were behind the window's end at different places each get the answer to their own place.
+func TestHealThatFindsAGap(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		early := subscribe(t, h, "t", Latest(), MarkGaps())
+		ends := subscribe(t, h, "t", Latest())
+		b.add("t", 4)
+		early.want("1 2 3 4")
+		ends.want("1 2 3 4")
+		b.mute("t", true)
+		b.add("t", 6) // 5 to 10, unseen
+		b.trim("t", 3)
+		b.mute("t", false)
+		b.restored("t", "")
+		early.want("gap 8 9 10")
+		ends.want("ErrGap")
+		if s := h.Stats(); s.Gaps != 1 || s.ReaderGaps != 2 {
+			t.Errorf("stats %+v", s)
+		}
+		b.add("t", 1)
+		early.want("11")
+		// 9 is retained: who is there misses nothing.
+		subscribe(t, h, "t", After("9")).want("10 11")
+		subscribe(t, h, "t", After("7")).want("8 9 10 11")
+		subscribe(t, h, "t", After("6")).want("ErrGap")
+	})
+}
+
+// TestHealThatFindsAGapAskedForEachReader: the window's end cannot be placed any more, but an older cursor still can.
+func TestHealThatFindsAGapAskedForEachReader(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		b.add("t", 5)
+		r := subscribe(t, h, "t", After("3"), MarkGaps())
+		lost := subscribe(t, h, "t", Latest(), MarkGaps())
+		// The backend gives an ID of its own live path that its store has lost, as after a failover.
+		b.inject("t", Message{ID: "lost", Prev: "5"})
+		lost.want("lost")
+		b.restored("t", "")
+		lost.want("gap " + upTo(1, 5)) // the backend cannot place it, and starts at the oldest
+		r.want("4 5")
+	})
+}
+
+func TestGapOnAnEmptyPage(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest(), MarkGaps())
+		ends := subscribe(t, h, "t", Latest())
+		b.add("t", 2)
+		r.want("1 2")
+		ends.want("1 2")
+		b.forget("t")
+		b.restored("t", "")
+		synctest.Wait()
+		if got := r.Poll(nil, 10); got.Status != Behind {
+			t.Fatalf("Poll: %+v", got)
+		}
+		if err := r.Fetch(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		// Told at once, without waiting for a message.
+		if got := r.Poll(nil, 10); got.Status != Ready || !got.Gap || len(got.Entries) != 0 || got.At != "after-1002" {
+			t.Errorf("Poll: %+v", got)
+		}
+		ends.want("ErrGap")
+		r.want("")
+		if n := b.pagesRead("t"); n > 3 {
+			t.Errorf("%d pages were read", n)
+		}
+		b.add("t", 1)
+		r.want("1003")
+		if base := h.topics["t"].log.Base(); base != "after-1002" {
+			t.Errorf("the base is %q", base)
+		}
+		subscribe(t, h, "t", After("after-1002")).want("1003")
+	})
+}
+
+func TestStaleRedeliveryIsNotRepeated(t *testing.T) {
+	walk(t, chained, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 10)
+		r.want(upTo(1, 10))
+		b.deliver("t", "2")
+		r.want("")
+		b.deliver("t", "1", "3", "7", "8", "10")
+		r.want("")
+		b.add("t", 1)
+		r.want("11")
+		if s := h.Stats(); s.Duplicates != 6 {
+			t.Errorf("%d duplicates", s.Duplicates)
+		}
+	})
+	// While the path is being healed.
+	walk(t, chained, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 10)
+		goOn := make(chan struct{})
+		b.script(func() {
+			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+				p := page()
+				<-goOn
+				return p, nil
+			}
+		})
+		b.restored("t", "")
+		synctest.Wait()
+		b.deliver("t", "2")
+		b.add("t", 1)
+		close(goOn)
+		r.want(upTo(1, 11))
+	})
+}
+
+// TestRestoredWithoutReplay: exactly the next message is flagged; the window keeps its past.
+func TestRestoredWithoutReplay(t *testing.T) {
+	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		behind := subscribe(t, h, "t", Latest(), MarkGaps())
+		at := subscribe(t, h, "t", Latest(), MarkGaps())
+		ends := subscribe(t, h, "t", Latest())
+		b.add("t", 2)
+		at.want("1 2")
+		b.mute("t", true)
+		b.add("t", 1) // lost
+		b.mute("t", false)
+		b.restored("t", "")
+		at.want("")
+		b.add("t", 2)
+		behind.want("1 2 gap 4 5")
+		at.want("gap 4 5")
+		ends.want("1 2 ErrGap")
+		b.add("t", 1)
+		behind.want("6")
+
+		subscribe(t, h, "t", After("1"), MarkGaps()).want("2 gap 4 5 6")
+		subscribe(t, h, "t", After("2"), MarkGaps()).want("gap 4 5 6")
+		subscribe(t, h, "t", After("4")).want("5 6")
+		subscribe(t, h, "t", After("unheard-of")).want("ErrGap")
+		// The oldest message still there follows, and the gap within the window is said on its own.
+		subscribe(t, h, "t", After("unheard-of"), MarkGaps()).want("gap 1 2 gap 4 5 6")
+		if n := len(b.reads); n != 0 {
+			t.Errorf("a backend without replay was read %d times", n)
+		}
+	})
+}
+
+func TestPrevMismatchWithoutReplay(t *testing.T) {
+	traits := liveOnly
+	traits.Chained = true
+	walk(t, traits, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest(), MarkGaps())
+		b.add("t", 1)
+		b.mute("t", true)
+		b.add("t", 2)
+		b.mute("t", false)
+		b.add("t", 2)
+		r.want("1 gap 4 5")
+	})
+}
+
+func TestFailingReadsKeepWhatIsHeld(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 1)
+		b.script(func() {
+			b.onRead = func(context.Context, fakeRead, func() Page) (Page, error) { return Page{}, errors.New("down") }
+		})
+		b.mute("t", true)
+		b.add("t", 2)
+		b.mute("t", false)
+		b.restored("t", "")
+		b.add("t", 3)
+		time.Sleep(time.Minute)
+		r.want("1")
+		b.script(func() { b.onRead = nil })
+		b.add("t", 1)
+		time.Sleep(backoffMax)
+		r.want(upTo(2, 7))
+	})
+}
+
+func TestPositionCheckFindsALostLastMessage(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		readers := make([]reader, 20)
+		for i := range readers {
+			readers[i] = subscribe(t, h, "t", Latest())
+		}
+		for round := 1; round < 5; round++ {
+			b.mute("t", true)
+			b.add("t", 1)
+			time.Sleep(60 * time.Second)
+			for _, r := range readers {
+				r.want(upTo(round, round))
+			}
+			b.mute("t", false)
+		}
+		before := b.checksRead("t")
+		time.Sleep(300 * time.Second)
+		synctest.Wait()
+		if n := b.checksRead("t") - before; n < 8 || n > 10 {
+			t.Errorf("the position was read %d times in ten periods", n)
+		}
+		if n := h.Stats().ReaderGaps; n != 0 {
+			t.Errorf("%d gaps were told", n)
+		}
+	})
+}
+
+func TestPositionCheckLeavesBusyTopicsAlone(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		before := b.checksRead("t")
+		for range 300 {
+			b.add("t", 1)
+			time.Sleep(time.Second)
+		}
+		r.want(upTo(1, 300))
+		if n := b.checksRead("t") - before; n != 0 {
+			t.Errorf("%d checks", n)
+		}
+	})
+}
+
+func TestTinyCheckEvery(t *testing.T) {
+	walk(t, chained, Options{CheckEvery: 1}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.mute("t", true)
+		b.add("t", 1)
+		time.Sleep(10 * time.Millisecond)
+		r.want("1")
+	})
+}
