@@ -27,7 +27,7 @@ type followed struct {
 	stop      func()
 	log       *log.Log[*Entry]
 	baseFinal bool      // the message at the log's base was Final
-	gapNext   bool      // the next message follows a gap; only without Traits.Replay
+	gapNext   bool      // the next message to come follows a gap; only without Traits.Replay
 	again     bool      // the live path was interrupted while it was being healed, or before it was ready: heal once more
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
@@ -156,15 +156,16 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 	f.baseFinal = final
 	f.state = live
 	f.checkAt = f.firstCheck()
-	held, again := f.held, f.again
-	f.held, f.heldBytes, f.again = nil, 0, false
+	held, again, gapNext := f.takeHeld(), f.again, f.gapNext
+	f.again, f.gapNext = false, false
 	if again {
-		// Before the messages that came since: without Replay the first of them is the one that follows a gap.
 		f.mend()
 	}
 	for _, m := range held {
-		f.take(m)
+		f.place(m)
 	}
+	// Of a gap among the held messages, the one behind it knows. This one is behind them all.
+	f.gapNext = gapNext
 	f.hub.startChecks()
 	return true
 }
@@ -218,12 +219,12 @@ func (f *followed) Broken(err error) {
 func (f *followed) Restored(tail ID) {
 	f.mu.Lock()
 	switch {
-	case f.state == starting:
-		f.again = true
 	case f.state == live && tail != "" && string(tail) == f.log.Last():
 		// Whole from where the log ends: nothing came in between.
-	case f.state != released:
+	case f.state == live:
 		f.mend()
+	case f.state != released:
+		f.interrupted()
 	}
 	f.unlock()
 	if hook := f.hub.opts.Observer.Broken; hook != nil {
@@ -240,6 +241,11 @@ func (f *followed) take(m Message) {
 		f.hub.counters.skipped.Add(1)
 		return
 	}
+	f.place(m)
+}
+
+// place puts a message at the end of the log if it belongs there, and holds it back while that is not known. f.mu is held.
+func (f *followed) place(m Message) {
 	if f.state != live {
 		f.hold(m)
 		return
@@ -263,7 +269,7 @@ func (f *followed) known(id ID) bool {
 // append adds a message at the end of the log and evicts what exceeds the window. f.mu is held.
 func (f *followed) append(m Message) {
 	e := &Entry{Message: m}
-	e.Gap, f.gapNext = f.gapNext, false
+	e.Gap, f.gapNext = m.Gap || f.gapNext, false
 	f.log.Append(string(m.ID), windowSize(&e.Message), e)
 	f.hub.counters.received.Add(1)
 	for f.log.Len() > f.hub.opts.Window || f.log.Bytes() > f.hub.opts.WindowBytes && f.log.Len() > 1 {

@@ -28,6 +28,21 @@ func (f *followed) mend() {
 	}
 }
 
+// interrupted notes that messages may be missing between those that are held and the next one. f.mu is held.
+func (f *followed) interrupted() {
+	switch {
+	case !f.hub.traits.Replay:
+		f.gapNext = true
+		f.gapFound()
+	case f.hub.traits.Chained:
+		f.again = true // each held message tells what it follows
+	default:
+		// Held messages are appended one after the other from where a page met them, so there must be no hole among them. Reads see what is dropped here (rule R7).
+		f.again = true
+		f.takeHeld()
+	}
+}
+
 func (f *followed) gapFound() {
 	f.hub.counters.gaps.Add(1)
 	if hook := f.hub.opts.Observer.Gap; hook != nil {
@@ -37,12 +52,19 @@ func (f *followed) gapFound() {
 
 // hold keeps a live message until the live path is whole, within the bounds of a window; beyond them the oldest is dropped. f.mu is held.
 func (f *followed) hold(m Message) {
+	m.Gap, f.gapNext = f.gapNext, false
 	f.held = append(f.held, m)
 	f.heldBytes += int64(windowSize(&m))
 	for len(f.held) > f.hub.opts.Window || f.heldBytes > f.hub.opts.WindowBytes && len(f.held) > 1 {
+		gap := f.held[0].Gap
 		f.dropHeld(1)
-		// What is dropped here is read from the backend; where it cannot be read, mend says the gap.
-		f.again = true
+		if f.hub.traits.Replay {
+			f.again = true // what is dropped here is read from the backend
+			continue
+		}
+		if f.held[0].Gap = true; !gap {
+			f.gapFound()
+		}
 	}
 }
 
@@ -136,10 +158,10 @@ func (f *followed) merge(p *page, before uint64) bool {
 		m := f.held[0]
 		switch {
 		case f.known(m.ID):
-		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && (met || tip):
+		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && (met || tip) && !f.again:
 			f.append(m)
 		default:
-			return false // the next page comes nearer
+			return false // the next page comes nearer, or, after an interruption, was read late enough
 		}
 		f.dropHeld(1)
 		met = true

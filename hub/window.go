@@ -143,7 +143,7 @@ func (h *Hub) checkPositions() {
 // firstCheck spreads the checks of topics that were followed at the same moment.
 func (f *followed) firstCheck() time.Time {
 	every := f.hub.opts.CheckEvery
-	return time.Now().Add(every/2 + rand.N(every/2))
+	return time.Now().Add(every/2 + rand.N(every/2+1))
 }
 
 // checkDue reports whether the topic has been quiet for long enough to be checked, and sets the time of the next check.

@@ -317,7 +317,12 @@ func readSeesDelivered(s *suite) {
 	p := s.startPublishers(topic, 2, 25)
 	for range 50 {
 		var id hub.ID
-		s.bounded("delivery of messages of running publishers", func() { id = <-seen })
+		s.bounded("delivery of messages of running publishers", func() {
+			select {
+			case id = <-seen:
+			case <-s.ctx.Done():
+			}
+		})
 		sees(s.b, "while it is delivered", topic, tail, id)
 	}
 	p.wait(s)

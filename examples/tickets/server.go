@@ -11,6 +11,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
+// outboxTimeout is how long a stopping server goes on publishing.
+const outboxTimeout = 3 * time.Second
+
 // server is the application: the HTTP server and what is behind it.
 type server struct {
 	*http.Server
@@ -62,7 +65,10 @@ func secure(c *gin.Context) {
 // stop ends everything, in the order in which nothing is lost: the changes that were accepted are published; the hub ends the streams, which get what was published and are told
 // when to come back; the server waits for the requests. What is left when ctx ends is cut off and reported.
 func (s *server) stop(ctx context.Context) error {
-	err := errors.Join(s.outbox.close(ctx), s.hub.Shutdown(ctx))
+	// A backend that is away must not use up the time of the streams.
+	publishing, cancel := context.WithTimeout(ctx, outboxTimeout)
+	defer cancel()
+	err := errors.Join(s.outbox.close(publishing), s.hub.Shutdown(ctx))
 	if s.Server == nil {
 		return err
 	}

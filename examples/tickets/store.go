@@ -67,7 +67,7 @@ func (s *store) create(subject string) (thread, error) {
 	if len(s.order) >= maxTickets {
 		return thread{}, errFull
 	}
-	now := time.Now().UTC()
+	now := time.Now().UTC().Truncate(time.Millisecond)
 	t := &thread{
 		// Random, because the feeds of a durable backend outlive the store: a number would name another ticket after a restart.
 		ticket:   ticket{ID: strings.ToLower(rand.Text()[:10]), Subject: subject, Status: statusOpen, Version: 1, Created: now, Updated: now},
@@ -145,7 +145,7 @@ func (s *store) change(id, kind string, apply func(*thread, time.Time) (*comment
 	}
 	// On a copy, which replaces the ticket once the outbox has taken the change.
 	next := t.copy()
-	now := time.Now().UTC()
+	now := time.Now().UTC().Truncate(time.Millisecond)
 	c, err := apply(&next, now)
 	switch {
 	case err == errUnchanged:
