@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"reflect"
 	"slices"
@@ -22,6 +23,12 @@ const (
 )
 
 var errMissing = errors.New("is missing")
+
+// malformedError hides the text of a type's own decoding: it may quote the value, or say what is not the client's business.
+type malformedError struct{ err error }
+
+func (malformedError) Error() string   { return "is malformed" }
+func (e malformedError) Unwrap() error { return e.err }
 
 // binder fills a struct of parameters from a request. It is made once, at Mount.
 type binder struct {
@@ -48,8 +55,8 @@ func newBinder(t reflect.Type, pathParams []string) (*binder, error) {
 	for _, sf := range reflect.VisibleFields(t) {
 		if sf.Anonymous {
 			// An embedded struct's fields are visible themselves; behind a pointer they would need a struct that nobody has made.
-			if sf.Type.Kind() != reflect.Struct {
-				errs = append(errs, fmt.Errorf("field %s: only a struct can be embedded", sf.Name))
+			if sf.Type.Kind() != reflect.Struct || isTagged(sf) {
+				errs = append(errs, fmt.Errorf("field %s: only a struct without a tag can be embedded", sf.Name))
 			}
 			continue
 		}
@@ -69,6 +76,9 @@ func (b *binder) check(t reflect.Type, pathParams []string) (errs []error) {
 	owner := make(map[string]string)
 	for _, f := range b.fields {
 		key := f.in + " parameter " + strconv.Quote(f.name)
+		if f.in == inHeader {
+			key = f.in + " parameter " + strconv.Quote(http.CanonicalHeaderKey(f.name))
+		}
 		name := t.FieldByIndex(f.index).Name
 		if other, ok := owner[key]; ok {
 			errs = append(errs, fmt.Errorf("%s has two fields, %s and %s", key, other, name))
@@ -86,6 +96,15 @@ func (b *binder) check(t reflect.Type, pathParams []string) (errs []error) {
 		}
 	}
 	return errs
+}
+
+func isTagged(sf reflect.StructField) bool {
+	for _, in := range []string{inPath, inQuery, inHeader} {
+		if _, ok := sf.Tag.Lookup(in); ok {
+			return true
+		}
+	}
+	return false
 }
 
 func newField(t reflect.Type, sf reflect.StructField, pathParams []string) (f field, ok bool, err error) {
@@ -126,6 +145,9 @@ func newField(t reflect.Type, sf reflect.StructField, pathParams []string) (f fi
 		}
 		f.in = inPath
 	}
+	if f.in == inHeader && (strings.ContainsAny(f.name, " \t:,;") || http.CanonicalHeaderKey(f.name) == "Host") {
+		return f, false, fmt.Errorf("field %s: no request has a header %q", sf.Name, f.name) // net/http has Host elsewhere
+	}
 	if f.in == inPath {
 		f.required = true
 		if !slices.Contains(pathParams, f.name) {
@@ -142,6 +164,9 @@ func (f *field) plan(t reflect.Type, sf reflect.StructField) error {
 	case typ.Kind() == reflect.Slice && !isText(typ) && f.in != inPath:
 		f.multiple = true
 		typ = typ.Elem()
+		if typ.Kind() == reflect.Uint8 && !isText(typ) {
+			typ = sf.Type // bytes: neither a text nor a list of small numbers is what everybody expects
+		}
 	case typ.Kind() == reflect.Pointer && !isText(typ):
 		if f.required {
 			return fmt.Errorf("field %s is required: it needs no pointer", sf.Name)
@@ -235,7 +260,10 @@ func isText(t reflect.Type) bool {
 func setter(t reflect.Type) func(v reflect.Value, text string) error {
 	if isText(t) {
 		return func(v reflect.Value, text string) error {
-			return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text))
+			if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil {
+				return malformedError{err}
+			}
+			return nil
 		}
 	}
 	if t == duration {
@@ -275,6 +303,9 @@ func setter(t reflect.Type) func(v reflect.Value, text string) error {
 	case reflect.Float32, reflect.Float64:
 		return func(v reflect.Value, text string) error {
 			x, err := strconv.ParseFloat(text, t.Bits())
+			if err == nil && (math.IsNaN(x) || math.IsInf(x, 0)) {
+				err = strconv.ErrSyntax // they would pass an application's own limits
+			}
 			if err != nil {
 				return numberError(err, "a number")
 			}

@@ -37,7 +37,7 @@
 //				return
 //			}
 //			defer sub.Close()
-//			for m, err := range sub.All() {
+//			for _, err := range sub.All() {
 //				if !yield(sse.Event{Type: "changed", Data: t.counts()}, err) {
 //					return
 //				}

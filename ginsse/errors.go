@@ -35,7 +35,8 @@ type statusError struct {
 func (e *statusError) Error() string { return fmt.Sprintf("ginsse: status %d: %v", e.code, e.err) }
 func (e *statusError) Unwrap() error { return e.err }
 
-// ParameterError says which parameter of a request is missing or malformed. It is answered 400.
+// ParameterError says which parameter of a request is missing or malformed. It is answered 400. The text of the error never has the parameter's value in it, nor
+// what a type's own UnmarshalText said, which is in the chain for errors.As.
 type ParameterError struct {
 	In   string // "path", "query" or "header"
 	Name string
@@ -43,7 +44,10 @@ type ParameterError struct {
 }
 
 // Error implements error.
-func (e *ParameterError) Error() string {
+func (e *ParameterError) Error() string { return "ginsse: " + e.text() }
+
+// text is what the client is told.
+func (e *ParameterError) text() string {
 	return fmt.Sprintf("%s parameter %q: %v", e.In, e.Name, e.Err)
 }
 
@@ -63,7 +67,7 @@ func refuse(c *gin.Context, err error) {
 	var parameter *ParameterError
 	switch {
 	case errors.As(err, &parameter):
-		code, text = http.StatusBadRequest, parameter.Error()
+		code, text = http.StatusBadRequest, parameter.text()
 	case errors.As(err, &status) && status.code >= 400 && status.code <= 599:
 		code, text = status.code, status.err.Error()
 	}

@@ -24,6 +24,10 @@ type Controller interface {
 func Mount(r gin.IRouter, controllers ...Controller) error {
 	var errs []error
 	for _, c := range controllers {
+		if c == nil {
+			errs = append(errs, errors.New("ginsse: a controller is nil"))
+			continue
+		}
 		errs = append(errs, c.Routes(r))
 	}
 	return errors.Join(errs...)
@@ -51,7 +55,7 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 	}
 	e.name = r.topicFunc
 	if r.template != nil {
-		t, err := newTemplate(*r.template, e.binder)
+		t, err := newTemplate(*r.template, e.binder, reflect.TypeFor[P]())
 		if err != nil {
 			return err
 		}
@@ -72,6 +76,16 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 func (r *Route[P]) check() error {
 	if r.path != "" && r.path[0] != '/' {
 		return errors.New("its path must begin with a slash")
+	}
+	for _, middleware := range r.use {
+		if middleware == nil {
+			return errors.New("a middleware is nil")
+		}
+	}
+	for _, guard := range r.guards {
+		if guard == nil {
+			return errors.New("a guard is nil")
+		}
 	}
 	switch {
 	case r.kinds == 0:
@@ -100,9 +114,9 @@ func joinPaths(prefix, p string) string {
 	return whole
 }
 
-// pathParameters returns the names of a path's parameters, in order.
+// pathParameters returns the names of a path's parameters, in order. A colon behind a backslash begins none.
 func pathParameters(p string) (names []string) {
-	for _, segment := range strings.Split(p, "/") {
+	for segment := range strings.SplitSeq(strings.ReplaceAll(p, `\:`, ""), "/") {
 		if i := strings.IndexAny(segment, ":*"); i >= 0 {
 			names = append(names, segment[i+1:])
 		}

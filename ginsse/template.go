@@ -17,7 +17,7 @@ type template struct {
 }
 
 // newTemplate parses a template and looks up its names among the parameters.
-func newTemplate(text string, b *binder) (*template, error) {
+func newTemplate(text string, b *binder, params reflect.Type) (*template, error) {
 	t := &template{}
 	rest := text
 	for {
@@ -31,9 +31,13 @@ func newTemplate(text string, b *binder) (*template, error) {
 			return nil, fmt.Errorf("topic %q: braces do not match", text)
 		}
 		name := rest[open+1 : end]
-		f, err := b.find(name)
+		f, err := b.find(name, params)
 		if err != nil {
 			return nil, fmt.Errorf("topic %q: %w", text, err)
+		}
+		if len(t.fields) > 0 && !strings.Contains(rest[:open], "/") {
+			// Only a slash is in no value: between two values anything else could belong to either.
+			return nil, fmt.Errorf("topic %q: there must be a slash between {%s} and the value before it", text, name)
 		}
 		t.literals = append(t.literals, rest[:open])
 		t.fields = append(t.fields, f)
@@ -47,7 +51,7 @@ func newTemplate(text string, b *binder) (*template, error) {
 }
 
 // find returns the parameter of a name that a template has in braces.
-func (b *binder) find(name string) (*field, error) {
+func (b *binder) find(name string, params reflect.Type) (*field, error) {
 	var found *field
 	for i := range b.fields {
 		if f := &b.fields[i]; f.name == name {
@@ -65,7 +69,23 @@ func (b *binder) find(name string) (*field, error) {
 	case !found.required:
 		return nil, fmt.Errorf("{%s} may be absent: a topic needs a required parameter", name)
 	}
+	if typ := params.FieldByIndex(found.index).Type; !hasText(typ) {
+		return nil, fmt.Errorf("{%s} is a %s, which has no text: it needs a MarshalText or String method", name, typ)
+	}
 	return found, nil
+}
+
+// hasText reports whether formatValue can make text of a value of type t that is the same for the same value.
+func hasText(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	if p.Implements(reflect.TypeFor[encoding.TextMarshaler]()) || p.Implements(reflect.TypeFor[fmt.Stringer]()) {
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Struct, reflect.Pointer, reflect.Map, reflect.Chan, reflect.Func, reflect.Interface, reflect.Slice, reflect.Array, reflect.UnsafePointer:
+		return false
+	}
+	return true
 }
 
 // topic returns the topic's name for the bound parameters v.

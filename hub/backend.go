@@ -25,7 +25,7 @@ import "context"
 //   - F2 When Follow returns, delivery is certain to have begun: a message published afterwards is delivered without further calls.
 //   - F3 The tail is a valid ID even for a topic that is empty or never existed, and Read(tail) answers without a gap.
 //   - F4 Calls into one sink are serial.
-//   - F5 stop returns at once, whatever the network does, and no call into the sink begins after it returned. A call that is running may go on. stop may be called more than once.
+//   - F5 stop returns at once, whatever the network does, and no call into the sink begins after it returned; a call that was decided on before counts as running, and may go on. stop may be called more than once.
 //   - F6 ctx bounds the establishing only; its end afterwards changes nothing.
 //   - F7 Follows are independent: of the same topic and of different ones; stopping one disturbs no other.
 //   - F8 With Traits.Chained, every delivered message has Prev: the ID of the message before it, or the tail for the first.

@@ -32,7 +32,7 @@ type followed struct {
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
 	dropped   uint64 // held messages ever taken out, from the front
-	counted   int64  // the log's bytes as counted in hub.windowBytes
+	counted   int64  // the bytes of log and held as counted in hub.windowBytes
 	checkAt   time.Time
 }
 
@@ -141,7 +141,9 @@ func (f *followed) establish() {
 	if !f.start(tail, final, stop) {
 		stop()
 		f.err = ErrClosed
+		return
 	}
+	f.hub.sweepWindows()
 }
 
 // start opens the log at the tail and takes over the messages that came before the tail was known. It reports false when the topic was let go meanwhile.
@@ -285,12 +287,16 @@ func (f *followed) evict() {
 // windowSize is what a message in a window counts for: its contents, the same once more for the shared wire form, and the bookkeeping.
 func windowSize(m *Message) int { return 2*m.size() + entryOverhead }
 
-// unlock counts what the log has grown or shrunk by, and unlocks f.mu.
+// unlock counts what the log and the held messages have grown or shrunk by, and unlocks f.mu.
 func (f *followed) unlock() {
-	if f.log != nil && f.state != released {
-		if d := f.log.Bytes() - f.counted; d != 0 {
-			f.hub.windowBytes.Add(d)
-			f.counted += d
+	if f.state != released {
+		n := f.heldBytes
+		if f.log != nil {
+			n += f.log.Bytes()
+		}
+		if n != f.counted {
+			f.hub.windowBytes.Add(n - f.counted)
+			f.counted = n
 		}
 	}
 	f.mu.Unlock()

@@ -56,15 +56,25 @@ func (f *followed) hold(m Message) {
 	f.held = append(f.held, m)
 	f.heldBytes += int64(windowSize(&m))
 	for len(f.held) > f.hub.opts.Window || f.heldBytes > f.hub.opts.WindowBytes && len(f.held) > 1 {
-		gap := f.held[0].Gap
-		f.dropHeld(1)
-		if f.hub.traits.Replay {
-			f.again = true // what is dropped here is read from the backend
-			continue
-		}
-		if f.held[0].Gap = true; !gap {
-			f.gapFound()
-		}
+		f.dropOldestHeld()
+	}
+}
+
+// dropOldestHeld makes room: what is dropped is read from the backend or, without Replay, said as a gap by what follows it.
+func (f *followed) dropOldestHeld() {
+	said := f.held[0].Gap
+	f.dropHeld(1)
+	switch {
+	case f.hub.traits.Replay:
+		f.again = true
+		return
+	case len(f.held) > 0:
+		f.held[0].Gap = true
+	default:
+		f.gapNext = true
+	}
+	if !said {
+		f.gapFound()
 	}
 }
 

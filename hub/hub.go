@@ -18,7 +18,7 @@ type Options struct {
 	Window int
 	// WindowBytes bounds a topic's window in bytes, counting each message with its shared wire form and bookkeeping; one message is always kept. Default 4 MiB.
 	WindowBytes int64
-	// TotalBytes bounds all windows of the hub together; beyond it the oldest messages of all topics go first. Default 256 MiB.
+	// TotalBytes bounds all windows of the hub together, and what is held for them while live paths heal; beyond it the oldest messages of all topics go first. Default 256 MiB.
 	TotalBytes int64
 	// MaxMessage is the greatest size of a published message in bytes: type, data and headers. Default 1 MiB.
 	MaxMessage int
@@ -95,6 +95,15 @@ func (h *Hub) Traits() Traits { return h.traits }
 // Closing returns a channel that is closed when Shutdown begins.
 func (h *Hub) Closing() <-chan struct{} { return h.closing }
 
+func (h *Hub) isClosing() bool {
+	select {
+	case <-h.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // publishAttempts bounds how often a message with a stored idempotency key is sent.
 const publishAttempts = 3
 
@@ -151,16 +160,14 @@ func (h *Hub) Finish(ctx context.Context, topic string) (ID, error) {
 
 func (h *Hub) send(ctx context.Context, topic string, m Message) (ID, error) {
 	m.ID, m.Prev, m.Time, m.Gap = "", "", time.Time{}, false
+	if h.isClosing() {
+		return "", reject(ErrClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return "", reject(err)
+	}
 	var wait backoff
 	for attempt := 1; ; attempt++ {
-		select {
-		case <-h.closing:
-			return "", reject(ErrClosed)
-		default:
-		}
-		if err := ctx.Err(); err != nil && attempt == 1 {
-			return "", reject(err)
-		}
 		id, err := h.backend.Publish(ctx, topic, m)
 		if err == nil {
 			return id, nil

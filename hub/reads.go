@@ -91,8 +91,6 @@ func (r *reads) read(ctx context.Context, stop <-chan struct{}, topic string, af
 }
 
 func (r *reads) run(key readKey, c *readCall) {
-	ctx, cancel := context.WithTimeout(r.hub.ctx, readTimeout)
-	defer cancel()
 	defer close(c.done)
 	select {
 	case r.slots <- struct{}{}:
@@ -112,6 +110,9 @@ func (r *reads) run(key readKey, c *readCall) {
 	if c.err = r.hub.ctx.Err(); c.err != nil {
 		return
 	}
+	// Not before: while the backend fails, the wait for a slot may take longer than a Read may.
+	ctx, cancel := context.WithTimeout(r.hub.ctx, readTimeout)
+	defer cancel()
 	start := time.Now()
 	got, err := r.hub.backend.Read(ctx, key.topic, key.after, key.limit)
 	r.hub.counters.reads.Add(1)

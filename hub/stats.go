@@ -25,7 +25,7 @@ type Observer struct {
 type Stats struct {
 	Topics        int   // followed topics now
 	Subscriptions int   // open subscriptions now
-	WindowBytes   int64 // bytes of all windows now
+	WindowBytes   int64 // bytes of all windows, and of messages held while a live path heals, now
 
 	Published  uint64 // messages appended by Publish and Finish
 	Rejected   uint64 // publishes certainly not appended

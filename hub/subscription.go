@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 )
 
@@ -230,7 +231,8 @@ func (s *Subscription) fromLog(dst []*Entry, limit int) Batch {
 	f := s.f
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if f.state == released {
+	// Shutdown may have begun after Poll looked, and its wake-up have come before this lock: what Changed gives now would never be closed.
+	if f.state == released || s.hub.isClosing() {
 		return Batch{Status: Ended, Err: s.wrap(ErrClosed)}
 	}
 	if s.attached && s.seq < f.log.First() {
@@ -335,6 +337,9 @@ func (s *Subscription) turn(p *page, changed <-chan struct{}) {
 		return
 	}
 	s.page = p.entries
+	if i := slices.IndexFunc(p.entries, func(e *Entry) bool { return e.Final }); i >= 0 {
+		s.page = p.entries[:i+1] // the topic may have been published to after it was finished
+	}
 	if len(p.entries) == 0 {
 		s.last, s.settled = p.next, changed
 	}
@@ -424,12 +429,10 @@ func (s *Subscription) closedErr() error {
 	if s.closed {
 		return s.wrap(s.cause)
 	}
-	select {
-	case <-s.hub.closing:
+	if s.hub.isClosing() {
 		return s.wrap(ErrClosed)
-	default:
-		return nil
 	}
+	return nil
 }
 
 func (s *Subscription) wrap(err error) error {

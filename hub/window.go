@@ -34,7 +34,7 @@ func (h *Hub) sweepWindows() {
 	}
 }
 
-// oldest returns the time of the oldest message in the window, zero when it is empty.
+// oldest returns the time of the oldest message in the window, or held, zero when there is none.
 func (f *followed) oldest() time.Time {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -45,21 +45,33 @@ func (f *followed) oldest() time.Time {
 func (f *followed) evictOldest() time.Time {
 	f.mu.Lock()
 	defer f.unlock()
-	if f.state != released && f.log != nil && f.log.Len() > 0 {
+	switch {
+	case f.state == released:
+	case f.log != nil && f.log.Len() > 0:
 		f.evict()
+	case len(f.held) > 0:
+		f.dropOldestHeld()
 	}
 	return f.oldestLocked()
 }
 
 func (f *followed) oldestLocked() time.Time {
-	if f.state == released || f.log == nil || f.log.Len() == 0 {
+	var at time.Time
+	switch {
+	case f.state == released:
+		return time.Time{}
+	case f.log != nil && f.log.Len() > 0:
+		_, e := f.log.At(f.log.First())
+		at = e.Time
+	case len(f.held) > 0:
+		at = f.held[0].Time
+	default:
 		return time.Time{}
 	}
-	_, e := f.log.At(f.log.First())
-	if e.Time.IsZero() {
-		return time.Unix(0, 1)
+	if at.IsZero() {
+		return time.Unix(0, 1) // of a backend that does not say the time
 	}
-	return e.Time
+	return at
 }
 
 type aged struct {

@@ -97,6 +97,11 @@ func TestClientReconnects(t *testing.T) {
 			events:  "=a", ids: ",,,", came: "0 20 50 80",
 		},
 		{
+			name:    "a failure waits at least the least",
+			answers: []answer{{body: "retry: 10\ndata: a\n\n", end: cut}},
+			events:  "=a", ids: ",", came: "0 1",
+		},
+		{
 			name:    "retry beyond the most",
 			answers: []answer{{body: "retry: 40000\ndata: a\n\n", end: cut}, {refuse: refused}},
 			events:  "=a", ids: ",,", came: "0 40 80",
@@ -149,6 +154,9 @@ func TestClientReconnects(t *testing.T) {
 				}
 				if got := seconds(s.came); got != test.came {
 					t.Errorf("came at %s, want %s", got, test.came)
+				}
+				if s.open != 0 {
+					t.Errorf("%d responses were not closed", s.open)
 				}
 				if c.LastEventID != before.LastEventID || c.HTTPClient != before.HTTPClient ||
 					c.MinBackoff != before.MinBackoff || c.MaxBackoff != before.MaxBackoff {

@@ -75,10 +75,11 @@ func TestClientContext(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		answer answer
+		waits  int
 	}{
-		{"while connecting", answer{delay: time.Hour}},
-		{"while reading", answer{body: "data: a\n\n", end: errHang}},
-		{"while waiting", answer{body: "retry: 3600000\n"}},
+		{"while connecting", answer{delay: time.Hour}, 0},
+		{"while reading", answer{body: "data: a\n\n", end: errHang}, 0},
+		{"while waiting", answer{body: "retry: 3600000\n"}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -87,9 +88,14 @@ func TestClientContext(t *testing.T) {
 				s := &script{answers: []answer{test.answer}}
 				c := s.client()
 				c.HTTPClient.Timeout = time.Second // must not cut the stream
+				waits := 0
+				c.OnReconnect = func(error, time.Duration) { waits++ }
 				_, err := follow(ctx, c)
-				if err != gone {
-					t.Errorf("error %v", err)
+				if err != gone || waits != test.waits {
+					t.Errorf("error %v after %d waits", err, waits)
+				}
+				if c.HTTPClient.Timeout != time.Second {
+					t.Error("the caller's http.Client was written to")
 				}
 				if took := time.Since(s.start); took != time.Minute || len(s.came) != 1 {
 					t.Errorf("ended after %v and %d connections", took, len(s.came))

@@ -165,6 +165,23 @@ func TestDecoderLetsLargeBuffersGo(t *testing.T) {
 	}
 }
 
+// Lines that lie across two reads must not make the buffer grow.
+func TestDecoderBufferStaysSmall(t *testing.T) {
+	r := strings.NewReader(strings.Repeat("data: 0123456789\n\n", 10_000))
+	d := NewDecoder(r)
+	for {
+		if _, err := d.Decode(); err != nil {
+			if err != io.EOF {
+				t.Error(err)
+			}
+			break
+		}
+		if cap(d.buf) > 8<<10 {
+			t.Fatalf("a buffer of %d bytes", cap(d.buf))
+		}
+	}
+}
+
 func TestRead(t *testing.T) {
 	var got []string
 	for e, err := range Read(strings.NewReader("data: a\n\ndata: b\n\ndata: c")) {

@@ -138,14 +138,10 @@ func TestAppendFrameDoesNotAllocate(t *testing.T) {
 // Data made of CRs only has one line a byte. Were each to cost the rest of the
 // data, this test would take minutes.
 func TestSplittingIsLinear(t *testing.T) {
-	data := bytes.Repeat([]byte("\r"), 1<<20)
-	frame, err := AppendFrame(nil, "", "", data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := NewDecoder(bytes.NewReader(bytes.ReplaceAll(frame, []byte("\n"), []byte("\r")))).Decode()
-	if err != nil || len(e.Text()) != len(data) {
-		t.Errorf("%d bytes of data came back as %d: %v", len(data), len(e.Text()), err)
+	const lines = 4 << 20
+	frame, err := AppendFrame(nil, "", "", bytes.Repeat([]byte("\r"), lines-1))
+	if err != nil || len(frame) != lines*len("data: \n")+1 {
+		t.Errorf("%d bytes, %v", len(frame), err)
 	}
 }
 

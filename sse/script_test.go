@@ -20,6 +20,7 @@ type script struct {
 	came    []time.Duration
 	ids     []string
 	last    *http.Request
+	open    int // responses whose body is not closed
 }
 
 type answer struct {
@@ -70,7 +71,10 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	for name, value := range a.header {
 		resp.Header.Set(name, value)
 	}
-	resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(a.body), readFunc(func() (int, error) {
+	s.mu.Lock()
+	s.open++
+	s.mu.Unlock()
+	resp.Body = &body{script: s, Reader: io.MultiReader(strings.NewReader(a.body), readFunc(func() (int, error) {
 		switch a.end {
 		case nil:
 			return 0, io.EOF
@@ -79,8 +83,20 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 			return 0, r.Context().Err()
 		}
 		return 0, a.end
-	})))
+	}))}
 	return resp, nil
+}
+
+type body struct {
+	io.Reader
+	script *script
+}
+
+func (b *body) Close() error {
+	b.script.mu.Lock()
+	defer b.script.mu.Unlock()
+	b.script.open--
+	return nil
 }
 
 // follow ranges over a new stream and returns what came and how it ended.

@@ -154,12 +154,12 @@ func (s *Stream) wait(end ending) time.Duration {
 		}
 	}
 	if end.err != nil {
-		most := max(s.client.MaxBackoff, wait)
+		// A wait beyond the most is what the server asked for, and stays.
 		for range s.failures {
-			if wait >= most {
+			if wait >= s.client.MaxBackoff {
 				break
 			}
-			wait = min(2*wait, most)
+			wait = min(2*wait, s.client.MaxBackoff)
 		}
 		s.failures++
 	}

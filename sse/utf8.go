@@ -13,7 +13,7 @@ func appendUTF8(dst, b []byte) []byte {
 		return append(dst, b...)
 	}
 	for len(b) > 0 {
-		if r, size := utf8.DecodeRune(b); r != utf8.RuneError || size > 1 {
+		if r, size := utf8.DecodeRune(b); r != utf8.RuneError {
 			dst = append(dst, b[:size]...)
 			b = b[size:]
 			continue
@@ -25,7 +25,8 @@ func appendUTF8(dst, b []byte) []byte {
 }
 
 // brokenLen returns how many bytes at the start of b, which is not empty and
-// does not start with a valid sequence, could have begun one. It is at least 1.
+// starts with U+FFFD or no valid sequence, could be those of one. It is at
+// least 1.
 func brokenLen(b []byte) int {
 	// The first byte decides how many bytes follow and, for some, a narrower
 	// range of the second: overlong forms, surrogates and values above U+10FFFF

@@ -166,7 +166,6 @@ func (w *Writer) reset() error {
 	if err != nil {
 		return err
 	}
-	w.err = errAborted
 	if tcp, ok := plain(conn).(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // a failure leaves an ordinary close
 	}

@@ -54,16 +54,17 @@ func closeEndsEverything(s *suite) {
 			s.Fatal("Read after Close succeeded")
 		}
 	}
-	s.bounded("stop after Close", stop)
 	if len(s.instances) > 1 {
 		peer := s.instances[1]
 		live, _ := s.follow(peer, topic)
+		s.publishN(peer, topic, 5)
 		s.fence(peer, topic, live)
 	}
 	// As with stop, one call may have been decided on.
 	if got := r.begun(); got > begun+1 {
 		s.Fatalf("%d calls into the sink by the time Close returned, %d later", begun, got)
 	}
+	s.bounded("stop after Close", stop)
 }
 
 func (s *suite) rejectedByClose(err error) {

@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -223,7 +224,10 @@ func contextBoundsEstablishing(s *suite) {
 		s.fence(s.b, topic, r, r2)
 		cancel()
 		cancelTimed()
-		// Many messages, since what watches the context may need a moment to act on it.
+		// What watches the context has to act on it first, and may need a while.
+		for range 1000 {
+			runtime.Gosched()
+		}
 		for range 20 {
 			s.fence(s.b, topic, r, r2)
 		}

@@ -57,6 +57,7 @@ func TestPlantedFaults(t *testing.T) {
 			for _, r := range rules {
 				synctest.Test(t, func(t *testing.T) {
 					result := try(r.name, func(tb testing.TB) { r.run(tb, labConfig(f.plant)) })
+					time.Sleep(time.Minute) // for goroutines that a fault holds up
 					switch failed := result.Failed(); {
 					case r.number() == f.rule && !failed:
 						t.Errorf("rule %q did not find it", r.name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -74,15 +75,25 @@ func (s *suite) needReplay() {
 	}
 }
 
-// bounded fails the test when f does not return in time.
+// bounded fails the test when f panics or does not return in time.
 func (s *suite) bounded(what string, f func()) {
 	s.Helper()
 	done := make(chan struct{})
+	var panicked any
+	var stack []byte
 	go func() {
 		defer close(done)
+		defer func() {
+			if panicked = recover(); panicked != nil {
+				stack = debug.Stack()
+			}
+		}()
 		f()
 	}()
 	s.await(done, what+" did not return")
+	if panicked != nil {
+		s.Fatalf("%s panicked: %v\n%s", what, panicked, stack)
+	}
 }
 
 // await fails the test with a message when done is not closed in time.
@@ -183,7 +194,7 @@ func (s *suite) followWith(ctx context.Context, b hub.Backend, topic string, sin
 	return tail, stop
 }
 
-// read reads one page and checks what holds for every page.
+// read reads one page.
 func (s *suite) read(b hub.Backend, topic string, after hub.ID, limit int) hub.Page {
 	s.Helper()
 	var p hub.Page

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -280,6 +281,53 @@ func TestGenerateIgnoresYield(t *testing.T) {
 		}
 		equal(t, "aborted", w.aborted, 1)
 	})
+}
+
+// TestGenerateAwaits: what waits for the lock when the generator returns has ended before Generate returns: the response must not be touched afterwards.
+func TestGenerateAwaits(t *testing.T) {
+	for name, method := range map[string]string{"timer": "(*generator).ring", "context": "(*generator).end"} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			c := Config{DrainRetry: time.Second}
+			if name == "timer" {
+				c.Heartbeat = time.Millisecond
+			}
+			w := newFakeWriter()
+			// Waiting for the lock, and not merely on its way out.
+			waiting := func() bool {
+				buf := make([]byte, 1<<20)
+				for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+					if strings.Contains(stack, method) && strings.Contains(stack, "(*Mutex).Lock") {
+						return true
+					}
+				}
+				return false
+			}
+			Generate(ctx, c, w, nil, func(context.Context) iter.Seq2[sse.Event, error] {
+				return func(yield func(sse.Event, error) bool) {
+					block := make(chan struct{})
+					w.mu.Lock()
+					w.block = block
+					w.mu.Unlock()
+					go func() {
+						if name == "context" {
+							cancel(ErrShutdown)
+						}
+						for !waiting() {
+							runtime.Gosched()
+						}
+						close(block)
+					}()
+					yield(sse.Event{Data: "a"}, nil)
+				}
+			}, func(Result) {
+				if waiting() {
+					t.Errorf("%s is still waiting for the lock", method)
+				}
+			})
+		})
+	}
 }
 
 func TestGenerateValues(t *testing.T) {

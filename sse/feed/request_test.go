@@ -229,6 +229,20 @@ func TestRequestOverAtConnect(t *testing.T) {
 	}
 }
 
+// TestServeLetsGo: the subscription is closed when Serve returns, whatever the answer was, so that Hub.Shutdown has nobody to wait for.
+func TestServeLetsGo(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	last := finish(t, h, "t")
+	for _, cursor := range []string{"", "unknown", last} {
+		r := get("/")
+		if cursor != "" {
+			r.Header.Set("Last-Event-ID", cursor)
+		}
+		record(Handler(h, "t", Options{Logger: quiet()}), r)
+		equal(t, "subscriptions after cursor "+cursor, h.Stats().Subscriptions, 0)
+	}
+}
+
 func TestStatusText(t *testing.T) {
 	inner := errors.New("inner")
 	err := Status(http.StatusNotFound, inner)

@@ -1,0 +1,25 @@
+package memory_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/headrace/headrace/backends/backendtest"
+	"github.com/headrace/headrace/backends/memory"
+	"github.com/headrace/headrace/hub"
+)
+
+func TestBackend(t *testing.T) {
+	const messages = 500
+	backendtest.Run(t, backendtest.Config{
+		New: func(testing.TB) hub.Backend { return memory.New(memory.Options{MaxMessages: messages}) },
+		Trim: func(t testing.TB, b hub.Backend, topic string) {
+			for i := range messages {
+				if _, err := b.Publish(t.Context(), topic, hub.Message{Data: fmt.Append(nil, "filler ", i)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		Lacks: map[string]string{"F9": "the live path is a function call, which does not break"},
+	})
+}

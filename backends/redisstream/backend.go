@@ -1,0 +1,128 @@
+package redisstream
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// Backend is a hub.Backend over Redis Streams. Its methods may be called concurrently. Use New or Open.
+type Backend struct {
+	opts     Options
+	keys     keys
+	decode   decoder
+	announce string // the command that publishes to a channel
+
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+	publisher *lanes
+	reader    *lanes
+	live      *live
+	guess     pageGuess
+	warned    atomic.Pointer[time.Time]
+	clients   []nodes
+
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+	// owned is the client that Open made.
+	owned redis.UniversalClient
+}
+
+var _ hub.Backend = (*Backend)(nil)
+
+// New returns a backend that uses the server, or the cluster, of a client, which must be a *redis.Client (for one server, or from
+// redis.NewFailoverClient) or a *redis.ClusterClient; otherwise the error is ErrClient. The backend makes connections of its own with the
+// client's settings, except for pool sizes, retries and hooks, and never closes the client.
+//
+// New does not wait for the server. What an operator should know about its configuration is logged later.
+func New(client redis.UniversalClient, o Options) (*Backend, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{opts: o, decode: decoder{foreign: o.Foreign}, announce: "PUBLISH"}
+	db := 0
+	switch c := client.(type) {
+	case *redis.Client:
+		db = c.Options().DB
+	case *redis.ClusterClient:
+		b.announce = "SPUBLISH"
+	}
+	b.keys = newKeys(o.Prefix, db)
+	for _, p := range []purpose{publishing, reading, following} {
+		n, err := derive(client, p)
+		if err != nil {
+			return nil, err
+		}
+		b.clients = append(b.clients, n)
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.publisher = newLanes(b.ctx, b.clients[publishing], b.spawn)
+	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
+	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
+	b.spawn(b.checkServer)
+	return b, nil
+}
+
+// Traits implements hub.Backend.
+func (b *Backend) Traits() hub.Traits {
+	return hub.Traits{Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored}
+}
+
+// Close implements hub.Backend. It closes the backend's own connections; a client that was given to New stays open. It waits for the
+// backend's goroutines, which takes a moment, or the few seconds that dialing a dead address may take.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	closed := b.closed
+	b.closed = true
+	b.mu.Unlock()
+	if closed {
+		return nil
+	}
+	b.cancel()
+	b.live.close()
+	var errs []error
+	for _, n := range b.clients {
+		errs = append(errs, n.close())
+	}
+	if b.owned != nil {
+		errs = append(errs, b.owned.Close())
+	}
+	b.wg.Wait()
+	return cause(errors.Join(errs...))
+}
+
+// spawn runs f on a goroutine that Close waits for. It reports false, and runs nothing, once the backend is closed.
+func (b *Backend) spawn(f func()) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.wg.Go(f)
+	return true
+}
+
+// checkServer tells an operator about a configuration that loses messages. Whoever may not read the configuration is not told.
+func (b *Backend) checkServer() {
+	client, err := b.clients[reading].of(b.ctx, b.opts.Prefix)
+	if err != nil {
+		return
+	}
+	config, err := client.ConfigGet(b.ctx, "maxmemory-policy").Result()
+	if err != nil {
+		return
+	}
+	if policy := config["maxmemory-policy"]; strings.HasPrefix(policy, "allkeys-") {
+		b.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; use a volatile-* policy or noeviction",
+			"maxmemory-policy", policy)
+	}
+}

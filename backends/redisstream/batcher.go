@@ -1,0 +1,157 @@
+package redisstream
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	batchCommands = 128
+	batchBytes    = 256 << 10
+	// batchesAtOnce is how many batches are under way at one node. Redis runs one command at a time: with two, one batch is on its way
+	// while the other is run.
+	batchesAtOnce = 2
+	// failingPace spaces batches while the node is failing.
+	failingPace = 50 * time.Millisecond
+)
+
+// job is one caller's command. The caller waits for done, and may leave before.
+type job struct {
+	cmd   redis.Cmder
+	size  int                             // about the bytes of the command
+	again func(bySource bool) redis.Cmder // makes the command anew, after it was certainly not run
+	state atomic.Uint32
+	done  chan struct{} // closed when the command has its result
+}
+
+const (
+	jobQueued    uint32 = iota
+	jobTaken            // a worker has it
+	jobWithdrawn        // its caller left before
+)
+
+func newJob(size int, command func(bySource bool) redis.Cmder) *job {
+	return &job{cmd: command(false), size: size, again: command, done: make(chan struct{})}
+}
+
+// withdraw takes the job back. It reports false when a worker already has it: then the command may have been sent.
+func (j *job) withdraw() bool { return j.state.CompareAndSwap(jobQueued, jobWithdrawn) }
+
+// batcher sends the commands of many callers to one node in few pipelines. It never waits for more to come: a worker takes what is
+// queued, up to the bounds, and what comes meanwhile is the next batch. So a lone caller pays for two goroutine switches, and batches grow
+// with the load by themselves. Workers exist only while there are jobs.
+type batcher struct {
+	ctx context.Context // of the commands; ends when the backend is closed
+	// send gives the command of every job its result. Several workers call it at once.
+	send  func(jobs []*job)
+	spawn func(func()) bool
+
+	mu      sync.Mutex
+	queue   []*job
+	workers int
+
+	failing atomic.Bool
+	pace    sync.Mutex // held by the one worker that waits while the node is failing
+}
+
+// do runs a job and waits for it, at most until ctx ends. When err is not nil, maybe says whether the command may have been sent.
+func (b *batcher) do(ctx context.Context, j *job) (maybe bool, err error) {
+	if !b.add(j) {
+		return false, redis.ErrClosed
+	}
+	select {
+	case <-j.done:
+		return true, nil
+	case <-ctx.Done():
+		return !j.withdraw(), context.Cause(ctx)
+	}
+}
+
+// add queues a job. It reports false when the backend is closed.
+func (b *batcher) add(j *job) bool {
+	b.mu.Lock()
+	b.queue = append(b.queue, j)
+	start := b.workers < batchesAtOnce
+	if start {
+		b.workers++
+	}
+	b.mu.Unlock()
+	if !start || b.spawn(b.work) {
+		return true
+	}
+	b.mu.Lock()
+	b.workers--
+	b.mu.Unlock()
+	// A worker that was there before may have taken it all the same.
+	return !j.withdraw()
+}
+
+func (b *batcher) work() {
+	var jobs []*job
+	for {
+		if b.failing.Load() {
+			b.wait()
+		}
+		var more bool
+		if jobs, more = b.take(jobs[:0]); !more {
+			return
+		}
+		if len(jobs) == 0 {
+			continue
+		}
+		b.send(jobs)
+		// The node is failing when nobody got an answer, be it that of an error.
+		failing := true
+		for i, j := range jobs {
+			err := j.cmd.Err()
+			failing = failing && err != nil && !isReply(err) && err != redis.Nil
+			close(j.done)
+			jobs[i] = nil
+		}
+		b.failing.Store(failing)
+	}
+}
+
+// take moves jobs from the queue into a batch. It reports false, and the worker is no longer counted, when there are none.
+func (b *batcher) take(jobs []*job) ([]*job, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) == 0 {
+		b.workers--
+		b.queue = nil
+		return nil, false
+	}
+	n, size := 0, 0
+	for _, j := range b.queue {
+		if n > 0 && (len(jobs) == batchCommands || size+j.size > batchBytes) {
+			break
+		}
+		n++
+		if j.state.CompareAndSwap(jobQueued, jobTaken) {
+			jobs = append(jobs, j)
+			size += j.size
+		}
+	}
+	clear(b.queue[:n])
+	b.queue = b.queue[n:]
+	return jobs, true
+}
+
+// wait spaces the batches of all workers while the node is failing.
+func (b *batcher) wait() {
+	b.pace.Lock()
+	defer b.pace.Unlock()
+	if !b.failing.Load() {
+		return
+	}
+	t := time.NewTimer(failingPace)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-b.ctx.Done():
+	}
+}

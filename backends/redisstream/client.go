@@ -1,0 +1,231 @@
+package redisstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// ErrClient means that New was given a client that it cannot make its own connections from.
+var ErrClient = errors.New("redisstream: New needs a *redis.Client or a *redis.ClusterClient")
+
+// Timeouts of our own clients, where those of the user's client are longer or absent: a server that hangs must be noticed.
+const (
+	dialTimeout    = 3 * time.Second
+	commandTimeout = 5 * time.Second
+	followTimeout  = 3 * time.Second // of the commands that open a Pub/Sub connection
+)
+
+// purpose is what a client is for. Each has connections of its own: what waits on one must not hold up the others.
+type purpose uint8
+
+const (
+	publishing purpose = iota
+	reading
+	following
+)
+
+// nodes are a client's servers: one, or those of a cluster.
+type nodes struct {
+	single  *redis.Client
+	cluster *redis.ClusterClient
+}
+
+// derive makes a client with connections of its own, with the settings of the given one.
+func derive(client redis.UniversalClient, p purpose) (nodes, error) {
+	switch c := client.(type) {
+	case *redis.Client:
+		n := nodes{single: redis.NewClient(singleOptions(*c.Options(), p))}
+		if p == following {
+			n.single.AddHook(noDial{})
+		}
+		return n, nil
+	case *redis.ClusterClient:
+		n := nodes{cluster: redis.NewClusterClient(clusterOptions(*c.Options(), p))}
+		if p == following {
+			n.cluster.OnNewNode(func(node *redis.Client) { node.AddHook(noDial{}) })
+		}
+		return n, nil
+	}
+	return nodes{}, fmt.Errorf("%w, not a %T", ErrClient, client)
+}
+
+// singleOptions adapts a copy of a client's options. Those of a client that is there have their defaults filled in, and a 0 in them
+// means what -1 means in new ones.
+func singleOptions(o redis.Options, p purpose) *redis.Options {
+	o.MaxRetries = -1 // a publish must not be repeated; reads are repeated by the hub, at its own pace
+	o.DialerRetries = 1
+	o.DialTimeout = bounded(o.DialTimeout, dialTimeout)
+	o.ReadTimeout = bounded(o.ReadTimeout, commandTimeout)
+	o.WriteTimeout = bounded(o.WriteTimeout, commandTimeout)
+	o.PoolTimeout = commandTimeout
+	o.ContextTimeoutEnabled = false
+	o.PoolSize = max(2*batchesAtOnce, runtime.GOMAXPROCS(0))
+	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 0, 0, 0, 0
+	o.PipelinePoolSize = -1
+	o.ReadBufferSize, o.WriteBufferSize = 64<<10, 64<<10
+	if p == following {
+		o.ReadTimeout = min(o.ReadTimeout, followTimeout)
+		o.WriteTimeout = min(o.WriteTimeout, followTimeout)
+	}
+	o.Limiter = nil
+	o.PushNotificationProcessor = nil
+	o.AutoPipelineOptions = nil
+	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
+	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	return &o
+}
+
+// clusterOptions does for a cluster what singleOptions does for one server. Reads go to masters: a replica that lags would answer that
+// there is nothing new.
+func clusterOptions(o redis.ClusterOptions, p purpose) *redis.ClusterOptions {
+	s := singleOptions(redis.Options{DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout}, p)
+	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+	o.MaxRetries, o.DialerRetries = s.MaxRetries, s.DialerRetries
+	o.MaxRedirects = cmp.Or(max(o.MaxRedirects, 0), 3)
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = s.DialTimeout, s.ReadTimeout, s.WriteTimeout
+	o.PoolTimeout, o.PoolSize, o.PipelinePoolSize = s.PoolTimeout, s.PoolSize, s.PipelinePoolSize
+	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 0, 0, 0, 0
+	o.ContextTimeoutEnabled = false
+	o.ReadBufferSize, o.WriteBufferSize = s.ReadBufferSize, s.WriteBufferSize
+	o.PushNotificationProcessor = nil
+	o.AutoPipelineOptions = nil
+	o.MaintNotificationsConfig = s.MaintNotificationsConfig
+	return &o
+}
+
+func bounded(d, most time.Duration) time.Duration {
+	if d <= 0 {
+		return most
+	}
+	return min(d, most)
+}
+
+// of returns the client of the server that a key belongs to.
+func (n nodes) of(ctx context.Context, key string) (*redis.Client, error) {
+	if n.cluster == nil {
+		return n.single, nil
+	}
+	return n.cluster.MasterForKey(ctx, key)
+}
+
+func (n nodes) close() error {
+	if n.cluster == nil {
+		return n.single.Close()
+	}
+	return n.cluster.Close()
+}
+
+// redirected reports whether the server said that another one has the key. The command was certainly not run.
+func redirected(err error) bool {
+	return redis.HasErrorPrefix(err, "MOVED ") || redis.HasErrorPrefix(err, "ASK ")
+}
+
+// lanes are the batchers for one purpose, one for each server: one that hangs must not hold up what goes to the others.
+type lanes struct {
+	nodes
+	ctx   context.Context
+	spawn func(func()) bool
+
+	mu       sync.Mutex
+	batchers map[*redis.Client]*batcher
+}
+
+func newLanes(ctx context.Context, n nodes, spawn func(func()) bool) *lanes {
+	return &lanes{nodes: n, ctx: ctx, spawn: spawn, batchers: make(map[*redis.Client]*batcher)}
+}
+
+// do runs a job at the server that the key belongs to; see batcher.do.
+func (l *lanes) do(ctx context.Context, key string, j *job) (maybe bool, err error) {
+	client, err := l.of(l.ctx, key)
+	if err != nil {
+		return false, err
+	}
+	l.mu.Lock()
+	b := l.batchers[client]
+	if b == nil {
+		b = &batcher{ctx: l.ctx, send: func(jobs []*job) { l.send(client, jobs) }, spawn: l.spawn}
+		l.batchers[client] = b
+	}
+	l.mu.Unlock()
+	return b.do(ctx, j)
+}
+
+// send runs jobs in one pipeline and, of them, those again that the server certainly did not run.
+//
+// A server that does not know a script, being new or restarted, says so for each command: those are sent again, the first one by its
+// source, which makes it known. Should it be forgotten in between, all go by their source.
+func (l *lanes) send(client *redis.Client, jobs []*job) {
+	l.pipeline(client, jobs)
+	for attempt := range 2 {
+		var unknown []*job
+		seen := make(map[string]bool)
+		for _, j := range jobs {
+			if redis.HasErrorPrefix(j.cmd.Err(), "NOSCRIPT") {
+				digest, _ := j.cmd.Args()[1].(string)
+				j.cmd = j.again(attempt > 0 || !seen[digest])
+				seen[digest] = true
+				unknown = append(unknown, j)
+			}
+		}
+		if len(unknown) == 0 {
+			break
+		}
+		l.pipeline(client, unknown)
+	}
+	if l.cluster == nil {
+		return
+	}
+	for _, j := range jobs {
+		for bySource := range 2 {
+			if err := j.cmd.Err(); !redirected(err) && (bySource == 0 || !redis.HasErrorPrefix(err, "NOSCRIPT")) {
+				break
+			}
+			j.cmd = j.again(bySource > 0)
+			_ = l.cluster.Process(l.ctx, j.cmd) // follows redirections; the command has its own error
+		}
+	}
+}
+
+func (l *lanes) pipeline(client *redis.Client, jobs []*job) {
+	p := client.Pipeline()
+	for _, j := range jobs {
+		_ = p.Process(l.ctx, j.cmd)
+	}
+	_, _ = p.Exec(l.ctx) // each command has its own error
+}
+
+// noDial is a hook that refuses to dial under a context that says so: a go-redis PubSub whose connection fails dials another one by
+// itself, inside the call that should report the failure.
+type noDial struct{}
+
+var errNoDial = errors.New("redisstream: not dialing again")
+
+// withoutDial returns a context under which no connection is dialed.
+func withoutDial(ctx context.Context) context.Context { return context.WithValue(ctx, noDial{}, true) }
+
+// DialHook implements redis.Hook.
+func (noDial) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if ctx.Value(noDial{}) != nil {
+			return nil, errNoDial
+		}
+		return next(ctx, network, addr)
+	}
+}
+
+// ProcessHook implements redis.Hook.
+func (noDial) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// ProcessPipelineHook implements redis.Hook.
+func (noDial) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}

@@ -1,0 +1,168 @@
+package redisstream
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// The fields of an entry that Publish writes. The first one, with this name and a value that begins with the version, tells such an entry
+// from those of other programs.
+const (
+	fieldMark    = "hr"
+	fieldType    = "type"
+	fieldData    = "data"
+	headerPrefix = "h:"
+
+	version    = '1'
+	flagBinary = 'b'
+	flagFinal  = 'f'
+	flagStart  = 's' // set by the script: the stream began with this entry
+)
+
+// Entry is a stream entry that another program added.
+type Entry struct {
+	// ID is the entry's ID.
+	ID hub.ID
+	// Fields are the names and values, in turn, in the order of the entry.
+	Fields []string
+}
+
+// JSON returns a message without type whose data is the entry as a JSON object, {"field":"value",…}, in the order of the entry. Of a
+// field that is repeated all values are there; what is not UTF-8 is replaced by U+FFFD.
+func (e Entry) JSON() hub.Message {
+	data := []byte{'{'}
+	for i := 0; i+1 < len(e.Fields); i += 2 {
+		if i > 0 {
+			data = append(data, ',')
+		}
+		data = appendJSON(data, e.Fields[i])
+		data = append(data, ':')
+		data = appendJSON(data, e.Fields[i+1])
+	}
+	return hub.Message{Data: append(data, '}')}
+}
+
+func appendJSON(dst []byte, s string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(s) // a string and a buffer cannot fail
+	return append(dst, bytes.TrimRight(b.Bytes(), "\n")...)
+}
+
+// appendFields appends the fields and values of m, all but the value of the last field, which is the data.
+func appendFields(args []any, m *hub.Message) []any {
+	mark := []byte{version}
+	if m.Binary {
+		mark = append(mark, flagBinary)
+	}
+	if m.Final {
+		mark = append(mark, flagFinal)
+	}
+	args = append(args, fieldMark, mark)
+	if m.Type != "" {
+		args = append(args, fieldType, m.Type)
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Headers)) {
+		args = append(args, headerPrefix+k, m.Headers[k])
+	}
+	return append(args, fieldData)
+}
+
+// decoder makes messages of entries.
+type decoder struct {
+	foreign func(Entry) hub.Message
+}
+
+// message makes a message of an entry, whoever wrote it. It reports false only when the ID is none, and start when the stream began with this entry.
+func (d *decoder) message(id string, fields []string) (m hub.Message, start, ok bool) {
+	at, ok := parseID(id)
+	if !ok {
+		return m, false, false
+	}
+	if len(fields) >= 2 && fields[0] == fieldMark && len(fields[1]) > 0 && fields[1][0] == version {
+		m, start = decodeFields(fields)
+	} else {
+		m = d.other(Entry{ID: hub.ID(id), Fields: fields})
+	}
+	m.ID, m.Prev, m.Time = hub.ID(id), "", at.time()
+	return m, start, true
+}
+
+func decodeFields(fields []string) (m hub.Message, start bool) {
+	for i := 0; i+1 < len(fields); i += 2 {
+		switch name, value := fields[i], fields[i+1]; {
+		case i == 0:
+			m.Binary = strings.IndexByte(value, flagBinary) > 0
+			m.Final = strings.IndexByte(value, flagFinal) > 0
+			start = strings.IndexByte(value, flagStart) > 0
+		case name == fieldType:
+			m.Type = value
+		case name == fieldData:
+			m.Data = []byte(value)
+		case strings.HasPrefix(name, headerPrefix):
+			if m.Headers == nil {
+				m.Headers = make(map[string]string)
+			}
+			m.Headers[name[len(headerPrefix):]] = value
+		}
+	}
+	return m, start
+}
+
+// other maps an entry of another program. One that the user's mapping chokes on must not stop the topic.
+func (d *decoder) other(e Entry) (m hub.Message) {
+	defer func() {
+		if recover() != nil {
+			m = e.JSON()
+		}
+	}()
+	return d.foreign(e)
+}
+
+var errPayload = errors.New("redisstream: malformed announcement")
+
+// maxFields bounds what a forged announcement can make us allocate.
+const maxFields = 1 << 16
+
+// announcement decodes what the script published: "<prev> <id>\n" and then "<length>:<bytes>" for each field and value.
+func (d *decoder) announcement(payload string) (m hub.Message, err error) {
+	head, rest, ok := strings.Cut(payload, "\n")
+	prev, id, ok2 := strings.Cut(head, " ")
+	if !ok || !ok2 {
+		return m, errPayload
+	}
+	if _, ok := parseID(prev); prev != "" && !ok {
+		return m, errPayload
+	}
+	fields := make([]string, 0, 8)
+	for rest != "" {
+		digits, _, ok := strings.Cut(rest[:min(len(rest), 20)], ":")
+		n, err := strconv.ParseUint(digits, 10, 31)
+		if !ok || err != nil || len(fields) == maxFields {
+			return m, errPayload
+		}
+		start := len(digits) + 1
+		if uint64(len(rest)-start) < n {
+			return m, errPayload
+		}
+		fields = append(fields, rest[start:start+int(n)])
+		rest = rest[start+int(n):]
+	}
+	if len(fields) < 2 || len(fields)%2 != 0 || fields[0] != fieldMark || fields[1] == "" || fields[1][0] != version {
+		return m, errPayload
+	}
+	m, _, ok = d.message(id, fields)
+	if !ok {
+		return m, errPayload
+	}
+	m.Prev = hub.ID(prev)
+	return m, nil
+}

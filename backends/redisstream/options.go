@@ -1,0 +1,75 @@
+package redisstream
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// Options are the settings of a Backend. The zero value has the defaults; a number or duration that is not positive counts as zero.
+// All processes that share topics must use the same Prefix, and should use the same bounds.
+type Options struct {
+	// Prefix begins every key and channel. It must have neither braces nor control characters. Default "headrace:".
+	Prefix string
+	// MaxMessages is about how many messages a topic retains: Redis trims whole nodes of its streams, so up to some hundreds more may be
+	// there. Default 10,000.
+	MaxMessages int
+	// MaxAge is about how long a message is retained, trimmed as MaxMessages is. A topic without new messages is removed as a whole after
+	// twice this time, and at least 24 hours. Default 24 hours.
+	MaxAge time.Duration
+	// KeepForever retains messages whatever their age and never lets a topic expire: MaxAge is ignored.
+	KeepForever bool
+	// KeyWindow is how long an idempotency key is remembered, retained or not its message. Default 24 hours.
+	KeyWindow time.Duration
+	// Foreign makes a message of a stream entry that another program added with plain XADD. It is called concurrently and must not keep
+	// the entry's fields. The ID and the time are set afterwards, to those of the entry. Default: the fields as a JSON object, see Entry.
+	Foreign func(Entry) hub.Message
+	// Logger gets what an operator should know. Default slog.Default().
+	Logger *slog.Logger
+}
+
+const (
+	defaultPrefix = "headrace:"
+	leastExpiry   = 24 * time.Hour
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Prefix == "" {
+		o.Prefix = defaultPrefix
+	}
+	if strings.ContainsFunc(o.Prefix, func(r rune) bool { return r == '{' || r == '}' || r < ' ' || r == 0x7f }) {
+		return o, fmt.Errorf("redisstream: Options.Prefix has a brace or a control character")
+	}
+	if o.MaxMessages <= 0 {
+		o.MaxMessages = 10_000
+	}
+	if o.MaxAge <= 0 {
+		o.MaxAge = 24 * time.Hour
+	}
+	if o.KeepForever {
+		o.MaxAge = 0
+	}
+	if o.KeyWindow <= 0 {
+		o.KeyWindow = 24 * time.Hour
+	}
+	// Redis counts in milliseconds, and takes no zero for a time to live.
+	o.KeyWindow = max(o.KeyWindow, time.Millisecond)
+	if o.Foreign == nil {
+		o.Foreign = Entry.JSON
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o, nil
+}
+
+// expiry is how long a topic without new messages is there, 0 for ever.
+func (o *Options) expiry() time.Duration {
+	if o.KeepForever {
+		return 0
+	}
+	return max(2*o.MaxAge, leastExpiry)
+}

@@ -1,0 +1,112 @@
+package redisstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// commandOverhead is about what a publish command has besides the message.
+const commandOverhead = 256
+
+// Publish implements hub.Backend. Concurrent publishes share pipelines; none waits for another one to come. The error is ErrRejected
+// when Redis answered with an error or nothing was sent, with the cause (ErrFull, ErrDenied, …), and hub.ErrUnknown when the command was sent
+// and no answer came. It is never sent twice.
+//
+// What Redis refuses after it appended the message, such as announcing it to followers, does not fail Publish: it is logged, at most once a minute.
+func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
+	if err := ctx.Err(); err != nil {
+		return "", rejected(topic, err)
+	}
+	j, last := b.publishJob(topic, &m)
+	maybe, err := b.publisher.do(ctx, b.keys.stream(topic), j)
+	switch {
+	case err != nil && maybe:
+		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
+	case err != nil:
+		return "", rejected(topic, callError(ctx, err))
+	}
+	cmd := j.cmd.(once)
+	reply, err := cmd.Slice()
+	switch {
+	case err == nil && len(reply) == 3:
+		id, _ := reply[0].(string)
+		if warning, _ := reply[2].(string); warning != "" {
+			b.warn(topic, warning)
+		}
+		return hub.ID(id), nil
+	case err == nil:
+		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, ErrReply))
+	case isReply(err), !last.written.Load():
+		return "", rejected(topic, cause(err))
+	}
+	return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, cause(err)))
+}
+
+// publishJob returns the command that publishes m. It keeps nothing of m: the command may outlive its caller.
+func (b *Backend) publishJob(topic string, m *hub.Message) (*job, *lastArg) {
+	stream := b.keys.stream(topic)
+	last := &lastArg{bytes: bytes.Clone(m.Data)}
+	size := commandOverhead + len(stream) + len(m.Type) + len(m.Data)
+	fields := appendFields(make([]any, 0, 5+2*len(m.Headers)), m)
+	for k, v := range m.Headers {
+		size += len(k) + len(v)
+	}
+	window := time.Duration(0)
+	keys := []any{1, stream}
+	if m.Key != "" {
+		window = b.opts.KeyWindow
+		keys = []any{2, stream, b.keys.idempotency(stream, m.Key)}
+	}
+	return newJob(size, func(bySource bool) redis.Cmder {
+		last.written.Store(false)
+		args := append(publishScript.args(bySource, 9+len(fields)), keys...)
+		args = append(args, b.opts.MaxMessages, milliseconds(b.opts.MaxAge), milliseconds(b.opts.expiry()), milliseconds(window),
+			b.keys.channel(stream), b.announce)
+		return once{redis.NewCmd(b.ctx, append(append(args, fields...), last)...)}
+	}), last
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+func rejected(topic string, err error) error {
+	return opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrRejected, err))
+}
+
+// callError is the cause of an error that a call got before any answer: that of its context as it is, any other one reduced.
+func callError(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return cause(err)
+}
+
+const warnEvery = time.Minute
+
+// warn logs what Redis refused after it appended a message. With a right that is missing, every publish has the same to tell.
+func (b *Backend) warn(topic, warning string) {
+	now := time.Now()
+	last := b.warned.Load()
+	if last != nil && now.Sub(*last) < warnEvery || !b.warned.CompareAndSwap(last, &now) {
+		return
+	}
+	command, text, _ := strings.Cut(warning, ": ")
+	b.opts.Logger.Warn("redisstream: a message was appended, but not all that belongs to it was done", "topic", topic,
+		"command", command, "err", cause(redisReply(text)))
+}
+
+// redisReply is the text of an error reply.
+type redisReply string
+
+func (r redisReply) Error() string { return string(r) }
+
+// RedisError implements redis.Error.
+func (redisReply) RedisError() {}

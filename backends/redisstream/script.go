@@ -1,0 +1,55 @@
+package redisstream
+
+import (
+	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
+	_ "embed"
+	"encoding/hex"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+var (
+	//go:embed publish.lua
+	publishSource string
+	//go:embed read.lua
+	readSource string
+
+	publishScript = newScript(publishSource)
+	readScript    = newScript(readSource)
+)
+
+// script is a Lua script that Redis knows by its digest once it has seen the source.
+type script struct{ source, digest string }
+
+func newScript(source string) script {
+	sum := sha1.Sum([]byte(source)) //nolint:gosec // Redis names scripts by their SHA-1.
+	return script{source: source, digest: hex.EncodeToString(sum[:])}
+}
+
+// args returns the beginning of a command that runs the script.
+func (s script) args(bySource bool, most int) []any {
+	if bySource {
+		return append(make([]any, 0, most+2), "eval", s.source)
+	}
+	return append(make([]any, 0, most+2), "evalsha", s.digest)
+}
+
+// once is a command that no client sends a second time. Otherwise a client repeats a command whose reply was lost.
+type once struct{ *redis.Cmd }
+
+// NoRetry implements redis.Cmder.
+func (once) NoRetry() bool { return true }
+
+// lastArg is the last argument of a command. A client asks for its bytes when it writes the command: as long as it did not, the
+// command was not sent in full, and Redis cannot have run it.
+type lastArg struct {
+	bytes   []byte
+	written atomic.Bool
+}
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (a *lastArg) MarshalBinary() ([]byte, error) {
+	a.written.Store(true)
+	return a.bytes, nil
+}

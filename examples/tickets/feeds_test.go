@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestFeeds(t *testing.T) {
+	a := serve(t, nil)
+	all := a.follow("/tickets/events", "")
+	all.next("checkpoint")
+	first, second := a.create("first"), a.create("second")
+	own := a.follow("/tickets/"+first.ID+"/events", "")
+	own.next("checkpoint")
+
+	a.must("POST", "/tickets/"+first.ID+"/comments", `{"text":"hello"}`)
+	a.must("POST", "/tickets/"+second.ID+"/comments", `{"text":"not here"}`)
+	a.must("PATCH", "/tickets/"+first.ID, `{"assignee":"Ada"}`)
+	a.must("PATCH", "/tickets/"+first.ID, `{"assignee":"Ada"}`) // no change, no event
+	a.must("PATCH", "/tickets/"+first.ID, `{"status":"closed"}`)
+
+	check := func(t *testing.T, got change, id string, version int) {
+		t.Helper()
+		if got.Ticket.ID != id || got.Ticket.Version != version {
+			t.Errorf("ticket %s in version %d, want %s in version %d", got.Ticket.ID, got.Ticket.Version, id, version)
+		}
+	}
+	for _, want := range []struct {
+		kind    string
+		id      string
+		version int
+	}{
+		{kindCreated, first.ID, 1}, {kindCreated, second.ID, 1}, {kindCommented, first.ID, 2}, {kindCommented, second.ID, 2},
+		{kindAssigned, first.ID, 3}, {kindMoved, first.ID, 4},
+	} {
+		check(t, all.nextChange(want.kind), want.id, want.version)
+	}
+	commented := own.nextChange(kindCommented)
+	check(t, commented, first.ID, 2)
+	if c := commented.Comment; c == nil || c.ID != 1 || c.Text != "hello" {
+		t.Errorf("comment %+v", c)
+	}
+	check(t, own.nextChange(kindAssigned), first.ID, 3)
+	moved := own.nextChange(kindMoved)
+	check(t, moved, first.ID, 4)
+	if moved.Ticket.Status != statusClosed || moved.Comment != nil {
+		t.Errorf("moved: %+v", moved)
+	}
+}
+
+// TestChangesArePublishedInTheirOrder: eight writers, one ticket. Its versions count the changes, so the feeds must count too.
+func TestChangesArePublishedInTheirOrder(t *testing.T) {
+	a := serve(t, nil)
+	all := a.follow("/tickets/events", "")
+	all.next("checkpoint")
+	made := a.create("busy")
+	own := a.follow("/tickets/"+made.ID+"/events", "")
+	own.next("checkpoint")
+	tickets := newStore(a.outbox) // another store on the same outbox does not mix in: its tickets are others
+	if _, err := tickets.create("elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	const writers, each = 8, 20
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				code, answer := a.do("POST", "/tickets/"+made.ID+"/comments", fmt.Sprintf(`{"text":"%d %d"}`, w, i))
+				if code != http.StatusCreated {
+					t.Errorf("status %d, %s", code, answer)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for name, c := range map[string]*connection{"all": all, "own": own} {
+		last := ""
+		version := 1
+		for version <= writers*each {
+			e, err := c.Decode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got change
+			if err := e.Decode(&got); err != nil {
+				t.Fatal(err)
+			}
+			if got.Ticket.ID != made.ID || e.Type == kindCreated {
+				continue
+			}
+			version++
+			if got.Ticket.Version != version || got.Comment.ID != version-1 || e.ID == last {
+				t.Fatalf("%s: version %d with comment %d and id %s after %s, want version %d", name, got.Ticket.Version, got.Comment.ID, e.ID, last, version)
+			}
+			last = e.ID
+		}
+	}
+}
+
+func TestDropAndResume(t *testing.T) {
+	a := serve(t, nil)
+	made := a.create("made before")
+	const path = "/tickets/events?client=me"
+	mine, other := a.follow(path, ""), a.follow("/tickets/events?client=other", "")
+	start := mine.next("checkpoint").ID
+	other.next("checkpoint")
+
+	drop := func(want string) {
+		t.Helper()
+		if code, answer := a.do("POST", "/debug/drop?client=me", ""); code != http.StatusOK || answer != want {
+			t.Fatalf("drop: status %d, %s; want %s", code, answer, want)
+		}
+	}
+	drop(`{"dropped":1}`)
+	if e, err := mine.Decode(); err == nil || errors.Is(err, io.EOF) {
+		t.Fatalf("a dropped stream gives event %q and error %v: it must not look like a clean end", e.Type, err)
+	}
+	drop(`{"dropped":0}`)
+
+	for i := range 3 {
+		a.must("POST", "/tickets/"+made.ID+"/comments", fmt.Sprintf(`{"text":"meanwhile %d"}`, i))
+	}
+	back := a.follow(path, start)
+	for i := range 3 {
+		got := back.nextChange(kindCommented)
+		if want := fmt.Sprint("meanwhile ", i); got.Comment.Text != want {
+			t.Errorf("%q, want %q", got.Comment.Text, want)
+		}
+	}
+	a.must("PATCH", "/tickets/"+made.ID, `{"status":"closed"}`)
+	back.nextChange(kindMoved)
+	for range 3 {
+		other.nextChange(kindCommented) // was not dropped
+	}
+}
+
+func TestDashboard(t *testing.T) {
+	a := serve(t, nil)
+	for path, want := range map[string]int{
+		"/dashboard/events": http.StatusUnauthorized, "/dashboard/events?role=": http.StatusUnauthorized, "/dashboard/events?role=agent": http.StatusForbidden,
+	} {
+		if code, answer := a.do("GET", path, ""); code != want || !strings.HasPrefix(answer, `{"error":`) {
+			t.Errorf("GET %s: status %d, %s; want %d", path, code, answer, want)
+		}
+	}
+
+	made := a.create("one")
+	c := a.follow("/dashboard/events?role=admin&client=me", "")
+	if e := c.next("welcome"); e.Text() != `{"role":"admin"}` {
+		t.Errorf("welcome %s", e.Text())
+	}
+	counts := func(want string) {
+		t.Helper()
+		// One event for each change; counting is done when an event is made, so an early one may be ahead.
+		for {
+			if e := c.next("counts"); e.Text() == want {
+				return
+			}
+		}
+	}
+	counts(`{"closed":0,"open":1,"pending":0}`)
+	a.create("two")
+	counts(`{"closed":0,"open":2,"pending":0}`)
+	a.must("PATCH", "/tickets/"+made.ID, `{"status":"pending"}`)
+	counts(`{"closed":0,"open":1,"pending":1}`)
+	a.must("PATCH", "/tickets/"+made.ID, `{"status":"closed"}`)
+	counts(`{"closed":1,"open":1,"pending":0}`)
+
+	if n := a.hub.Stats().Subscriptions; n != 1 {
+		t.Errorf("%d subscriptions while the dashboard is open, want 1", n)
+	}
+	// Answered when the handler has returned, and with it the generator's deferred functions have run.
+	if _, answer := a.do("POST", "/debug/drop?client=me", ""); answer != `{"dropped":1}` {
+		t.Errorf("drop: %s", answer)
+	}
+	if n := a.hub.Stats().Subscriptions; n != 0 {
+		t.Errorf("%d subscriptions after the client left, want none", n)
+	}
+}

@@ -1,0 +1,409 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// history is what one reader went through, over all its connections.
+type history struct {
+	start ID
+	items []item
+}
+
+// item is a message, or a gap that was said before what comes next.
+type item struct {
+	gap bool
+	id  ID // of the message; with a gap the place from which the reader goes on, "" if it has no name
+}
+
+// published is what there was to receive.
+type published struct {
+	count  int
+	places map[ID]int // of each message, counted from one, and of the places between them
+	exact  bool       // a gap may be said only where messages are missing
+}
+
+// check returns the first thing that is wrong with a history: not published, not in order, twice, lost without a word, a gap without a loss, or
+// an end before the newest message.
+func (p *published) check(h history) error {
+	at, known := p.places[h.start]
+	newest := 0 // of the messages received
+	said := false
+	for i, it := range h.items {
+		if it.gap {
+			if said = true; it.id != "" {
+				place, ok := p.places[it.id]
+				if !ok || place < newest {
+					return fmt.Errorf("item %d: a gap leads to %q", i, it.id)
+				}
+				if p.exact && known && place == at {
+					return fmt.Errorf("item %d: a gap is said before %q, and nothing is missing", i, it.id)
+				}
+				at, known, said = place, true, false
+			}
+			continue
+		}
+		place, ok := p.places[it.id]
+		switch {
+		case !ok:
+			return fmt.Errorf("item %d: %q was never published", i, it.id)
+		case place <= newest:
+			return fmt.Errorf("item %d: %q came again, or late", i, it.id)
+		case !said && (!known || place != at+1):
+			return fmt.Errorf("item %d: something before %q is lost and no gap was said", i, it.id)
+		case said && p.exact && known && place == at+1:
+			return fmt.Errorf("item %d: a gap is said before %q, and nothing is missing", i, it.id)
+		}
+		at, newest, known, said = place, place, true, false
+	}
+	if !said && at != p.count {
+		return fmt.Errorf("the end: message %d is the last of %d", at, p.count)
+	}
+	return nil
+}
+
+// TestHistoryChecker mutates good histories.
+func TestHistoryChecker(t *testing.T) {
+	p := &published{count: 20, places: make(map[ID]int), exact: true}
+	for i := range 21 {
+		p.places[ID(fmt.Sprint(i))] = i
+	}
+	good := history{start: "2"}
+	for i := 3; i <= 20; i++ {
+		if i == 9 || i == 10 {
+			continue
+		}
+		if i == 11 {
+			good.items = append(good.items, item{gap: true})
+		}
+		good.items = append(good.items, item{id: ID(fmt.Sprint(i))})
+	}
+	if err := p.check(good); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.check(history{start: "20"}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range good.items {
+		mutate := func(name string, f func(items []item) []item) {
+			t.Helper()
+			if p.check(history{start: good.start, items: f(slices.Clone(good.items))}) == nil {
+				t.Errorf("%s at %d is not found", name, i)
+			}
+		}
+		mutate("drop", func(items []item) []item { return slices.Delete(items, i, i+1) })
+		if i > 0 && !good.items[i].gap && !good.items[i-1].gap {
+			mutate("swap", func(items []item) []item {
+				items[i], items[i-1] = items[i-1], items[i]
+				return items
+			})
+			mutate("false gap", func(items []item) []item { return slices.Insert(items, i, item{gap: true}) })
+			mutate("false gap with a place", func(items []item) []item { return slices.Insert(items, i, item{gap: true, id: items[i-1].id}) })
+		}
+		if !good.items[i].gap {
+			mutate("double", func(items []item) []item { return slices.Insert(items, i, items[i]) })
+			mutate("forge", func(items []item) []item {
+				items[i].id = "forged"
+				return items
+			})
+		}
+	}
+	if p.check(history{start: "1", items: good.items}) == nil {
+		t.Error("a wrong start is not found")
+	}
+	if p.check(history{start: "unheard-of", items: good.items}) == nil {
+		t.Error("an unknown start without a gap is not found")
+	}
+}
+
+// TestHistories lets publishers and readers live through random faults of backend and live path, and checks what each reader got.
+func TestHistories(t *testing.T) {
+	seeds := 120
+	if testing.Short() {
+		seeds = 20
+	}
+	both := liveOnly
+	both.Chained, both.Name = true, "live only, chained"
+	for _, traits := range []Traits{chained, unchained, liveOnly, both} {
+		t.Run(traits.Name, func(t *testing.T) {
+			for seed := range uint64(seeds) {
+				synctest.Test(t, func(t *testing.T) {
+					newWorld(t, traits, seed).run()
+				})
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+		})
+	}
+}
+
+const topic = "t"
+
+// world is one random run.
+type world struct {
+	t       *testing.T
+	traits  Traits
+	random  *rand.Rand
+	b       *fake
+	hubs    []*Hub
+	readers []*worldReader
+	path    []ID // on its way to the followers
+	arrived []ID
+	places  map[ID]int
+	count   int
+	exact   bool
+	window  int
+
+	mu      sync.Mutex // guards faults, which Reads use too
+	faults  *rand.Rand
+	healthy bool
+}
+
+type worldReader struct {
+	s     *Subscription
+	marks bool
+	limit int
+	h     history
+	at    ID // where it stands; "" for a place without a name
+}
+
+func newWorld(t *testing.T, traits Traits, seed uint64) *world {
+	w := &world{
+		t: t, traits: traits, b: newFake(traits), places: map[ID]int{"0": 0}, exact: traits.Replay,
+		random: rand.New(rand.NewPCG(seed, 1)), faults: rand.New(rand.NewPCG(seed, 2)),
+	}
+	w.window = []int{3, 16, 1024}[w.random.IntN(3)]
+	w.b.mute(topic, true)
+	w.b.onRead = w.read
+	if w.random.IntN(2) == 0 {
+		w.b.pageMax = 1 + w.random.IntN(20)
+	}
+	for range 2 {
+		w.hubs = append(w.hubs, open(t, w.b, Options{Window: w.window}))
+	}
+	for range 5 {
+		r := &worldReader{marks: w.random.IntN(2) == 0, limit: 1 + w.random.IntN(40)}
+		w.subscribe(r, Latest())
+		r.h.start = r.s.Start()
+		r.at = r.s.Start()
+		w.readers = append(w.readers, r)
+	}
+	return w
+}
+
+func (w *world) read(ctx context.Context, _ fakeRead, page func() Page) (Page, error) {
+	if w.isHealthy() {
+		return page(), ctx.Err()
+	}
+	w.mu.Lock()
+	fails, early, pause := w.faults.IntN(10) == 0, w.faults.IntN(2) == 0, time.Duration(w.faults.IntN(100))*time.Millisecond
+	w.mu.Unlock()
+	p := page()
+	time.Sleep(pause)
+	if fails {
+		return Page{}, errors.New("down")
+	}
+	if early {
+		return p, nil
+	}
+	return page(), nil
+}
+
+func (w *world) isHealthy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.healthy
+}
+
+func (w *world) subscribe(r *worldReader, at Position) {
+	var opts []SubscribeOption
+	if r.marks {
+		opts = append(opts, MarkGaps())
+	}
+	for {
+		s, err := w.hubs[w.random.IntN(len(w.hubs))].Subscribe(context.Background(), topic, at, opts...)
+		if err == nil {
+			r.s = s
+			return
+		}
+		if w.isHealthy() {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) run() {
+	for range 400 {
+		switch n := w.random.IntN(100); {
+		case n < 30:
+			w.publish(1 + w.random.IntN(4))
+		case n < 50:
+			w.arrive(1 + w.random.IntN(6))
+		case n < 60:
+			w.disturb()
+		case n < 62 && w.traits.Replay:
+			w.b.trim(topic, w.random.IntN(30))
+		case n < 63 && w.traits.Replay && w.random.IntN(8) == 0:
+			w.b.forget(topic)
+			w.b.mu.Lock()
+			w.places[w.b.topic(topic).base] = w.count
+			w.b.mu.Unlock()
+			w.exact = false // the backend says a gap even to those who missed nothing
+		case n < 85:
+			w.step(w.readers[w.random.IntN(len(w.readers))])
+		case n < 90:
+			w.reconnect(w.readers[w.random.IntN(len(w.readers))])
+		case n < 95:
+			time.Sleep(time.Duration(w.random.IntN(2000)) * time.Millisecond)
+		case n < 96:
+			time.Sleep(time.Duration(w.random.IntN(70)) * time.Second)
+		default:
+			synctest.Wait()
+		}
+	}
+	w.mu.Lock()
+	w.healthy = true
+	w.mu.Unlock()
+	if !w.traits.Replay {
+		// Only a later message can tell that some are missing.
+		w.cut()
+		w.publish(1)
+		w.arrive(1)
+	}
+	time.Sleep(2*30*time.Second + 2*backoffMax)
+	synctest.Wait()
+	for i, r := range w.readers {
+		for w.step(r) {
+		}
+		r.s.Close()
+		p := &published{count: w.count, places: w.places, exact: w.exact}
+		if err := p.check(r.h); err != nil {
+			w.t.Errorf("reader %d: %v\nfrom %s: %v", i, err, r.h.start, r.h.items)
+		}
+	}
+}
+
+func (w *world) publish(n int) {
+	for range n {
+		w.count++
+		id, err := w.hubs[w.random.IntN(len(w.hubs))].Publish(context.Background(), topic, Message{Data: fmt.Append(nil, w.count)})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.places[id] = w.count
+		w.path = append(w.path, id)
+	}
+}
+
+// arrive brings the oldest messages of the path to the followers.
+func (w *world) arrive(n int) {
+	n = min(n, len(w.path))
+	w.b.deliver(topic, w.path[:n]...)
+	w.arrived = append(w.arrived, w.path[:n]...)
+	w.path = slices.Delete(w.path, 0, n)
+}
+
+// disturb does to the live path what its traits say the hub can bear.
+func (w *world) disturb() {
+	switch w.random.IntN(4) {
+	case 0: // repeats: any where predecessors tell, else those that the window still knows
+		known := len(w.arrived)
+		if !w.traits.Chained || !w.traits.Replay {
+			// Less than a window back, and not across a break, which may have cost the message.
+			known = min(known, w.window)
+		}
+		if known > 0 {
+			w.b.deliver(topic, w.arrived[len(w.arrived)-1-w.random.IntN(known)])
+		}
+	case 1:
+		w.cut()
+	case 2:
+		if w.traits.Chained && len(w.path) > 0 {
+			i := w.random.IntN(len(w.path))
+			w.path = slices.Delete(w.path, i, i+1)
+		}
+	case 3:
+		if w.traits.Chained && w.traits.Replay && len(w.path) > 1 {
+			i := w.random.IntN(len(w.path) - 1)
+			w.path[i], w.path[i+1] = w.path[i+1], w.path[i]
+		}
+	}
+}
+
+// cut breaks the live path, loses what is on it, and mends it.
+func (w *world) cut() {
+	w.b.broken(topic, errors.New("cut"))
+	w.path = nil
+	tail := ID("")
+	if w.random.IntN(2) == 0 {
+		w.b.mu.Lock()
+		tail = w.b.topic(topic).last()
+		w.b.mu.Unlock()
+	}
+	if !w.traits.Chained {
+		w.arrived = nil
+	}
+	w.b.restored(topic, tail)
+}
+
+// step lets a reader take what is there. It reports whether there was something.
+func (w *world) step(r *worldReader) bool {
+	b := r.s.Poll(nil, r.limit)
+	switch b.Status {
+	case Waiting:
+		return false
+	case Behind:
+		if err := r.s.Fetch(context.Background()); err != nil {
+			w.t.Fatal(err)
+		}
+	case Ended:
+		if !errors.Is(b.Err, ErrGap) {
+			w.t.Fatalf("ended: %v", b.Err)
+		}
+		r.s.Close()
+		r.h.items = append(r.h.items, item{gap: true})
+		w.subscribe(r, Earliest())
+		r.at = r.s.Start()
+		if r.at != "" {
+			// It goes on from a place that has a name.
+			r.h.items = append(r.h.items, item{gap: true, id: r.at})
+		}
+	case Ready:
+		if b.Gap {
+			it := item{gap: true}
+			if len(b.Entries) == 0 {
+				it.id = b.At
+			}
+			r.h.items = append(r.h.items, it)
+		}
+		for _, e := range b.Entries {
+			if want := fmt.Sprint(w.places[e.ID]); string(e.Data) != want || e.Type != "" {
+				w.t.Errorf("message %s is %q, want %q", e.ID, e.Data, want)
+			}
+			r.h.items = append(r.h.items, item{id: e.ID})
+		}
+		if len(b.Entries) > 0 && b.At != b.Entries[len(b.Entries)-1].ID {
+			w.t.Errorf("the place is %q after %q", b.At, b.Entries[len(b.Entries)-1].ID)
+		}
+		r.at = b.At
+	}
+	return true
+}
+
+// reconnect drops a reader's connection, with whatever was on it, and resumes, on any hub, at the place the reader knows.
+func (w *world) reconnect(r *worldReader) {
+	if r.at == "" {
+		return // has no place to resume at yet
+	}
+	r.s.Close()
+	w.subscribe(r, After(r.at))
+}
