@@ -17,13 +17,18 @@ type Context[P any] struct {
 	Params P
 
 	gin    *gin.Context
-	ctx    context.Context
+	ctx    context.Context // of a generator's stream; nil before, and for feeds
 	expire time.Time
 }
 
 // Context returns the context of the stream. It ends when the client leaves, the stream expires or is rotated, or the hub is shut down; context.Cause says
 // which, with the causes of package sse/feed. In a guard it is the request's context.
-func (c *Context[P]) Context() context.Context { return c.ctx }
+func (c *Context[P]) Context() context.Context {
+	if c.ctx == nil {
+		return c.gin.Request.Context()
+	}
+	return c.ctx
+}
 
 // Request returns the HTTP request.
 func (c *Context[P]) Request() *http.Request { return c.gin.Request }

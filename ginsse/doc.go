@@ -38,6 +38,9 @@
 //			}
 //			defer sub.Close()
 //			for _, err := range sub.All() {
+//				if errors.Is(err, hub.ErrClosed) {
+//					return // the server stops: a clean end, the client comes back
+//				}
 //				if !yield(sse.Event{Type: "changed", Data: t.counts()}, err) {
 //					return
 //				}

@@ -102,7 +102,10 @@ type endpoint[P any] struct {
 
 // serve is the Gin handler of a route.
 func (e *endpoint[P]) serve(g *gin.Context) {
-	c := &Context[P]{gin: g, ctx: g.Request.Context()}
+	if g.Writer.Written() {
+		return // by middleware that forgot to abort: a stream behind its answer would give away what it refused
+	}
+	c := &Context[P]{gin: g}
 	if err := e.binder.bind(g, reflect.ValueOf(&c.Params).Elem()); err != nil {
 		refuse(g, err)
 		return
@@ -112,8 +115,8 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 			refuse(g, err)
 			return
 		}
-		if g.IsAborted() {
-			return // the guard has answered by itself
+		if answered(g) {
+			return
 		}
 	}
 	options := e.options
@@ -126,6 +129,9 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 	}
 	topic, err := e.name(c)
 	if err == nil {
+		if answered(g) {
+			return
+		}
 		if invalid := hub.CheckTopic(topic); invalid != nil {
 			// The name is made of the request's values: there is no such thing to follow.
 			err = ErrNotFound
@@ -136,12 +142,15 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		refuse(g, err)
 		return
 	}
-	note(g, feed.Serve(g.Writer, g.Request, e.hub, topic, options))
+	note(g, feed.Serve(reach(g.Writer), g.Request, e.hub, topic, options))
 }
+
+// answered reports whether a guard, or the function that names a topic, has answered by itself.
+func answered(g *gin.Context) bool { return g.IsAborted() || g.Writer.Written() }
 
 // generate serves a route with a Handle.
 func (e *endpoint[P]) generate(c *Context[P], options Options) {
-	note(c.gin, feed.Generate(c.gin.Writer, c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+	note(c.gin, feed.Generate(reach(c.gin.Writer), c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		c.ctx = ctx
 		return e.handle(c)
 	}, options))

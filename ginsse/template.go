@@ -95,7 +95,7 @@ func (t *template) topic(v reflect.Value) (string, error) {
 	for i, f := range t.fields {
 		text, err := formatValue(v.FieldByIndex(f.index))
 		if err != nil {
-			return "", &ParameterError{In: f.in, Name: f.name, Err: err}
+			return "", &ParameterError{In: f.in, Name: f.name, Err: malformedError{err}}
 		}
 		b.WriteString(hub.JoinTopic(text))
 		b.WriteString(t.literals[i+1])

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -56,15 +57,23 @@ type fakeTopic struct {
 type fakeSink struct {
 	mu      sync.Mutex // calls into a sink are serial
 	sink    Sink
-	stopped bool
+	tail    int // the number of the newest message when it began: only later ones are delivered
+	stopped atomic.Bool
 }
 
 func (s *fakeSink) call(f func(Sink)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.stopped {
+	if !s.stopped.Load() {
 		f(s.sink)
 	}
+}
+
+func (s *fakeSink) after(ms []Message) []Message {
+	return slices.DeleteFunc(slices.Clone(ms), func(m Message) bool {
+		n, err := strconv.Atoi(string(m.ID))
+		return err == nil && n <= s.tail
+	})
 }
 
 // Traits of backends as they are found in the world.
@@ -167,7 +176,11 @@ func (b *fake) deliver(topic string, ids ...ID) {
 		}
 	}
 	b.mu.Unlock()
-	b.inject(topic, ms...)
+	for _, s := range b.sinks(topic) {
+		if ms := s.after(ms); len(ms) > 0 {
+			s.call(func(s Sink) { s.Deliver(ms...) })
+		}
+	}
 }
 
 // inject delivers messages that are not in the topic.
@@ -184,12 +197,15 @@ func (b *fake) restored(topic string, tail ID) {
 }
 
 func (b *fake) eachSink(topic string, f func(Sink)) {
-	b.mu.Lock()
-	sinks := slices.Clone(b.topic(topic).sinks)
-	b.mu.Unlock()
-	for _, s := range sinks {
+	for _, s := range b.sinks(topic) {
 		s.call(f)
 	}
+}
+
+func (b *fake) sinks(topic string) []*fakeSink {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.topic(topic).sinks)
 }
 
 // trim retains the newest messages only.
@@ -219,10 +235,13 @@ func (b *fake) Follow(ctx context.Context, topic string, sink Sink) (ID, func(),
 	b.follows++
 	t := b.topic(topic)
 	tail := t.last()
+	s.tail = t.n
 	t.sinks = append(t.sinks, s)
 	hook, onStop := b.onFollow, b.onStop
 	b.mu.Unlock()
 	stop := func() {
+		// Not under the sink's lock: stop does not wait for a call that is running.
+		s.stopped.Store(true)
 		b.mu.Lock()
 		b.stops++
 		t.sinks = slices.DeleteFunc(t.sinks, func(other *fakeSink) bool { return other == s })

@@ -29,6 +29,8 @@ type followed struct {
 	baseFinal bool      // the message at the log's base was Final
 	gapNext   bool      // the next message to come follows a gap; only without Traits.Replay
 	again     bool      // the live path was interrupted while it was being healed, or before it was ready: heal once more
+	synced    uint64    // the live path has brought, or is past, every entry before this sequence number
+	healFrom  uint64    // the log's Next when the live path was last interrupted
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
 	dropped   uint64 // held messages ever taken out, from the front
@@ -155,6 +157,7 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 	}
 	f.stop = stop
 	f.log = log.New[*Entry](string(tail))
+	f.synced = f.log.Next()
 	f.baseFinal = final
 	f.state = live
 	f.checkAt = f.firstCheck()
@@ -252,16 +255,24 @@ func (f *followed) place(m Message) {
 		f.hold(m)
 		return
 	}
-	if f.known(m.ID) {
+	if next, ok := f.log.After(string(m.ID)); ok {
+		f.synced = max(f.synced, next)
 		f.hub.counters.duplicates.Add(1)
 		return
 	}
-	if f.hub.traits.Chained && string(m.Prev) != f.log.Last() {
+	if f.hub.traits.Chained && string(m.Prev) != f.log.Last() || f.outrun() {
 		f.hold(m)
 		f.mend()
 		return
 	}
 	f.append(m)
+	f.synced = f.log.Next()
+}
+
+// outrun reports whether messages that were read from the backend before the live path brought them have left the log: a live message that is not known may then be
+// one of them, and only where messages tell what they follow is that seen without asking the backend. f.mu is held.
+func (f *followed) outrun() bool {
+	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.First()
 }
 
 func (f *followed) known(id ID) bool {

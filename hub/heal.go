@@ -24,6 +24,7 @@ func (f *followed) mend() {
 		f.again = true
 	default:
 		f.state = healing
+		f.healFrom = f.log.Next()
 		f.hub.spawn(f.heal)
 	}
 }
@@ -40,6 +41,9 @@ func (f *followed) interrupted() {
 		// Held messages are appended one after the other from where a page met them, so there must be no hole among them. Reads see what is dropped here (rule R7).
 		f.again = true
 		f.takeHeld()
+		if f.log != nil {
+			f.healFrom = f.log.Next()
+		}
 	}
 }
 
@@ -144,18 +148,13 @@ func (f *followed) merge(p *page, before uint64) bool {
 		f.gapFound()
 		f.restart(p)
 	}
-	met := false
 	for _, e := range p.entries {
 		if f.known(e.ID) {
 			continue
 		}
-		met = met || slices.ContainsFunc(f.held, func(m Message) bool { return m.ID == e.ID })
 		m := e.Message
 		m.Prev = ""
 		f.append(m)
-	}
-	if p.next != "" && len(p.entries) == 0 {
-		met = met || slices.ContainsFunc(f.held, func(m Message) bool { return m.ID == p.next })
 	}
 	tip := len(p.entries) == 0
 	if tip && before > f.dropped {
@@ -164,17 +163,22 @@ func (f *followed) merge(p *page, before uint64) bool {
 		f.hub.counters.duplicates.Add(uint64(n))
 		f.dropHeld(n)
 	}
+	met := false // a page has brought what the live path brought too, since it was interrupted: it goes on from there
 	for len(f.held) > 0 {
 		m := f.held[0]
+		next, known := f.log.After(string(m.ID))
 		switch {
-		case f.known(m.ID):
-		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && (met || tip) && !f.again:
+		case known:
+			met = met || next > f.healFrom
+			f.synced = max(f.synced, next)
+		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && !f.again && (met || tip && !f.outrun()):
 			f.append(m)
+			f.synced = f.log.Next()
+			met = true
 		default:
-			return false // the next page comes nearer, or, after an interruption, was read late enough
+			return false // the next page comes nearer, or was read late enough
 		}
 		f.dropHeld(1)
-		met = true
 	}
 	return (met || tip) && !f.again
 }

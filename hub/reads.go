@@ -186,9 +186,10 @@ func (r *reads) share(got Page) *page {
 }
 
 // keep caches a page for a moment. Readers that resume at the same place after a restart of everything come within that moment, and cost one Read a page together.
-// Pages without messages are not kept: they grow old at once.
+// Pages without messages are not kept: they grow old at once. Nor are the oldest retained messages: who comes for them because retention overtook it
+// must not be given what is gone meanwhile, to be told of the next gap.
 func (r *reads) keep(key readKey, p *page) {
-	if len(p.entries) == 0 || key.limit != pageLimit {
+	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" {
 		return
 	}
 	size := p.size()

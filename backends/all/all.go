@@ -4,5 +4,6 @@
 package all
 
 import (
-	_ "github.com/headrace/headrace/backends/memory" // memory://
+	_ "github.com/headrace/headrace/backends/memory"      // memory://
+	_ "github.com/headrace/headrace/backends/redisstream" // redis:// and its kin
 )

@@ -121,8 +121,10 @@ func (b *Backend) checkServer() {
 	if err != nil {
 		return
 	}
-	if policy := config["maxmemory-policy"]; strings.HasPrefix(policy, "allkeys-") {
-		b.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; use a volatile-* policy or noeviction",
+	policy := config["maxmemory-policy"]
+	// Streams have an expiry unless they are kept for ever, so the volatile policies take them too.
+	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && b.opts.expiry() > 0 {
+		b.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; noeviction is the policy that does not",
 			"maxmemory-policy", policy)
 	}
 }

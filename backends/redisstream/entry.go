@@ -24,6 +24,7 @@ const (
 	flagBinary = 'b'
 	flagFinal  = 'f'
 	flagStart  = 's' // set by the script: the stream began with this entry
+	flagPrev   = 'p' // set by the script, last: the stream was empty, and the ID that follows is the one it had given last
 )
 
 // Entry is a stream entry that another program added.
@@ -81,28 +82,49 @@ type decoder struct {
 	foreign func(Entry) hub.Message
 }
 
-// message makes a message of an entry, whoever wrote it. It reports false only when the ID is none, and start when the stream began with this entry.
-func (d *decoder) message(id string, fields []string) (m hub.Message, start, ok bool) {
+// message makes a message of an entry, whoever wrote it. It reports false only when the ID is none.
+func (d *decoder) message(id string, fields []string) (m hub.Message, ok bool) {
 	at, ok := parseID(id)
 	if !ok {
-		return m, false, false
+		return m, false
 	}
-	if len(fields) >= 2 && fields[0] == fieldMark && len(fields[1]) > 0 && fields[1][0] == version {
-		m, start = decodeFields(fields)
+	if _, ok := mark(fields); ok {
+		m = decodeFields(fields)
 	} else {
 		m = d.other(Entry{ID: hub.ID(id), Fields: fields})
 	}
 	m.ID, m.Prev, m.Time = hub.ID(id), "", at.time()
-	return m, start, true
+	return m, true
 }
 
-func decodeFields(fields []string) (m hub.Message, start bool) {
+// mark returns the flags of an entry of ours. It reports false for those of other programs.
+func mark(fields []string) (flags string, ok bool) {
+	if len(fields) < 2 || fields[0] != fieldMark || fields[1] == "" || fields[1][0] != version {
+		return "", false
+	}
+	return fields[1][1:], true
+}
+
+// follows reports whether an entry says that it came right after an ID, or, for a place, that the stream began with it.
+func (e *entry) follows(id entryID) bool {
+	flags, ok := mark(e.fields)
+	if !ok {
+		return false
+	}
+	if id.place() {
+		return strings.IndexByte(flags, flagStart) >= 0
+	}
+	_, digits, ok := strings.Cut(flags, string(flagPrev))
+	prev, ok2 := parseID(digits)
+	return ok && ok2 && prev == id
+}
+
+func decodeFields(fields []string) (m hub.Message) {
 	for i := 0; i+1 < len(fields); i += 2 {
 		switch name, value := fields[i], fields[i+1]; {
 		case i == 0:
 			m.Binary = strings.IndexByte(value, flagBinary) > 0
 			m.Final = strings.IndexByte(value, flagFinal) > 0
-			start = strings.IndexByte(value, flagStart) > 0
 		case name == fieldType:
 			m.Type = value
 		case name == fieldData:
@@ -114,7 +136,7 @@ func decodeFields(fields []string) (m hub.Message, start bool) {
 			m.Headers[name[len(headerPrefix):]] = value
 		}
 	}
-	return m, start
+	return m
 }
 
 // other maps an entry of another program. One that the user's mapping chokes on must not stop the topic.
@@ -156,11 +178,10 @@ func (d *decoder) announcement(payload string) (m hub.Message, err error) {
 		fields = append(fields, rest[start:start+int(n)])
 		rest = rest[start+int(n):]
 	}
-	if len(fields) < 2 || len(fields)%2 != 0 || fields[0] != fieldMark || fields[1] == "" || fields[1][0] != version {
+	if _, ok := mark(fields); !ok || len(fields)%2 != 0 {
 		return m, errPayload
 	}
-	m, _, ok = d.message(id, fields)
-	if !ok {
+	if m, ok = d.message(id, fields); !ok {
 		return m, errPayload
 	}
 	m.Prev = hub.ID(prev)

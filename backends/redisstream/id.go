@@ -2,7 +2,6 @@ package redisstream
 
 import (
 	"cmp"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +48,11 @@ func (id entryID) compare(other entryID) int {
 }
 
 // time returns when the entry was added, by Redis' clock.
-func (id entryID) time() time.Time { return time.UnixMilli(int64(min(id.ms, math.MaxInt64/1e6))) }
+// An entry that someone added under an ID of his own may say anything.
+func (id entryID) time() time.Time { return time.UnixMilli(int64(min(id.ms, latestTime))) }
+
+// latestTime is the end of the year 9999 in ms: later ones have no form in JSON.
+const latestTime = 253_402_300_799_999
 
 // noEntry is the last generated ID of a stream that never had an entry.
 const noEntry = "0-0"

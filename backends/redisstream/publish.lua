@@ -20,16 +20,20 @@ local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if #newest > 0 then
   prev = newest[1][1]
 elseif redis.call('EXISTS', KEYS[1]) == 1 then
-  -- Everything was trimmed, but the stream still knows the ID it gave last.
+  -- Everything was trimmed, but the stream still knows the ID it gave last. The entry says so, since nothing else will be able to.
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then
       prev = info[i + 1]
     end
   end
+  if prev == '0-0' then
+    prev = ''
+  else
+    ARGV[8] = ARGV[8] .. 'p' .. prev
+  end
 end
-if prev == '' or prev == '0-0' then
-  prev = ''
+if prev == '' then
   ARGV[8] = ARGV[8] .. 's'
 end
 

@@ -14,7 +14,8 @@ import (
 // Read implements hub.Backend.
 //
 // A page has no gap when it can be proven that nothing is missing: the entry with the given ID is still there, and so is all that came
-// after it; or it is the one that the stream gave last; or the ID is a place before the topic's first message, which is still there.
+// after it; or it is the one that the stream gave last, now or when everything had been trimmed and the oldest entry came; or the ID is a
+// place before the topic's first message, which is still there.
 // Everything else is a gap: IDs that are malformed or foreign, and those whose entry was trimmed, deleted, or lost together with the stream.
 func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
 	p, err := b.page(ctx, b.keys.stream(topic), after, max(limit, 1))
@@ -34,8 +35,8 @@ func (b *Backend) page(ctx context.Context, stream string, after hub.ID, limit i
 			return hub.Page{}, err
 		}
 		if len(entries) > 0 && entries[0].id == string(after) {
-			first, _, _ := b.decode.message(entries[0].id, entries[0].fields)
-			p := b.fill(ctx, stream, entries[1:], limit, after)
+			first, _ := b.decode.message(entries[0].id, entries[0].fields)
+			p := b.fill(entries[1:], limit, after)
 			p.Final = first.Final
 			return p, nil
 		}
@@ -46,7 +47,7 @@ func (b *Backend) page(ctx context.Context, stream string, after hub.ID, limit i
 			return hub.Page{}, err
 		}
 		if len(entries) > 0 {
-			return b.fill(ctx, stream, entries, limit, ""), nil
+			return b.fill(entries, limit, ""), nil
 		}
 	}
 	s, err := b.state(ctx, stream, string(after), b.guess.entries(limit))
@@ -66,9 +67,9 @@ func (b *Backend) page(ctx context.Context, stream string, after hub.ID, limit i
 			hold = after
 		}
 	default:
-		proven = s.exists && s.last == string(after)
+		proven = s.exists && s.last == string(after) || len(s.entries) > 0 && s.entries[0].follows(at)
 	}
-	p := b.fill(ctx, stream, s.entries, limit, hold)
+	p := b.fill(s.entries, limit, hold)
 	p.Gap = !proven
 	return p, nil
 }
@@ -88,11 +89,7 @@ func (b *Backend) proven(at entryID, s *state) bool {
 	if s.added >= 0 && s.added == s.length {
 		return true
 	}
-	if len(s.entries) == 0 {
-		return false
-	}
-	_, start, _ := b.decode.message(s.entries[0].id, s.entries[0].fields)
-	return start
+	return len(s.entries) > 0 && s.entries[0].follows(at)
 }
 
 // entry is a stream entry as Redis returns it.
@@ -108,23 +105,21 @@ func (e *entry) size() (n int) {
 	return n
 }
 
-// fill makes a page of entries and goes on reading until it is complete, when fewer entries were asked for than may be in it.
-func (b *Backend) fill(ctx context.Context, stream string, entries []entry, limit int, hold hub.ID) hub.Page {
+// fill makes a page of entries. hold is the place to go on from when there are none.
+func (b *Backend) fill(entries []entry, limit int, hold hub.ID) hub.Page {
 	p := hub.Page{Next: hold}
-	size, count := 0, len(entries)
+	size := 0
 	for _, e := range entries {
 		if len(p.Messages) == limit || size >= hub.PageBytes {
 			break
 		}
 		size += e.size()
-		if m, _, ok := b.decode.message(e.id, e.fields); ok {
+		if m, ok := b.decode.message(e.id, e.fields); ok {
 			p.Messages = append(p.Messages, m)
 		}
 	}
-	if count > 0 {
-		b.guess.learn(size / max(len(p.Messages), 1))
-	}
 	if n := len(p.Messages); n > 0 {
+		b.guess.learn(size / n)
 		p.Next = p.Messages[n-1].ID
 	}
 	return p

@@ -52,8 +52,7 @@ const maxData = 1 << 20
 func (g *gateway) publish(c *gin.Context) {
 	data, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxData))
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			fail(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("a message may have %d bytes", tooLarge.Limit))
 		} else {
 			fail(c, http.StatusBadRequest, "the body could not be read")
@@ -102,8 +101,7 @@ func refuse(c *gin.Context, err error) {
 
 // reason returns the rule that a message or a name breaks, without the operation and the topic that the hub's error adds.
 func reason(err error) error {
-	var operation *hub.Error
-	if errors.As(err, &operation) {
+	if operation, ok := errors.AsType[*hub.Error](err); ok {
 		err = operation.Err
 	}
 	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), hub.ErrRejected.Error()+": "), "hub: "))

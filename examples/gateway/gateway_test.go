@@ -89,6 +89,9 @@ func request(t *testing.T, method, url, body string, header ...string) (int, str
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	if resp.Header.Get("Content-Type") == "text/event-stream" {
+		t.Fatalf("%s %s is answered by a stream", method, url)
+	}
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

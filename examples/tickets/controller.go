@@ -124,8 +124,7 @@ func read(c *gin.Context, body any) bool {
 			err = errors.New("there is more than one value")
 		}
 	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		fail(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", tooLarge.Limit))
 	} else {
 		fail(c, http.StatusBadRequest, "the body is not the JSON expected here: "+err.Error())

@@ -62,8 +62,9 @@ func secure(c *gin.Context) {
 	c.Header("Referrer-Policy", "no-referrer")
 }
 
-// stop ends everything, in the order in which nothing is lost: the changes that were accepted are published; the hub ends the streams, which get what was published and are told
-// when to come back; the server waits for the requests. What is left when ctx ends is cut off and reported.
+// stop ends everything, in the order in which nothing is lost: the changes that were accepted are published, while there is a hub to publish to; the hub ends the streams, whose
+// clients are told when to come back and ask then for what they have not got; the server, which would wait for the streams, waits for what is left. What is not done when ctx ends
+// is cut off and reported.
 func (s *server) stop(ctx context.Context) error {
 	// A backend that is away must not use up the time of the streams.
 	publishing, cancel := context.WithTimeout(ctx, outboxTimeout)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -148,7 +149,7 @@ func (s *store) change(id, kind string, apply func(*thread, time.Time) (*comment
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	c, err := apply(&next, now)
 	switch {
-	case err == errUnchanged:
+	case errors.Is(err, errUnchanged):
 		return next, nil
 	case err != nil:
 		return thread{}, err

@@ -36,7 +36,8 @@ func (s *streams) track(c *gin.Context) {
 	ctx, cancel := context.WithCancelCause(c.Request.Context())
 	defer cancel(nil)
 	c.Request = c.Request.WithContext(ctx)
-	defer s.add(client, &stream{drop: func() { cancel(errDropped) }, gone: make(chan struct{})})()
+	remove := s.add(client, &stream{drop: func() { cancel(errDropped) }, gone: make(chan struct{})})
+	defer remove()
 	c.Next()
 	if errors.Is(context.Cause(ctx), errDropped) {
 		// The server would end the response as if all had been said. With this it cannot, and closes the connection, as a cut cable does.

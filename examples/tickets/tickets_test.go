@@ -82,6 +82,9 @@ func (a *app) do(method, path, body string, header ...string) (int, string) {
 		a.t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	if resp.Header.Get("Content-Type") == "text/event-stream" {
+		a.t.Fatalf("%s %s is answered by a stream", method, path)
+	}
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		a.t.Fatal(err)
@@ -214,6 +217,7 @@ func TestJSON(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			a := &app{t: t, url: a.url}
 			code, answer := a.do(test.method, test.path, test.body)
 			if code != test.code || !strings.Contains(answer, test.want) {
 				t.Errorf("status %d, %s; want %d and %s", code, answer, test.code, test.want)

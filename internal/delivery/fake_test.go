@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -93,6 +94,8 @@ type fakeWriter struct {
 	times   []time.Duration
 	err     error
 	block   chan struct{} // not nil: writes wait until it is closed
+	only    string        // not "": only writes of this wait
+	blocked chan struct{} // not nil: closed when the first write waits
 	aborted int
 	over    bool // set by the test when the handler has returned
 	late    bool // something was written after that
@@ -102,9 +105,13 @@ func newFakeWriter() *fakeWriter { return &fakeWriter{begin: time.Now()} }
 
 func (w *fakeWriter) Write(frames ...[]byte) error {
 	w.mu.Lock()
-	block := w.block
+	block, only := w.block, w.only
 	w.mu.Unlock()
-	if block != nil {
+	text := string(bytes.Join(frames, nil))
+	if block != nil && (only == "" || only == text) {
+		if w.blocked != nil {
+			close(w.blocked)
+		}
 		<-block
 	}
 	w.mu.Lock()
@@ -113,11 +120,7 @@ func (w *fakeWriter) Write(frames ...[]byte) error {
 	if w.err != nil {
 		return w.err
 	}
-	var b strings.Builder
-	for _, f := range frames {
-		b.Write(f)
-	}
-	w.writes = append(w.writes, b.String())
+	w.writes = append(w.writes, text)
 	w.times = append(w.times, time.Since(w.begin))
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,51 +282,48 @@ func TestGenerateIgnoresYield(t *testing.T) {
 	})
 }
 
-// TestGenerateAwaits: what waits for the lock when the generator returns has ended before Generate returns: the response must not be touched afterwards.
+// TestGenerateAwaits: what is under way when the generator returns has ended before Generate returns, because the response must not be touched afterwards.
 func TestGenerateAwaits(t *testing.T) {
-	for name, method := range map[string]string{"timer": "(*generator).ring", "context": "(*generator).end"} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
-			c := Config{DrainRetry: time.Second}
-			if name == "timer" {
-				c.Heartbeat = time.Millisecond
+	t.Run("timer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := &generator{}
+			g.running.Add(1) // a callback that has fired and does not have the lock yet
+			stopped := make(chan struct{})
+			go func() {
+				g.stop()
+				close(stopped)
+			}()
+			synctest.Wait()
+			select {
+			case <-stopped:
+				t.Error("stop did not wait for the timer's callback")
+			default:
 			}
-			w := newFakeWriter()
-			// Waiting for the lock, and not merely on its way out.
-			waiting := func() bool {
-				buf := make([]byte, 1<<20)
-				for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-					if strings.Contains(stack, method) && strings.Contains(stack, "(*Mutex).Lock") {
-						return true
-					}
-				}
-				return false
-			}
-			Generate(ctx, c, w, nil, func(context.Context) iter.Seq2[sse.Event, error] {
-				return func(yield func(sse.Event, error) bool) {
-					block := make(chan struct{})
-					w.mu.Lock()
-					w.block = block
-					w.mu.Unlock()
-					go func() {
-						if name == "context" {
-							cancel(ErrShutdown)
-						}
-						for !waiting() {
-							runtime.Gosched()
-						}
-						close(block)
-					}()
-					yield(sse.Event{Data: "a"}, nil)
-				}
-			}, func(Result) {
-				if waiting() {
-					t.Errorf("%s is still waiting for the lock", method)
-				}
-			})
+			g.running.Done()
+			<-stopped
 		})
-	}
+	})
+	t.Run("context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			w := newFakeWriter()
+			w.block, w.only, w.blocked = make(chan struct{}), "retry: 1000\n", make(chan struct{})
+			done := generate(ctx, Config{DrainRetry: time.Second}, w, nil, func(context.Context, func(sse.Event, error) bool) {
+				cancel(ErrShutdown)
+				<-w.blocked
+			})
+			synctest.Wait()
+			select {
+			case <-done:
+				t.Error("Generate did not wait for the last line")
+			default:
+			}
+			close(w.block)
+			g := <-done
+			g.check(t, w, ErrFinished) // it returned by itself, before its context ended
+			equal(t, "text", w.text(), ": ok\nretry: 1000\n")
+		})
+	})
 }
 
 func TestGenerateValues(t *testing.T) {

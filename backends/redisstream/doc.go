@@ -1,0 +1,2 @@
+// Package redisstream is the backend that keeps topics in Redis Streams.
+package redisstream

@@ -1,0 +1,343 @@
+package redisstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// server is a redis-server of the test's own.
+type server struct {
+	t    testing.TB
+	bin  string
+	addr string
+	args []string
+	log  string
+	cmd  *exec.Cmd
+	done chan struct{}
+	*redis.Client
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// startServer starts redis-server on a free port with further arguments, and ends it with the test.
+func startServer(t testing.TB, args ...string) *server {
+	t.Helper()
+	bin := testenv.Need(t, "redis")
+	port := freePort(t)
+	dir := t.TempDir()
+	s := &server{t: t, bin: bin, addr: "127.0.0.1:" + port, log: filepath.Join(dir, "log")}
+	s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--logfile", s.log}, args...)
+	s.start()
+	s.Client = redis.NewClient(&redis.Options{Addr: s.addr, DisableIdentity: true})
+	t.Cleanup(func() {
+		_ = s.Client.Close()
+		s.signal(syscall.SIGCONT)
+		s.kill()
+	})
+	s.ready()
+	return s
+}
+
+func (s *server) start() {
+	s.cmd = exec.Command(s.bin, s.args...)
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait()
+		close(done)
+	}(s.cmd, s.done)
+}
+
+// ready waits until the server answers.
+func (s *server) ready() {
+	s.t.Helper()
+	waitFor(s.t, "redis-server", func() bool { return s.Ping(context.Background()).Err() == nil })
+}
+
+func (s *server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
+
+func (s *server) kill() {
+	s.signal(syscall.SIGKILL)
+	<-s.done
+}
+
+func waitFor(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for pause := time.Millisecond; !cond(); pause = min(2*pause, 50*time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not in time", what)
+		}
+		time.Sleep(pause) // another process is waited for: only asking again tells
+	}
+}
+
+// gate is the dialer of a backend, by which its connections are cut and kept from coming back.
+type gate struct {
+	mu    sync.Mutex
+	shut  bool
+	conns map[net.Conn]bool
+	dials atomic.Int64
+}
+
+func (g *gate) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	g.dials.Add(1)
+	g.mu.Lock()
+	shut := g.shut
+	g.mu.Unlock()
+	if shut {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		_ = c.Close()
+		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	}
+	g.conns[c] = true
+	return c, nil
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = true
+	for c := range g.conns {
+		_ = c.Close()
+	}
+	clear(g.conns)
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = false
+}
+
+// rig is a backend with the means to disturb it.
+type rig struct {
+	*Backend
+	gate     *gate
+	client   *redis.Client
+	addr     string
+	liveShut atomic.Bool // no Pub/Sub connection is dialed
+}
+
+// DialHook implements redis.Hook.
+func (r *rig) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if r.liveShut.Load() {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+		}
+		return next(ctx, network, addr)
+	}
+}
+
+// ProcessHook implements redis.Hook.
+func (r *rig) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// ProcessPipelineHook implements redis.Hook.
+func (r *rig) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func newRig(t testing.TB, addr string, o Options) *rig {
+	t.Helper()
+	g := &gate{conns: make(map[net.Conn]bool)}
+	client := redis.NewClient(&redis.Options{Addr: addr, Dialer: g.dial, DisableIdentity: true})
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	b, err := New(client, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{Backend: b, gate: g, client: client, addr: addr}
+	b.clients[following].single.AddHook(r)
+	t.Cleanup(func() {
+		_ = b.Close()
+		_ = client.Close()
+	})
+	return r
+}
+
+// breakLive cuts the Pub/Sub connection and keeps it from coming back until restore is called.
+func (r *rig) breakLive(t testing.TB) (restore func()) {
+	t.Helper()
+	r.liveShut.Store(true)
+	for _, s := range r.sessions() {
+		_ = s.ps.Close()
+	}
+	waitFor(t, "the end of the live path", func() bool { return len(r.sessions()) == 0 })
+	return func() { r.liveShut.Store(false) }
+}
+
+func (r *rig) sessions() (ss []*session) {
+	r.live.mu.RLock()
+	defer r.live.mu.RUnlock()
+	for _, n := range r.live.byClient {
+		if n.session != nil {
+			ss = append(ss, n.session)
+		}
+	}
+	return ss
+}
+
+func startMini(t testing.TB) *miniredis.Miniredis {
+	t.Helper()
+	m := miniredis.NewMiniRedis()
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return m
+}
+
+// both runs a test on miniredis and on redis-server.
+func both(t *testing.T, f func(t *testing.T, addr string)) {
+	t.Run("miniredis", func(t *testing.T) { f(t, startMini(t).Addr()) })
+	t.Run("redis-server", func(t *testing.T) { f(t, startServer(t).addr) })
+}
+
+// recorder is a hub.Sink that keeps what it gets.
+type recorder struct {
+	mu       sync.Mutex
+	messages []hub.Message
+	broken   []error
+	restored int
+}
+
+func (r *recorder) Deliver(ms ...hub.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.messages = append(r.messages, ms...)
+}
+
+func (r *recorder) Broken(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.broken = append(r.broken, err)
+}
+
+func (r *recorder) Restored(hub.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.restored++
+}
+
+func (r *recorder) texts() (list []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.messages {
+		list = append(list, string(m.Data))
+	}
+	return list
+}
+
+func (r *recorder) has(text string) bool {
+	for _, s := range r.texts() {
+		if s == text {
+			return true
+		}
+	}
+	return false
+}
+
+func mustFollow(t testing.TB, b hub.Backend, topic string) (*recorder, hub.ID, func()) {
+	t.Helper()
+	r := &recorder{}
+	tail, stop, err := b.Follow(t.Context(), topic, r)
+	if err != nil {
+		t.Fatalf("Follow: %v", err)
+	}
+	t.Cleanup(stop)
+	return r, tail, stop
+}
+
+func mustPublish(t testing.TB, b hub.Backend, topic, text string) hub.ID {
+	t.Helper()
+	id, err := b.Publish(t.Context(), topic, hub.Message{Type: "note", Data: []byte(text)})
+	if err != nil {
+		t.Fatalf("Publish: %v", err)
+	}
+	return id
+}
+
+func mustRead(t testing.TB, b hub.Backend, topic string, after hub.ID) hub.Page {
+	t.Helper()
+	p, err := b.Read(t.Context(), topic, after, 1000)
+	if err != nil {
+		t.Fatalf("Read after %q: %v", after, err)
+	}
+	return p
+}
+
+// logBuffer is a logger's output.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// noSecrets fails the test when an error shows an address, or one of the given words.
+func noSecrets(t testing.TB, err error, words ...string) {
+	t.Helper()
+	for _, w := range append(words, "127.0.0.1", "localhost") {
+		if strings.Contains(err.Error(), w) {
+			t.Errorf("the error %q shows %q", err, w)
+		}
+	}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+var _ = errors.Is
+var _ = os.Getpid

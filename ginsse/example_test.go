@@ -1,0 +1,151 @@
+package ginsse_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log"
+	"net/http"
+	"net/http/httptest"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/headrace/headrace/backends/memory"
+	"github.com/headrace/headrace/ginsse"
+	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse"
+)
+
+// follow prints the first events of a stream, as a browser would get them.
+func follow(handler http.Handler, path string, events int) {
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	response, err := http.Get(server.URL + path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	for event, err := range sse.Read(response.Body) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(event.Type, event.Text())
+		if events--; events == 0 {
+			return
+		}
+	}
+}
+
+// A feed: clients follow the topic that the template names, in order and without loss.
+func Example() {
+	backend := memory.New(memory.Options{})
+	defer backend.Close()
+	h, err := hub.New(backend, hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer h.Shutdown(context.Background())
+
+	type ticketParams struct {
+		Ticket int64 // :ticket
+	}
+	r := gin.New()
+	err = ginsse.Mount(r,
+		ginsse.SSE[ticketParams]("/tickets/:ticket/events").
+			Options(ginsse.Options{Start: hub.Earliest()}).
+			Topic(h, "tickets/{ticket}"),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	for _, status := range []string{"open", "assigned"} {
+		if _, err := h.Publish(context.Background(), "tickets/7", hub.Message{Type: "status", Data: []byte(status)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	follow(r, "/tickets/7/events", 3)
+	// Output:
+	// checkpoint
+	// status open
+	// status assigned
+}
+
+// A generator: clients are sent what it yields.
+func ExampleRoute_Handle() {
+	type countParams struct {
+		From int `query:"from"`
+	}
+	countdown := func(c *ginsse.Context[countParams]) iter.Seq2[sse.Event, error] {
+		return func(yield func(sse.Event, error) bool) {
+			defer fmt.Println("cleaned up")
+			for n := c.Params.From; n > 0; n-- {
+				if !yield(sse.Event{Type: "count", Data: n}, nil) {
+					return // the client is gone
+				}
+			}
+		}
+	}
+	r := gin.New()
+	if err := ginsse.Mount(r, ginsse.SSE[countParams]("/countdown").Handle(countdown)); err != nil {
+		log.Fatal(err)
+	}
+
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/countdown?from=2", nil))
+	for event := range sse.Read(w.Body) {
+		fmt.Println(event.Type, event.Text())
+	}
+	// Output:
+	// cleaned up
+	// count 2
+	// count 1
+}
+
+// Guards decide before the first byte, so that their answers are real statuses.
+func ExampleRoute_Guard() {
+	type roomParams struct {
+		Room string // :room
+		User string `query:"user"`
+	}
+	members := map[string]string{"ann": "kitchen"}
+	isMember := func(c *ginsse.Context[roomParams]) error {
+		switch room, known := members[c.Params.User]; {
+		case !known:
+			return ginsse.ErrUnauthorized
+		case room != c.Params.Room:
+			return ginsse.Status(http.StatusForbidden, errors.New("members only"))
+		}
+		return nil
+	}
+	greet := func(c *ginsse.Context[roomParams]) iter.Seq2[sse.Event, error] {
+		return func(yield func(sse.Event, error) bool) { yield(sse.Event{Data: "hello " + c.Params.User}, nil) }
+	}
+	r := gin.New()
+	if err := ginsse.Mount(r, ginsse.SSE[roomParams]("/rooms/:room/events").Guard(isMember).Handle(greet)); err != nil {
+		log.Fatal(err)
+	}
+
+	for _, target := range []string{"/rooms/kitchen/events", "/rooms/cellar/events?user=ann", "/rooms/kitchen/events?user=ann"} {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+		fmt.Println(w.Code, w.Header().Get("Content-Type"))
+	}
+	// Output:
+	// 401 application/json; charset=utf-8
+	// 403 application/json; charset=utf-8
+	// 200 text/event-stream
+}
+
+// What is wrong with a route shows when it is mounted, not when the first client comes.
+func ExampleMount() {
+	r := gin.New()
+	err := ginsse.Mount(r.Group("/api"),
+		ginsse.SSE[struct{}]("/tickets/:ticket/events").
+			Handle(func(*ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] { return nil }),
+	)
+	fmt.Println(err)
+	// Output:
+	// ginsse: route GET /api/tickets/:ticket/events: path parameter "ticket" has no field in struct {}
+}
