@@ -175,7 +175,7 @@ func TestBindNames(t *testing.T) {
 	}
 	t.Run("ticket", binds("/:ticket", "/7", struct{ Ticket string }{"7"}))
 	t.Run("Ticket", binds("/:Ticket", "/7", struct{ Ticket string }{"7"}))
-	t.Run("Ticket_ID", binds("/:ticketID", "/7", struct{ Ticket_ID string }{"7"})) //nolint:revive // the underscore is what is tested
+	t.Run("Ticket_ID", binds("/:ticketID", "/7", struct{ Ticket_ID string }{"7"}))
 }
 
 func refuses[P any](path, target, in, name, reason string, headers ...string) func(*testing.T) {

@@ -45,7 +45,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer h.Shutdown(context.Background())
+	defer func() { _ = h.Shutdown(context.Background()) }()
 
 	type ticketParams struct {
 		Ticket int64 // :ticket
@@ -65,9 +65,8 @@ func Example() {
 			log.Fatal(err)
 		}
 	}
-	follow(r, "/tickets/7/events", 3)
+	follow(r, "/tickets/7/events", 2)
 	// Output:
-	// checkpoint
 	// status open
 	// status assigned
 }
@@ -94,7 +93,10 @@ func ExampleRoute_Handle() {
 
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/countdown?from=2", nil))
-	for event := range sse.Read(w.Body) {
+	for event, err := range sse.Read(w.Body) {
+		if err != nil {
+			log.Fatal(err)
+		}
 		fmt.Println(event.Type, event.Text())
 	}
 	// Output:

@@ -53,6 +53,6 @@ func unwrap(w http.ResponseWriter) (below http.ResponseWriter, unwraps bool) {
 	if err != nil || !f.CanInterface() {
 		return nil, false
 	}
-	below, _ = f.Interface().(http.ResponseWriter)
+	below, _ = reflect.TypeAssert[http.ResponseWriter](f)
 	return below, false
 }

@@ -261,7 +261,7 @@ func TestCachedPagesAreBounded(t *testing.T) {
 		for i := range 40 {
 			topic := fmt.Sprint("t", i)
 			b.append(topic, Message{Data: make([]byte, 1<<20)})
-			subscribe(t, h, topic, Earliest()).want("1")
+			subscribe(t, h, topic, After("0")).want("1")
 		}
 		r := h.reads
 		r.mu.Lock()
@@ -276,5 +276,15 @@ func TestCachedPagesAreBounded(t *testing.T) {
 		if len(r.cache) != 0 || r.bytes != 0 {
 			t.Errorf("%d pages, %d bytes after a second", len(r.cache), r.bytes)
 		}
+	})
+}
+
+// TestEarliestIsNotOldNews: who starts again at the oldest message because retention overtook it is not given a page of a moment ago.
+func TestEarliestIsNotOldNews(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		b.add("t", 10)
+		subscribe(t, h, "t", Earliest()).want(upTo(1, 10))
+		b.trim("t", 3)
+		subscribe(t, h, "t", Earliest()).want("8 9 10")
 	})
 }

@@ -21,7 +21,7 @@ func walk(t *testing.T, traits Traits, o Options, test func(t *testing.T, b *fak
 }
 
 // open returns a hub that is shut down in the end. Subscriptions of subscribe are closed before.
-func open(t *testing.T, b Backend, o Options) *Hub {
+func open(t testing.TB, b Backend, o Options) *Hub {
 	t.Helper()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -27,9 +27,12 @@ func conformance(t *testing.T, addr string, lacks map[string]string) {
 			}
 		},
 		Break: func(t testing.TB, b hub.Backend, _ string) func() { return rigs[b].breakLive(t) },
-		Outage: func(_ testing.TB, b hub.Backend) func() {
+		Outage: func(t testing.TB, b hub.Backend) func() {
 			rigs[b].gate.close()
-			return rigs[b].gate.open
+			return func() {
+				rigs[b].gate.open()
+				rigs[b].awaitLive(t)
+			}
 		},
 		Lacks: lacks,
 	})

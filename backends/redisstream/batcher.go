@@ -58,11 +58,9 @@ type batcher struct {
 	pace    sync.Mutex // held by the one worker that waits while the node is failing
 }
 
-// do runs a job and waits for it, at most until ctx ends. When err is not nil, maybe says whether the command may have been sent.
+// do runs a job and waits for it, at most until ctx ends. Then err is the context's, and maybe says whether the command may have been sent.
 func (b *batcher) do(ctx context.Context, j *job) (maybe bool, err error) {
-	if !b.add(j) {
-		return false, redis.ErrClosed
-	}
+	b.add(j)
 	select {
 	case <-j.done:
 		return true, nil
@@ -71,8 +69,8 @@ func (b *batcher) do(ctx context.Context, j *job) (maybe bool, err error) {
 	}
 }
 
-// add queues a job. It reports false when the backend is closed.
-func (b *batcher) add(j *job) bool {
+// add queues a job.
+func (b *batcher) add(j *job) {
 	b.mu.Lock()
 	b.queue = append(b.queue, j)
 	start := b.workers < batchesAtOnce
@@ -80,14 +78,10 @@ func (b *batcher) add(j *job) bool {
 		b.workers++
 	}
 	b.mu.Unlock()
-	if !start || b.spawn(b.work) {
-		return true
+	if start && !b.spawn(b.work) {
+		// The backend is closed, so all commands fail at once. Others may have queued theirs, counting on this worker.
+		b.work()
 	}
-	b.mu.Lock()
-	b.workers--
-	b.mu.Unlock()
-	// A worker that was there before may have taken it all the same.
-	return !j.withdraw()
 }
 
 func (b *batcher) work() {

@@ -3,10 +3,8 @@ package redisstream
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -209,6 +207,21 @@ func (r *rig) breakLive(t testing.TB) (restore func()) {
 	return func() { r.liveShut.Store(false) }
 }
 
+// awaitLive waits until all topics that are followed are subscribed to.
+func (r *rig) awaitLive(t testing.TB) {
+	t.Helper()
+	waitFor(t, "the live path", func() bool {
+		r.live.mu.RLock()
+		defer r.live.mu.RUnlock()
+		for _, topic := range r.live.topics {
+			if !topic.whole && !r.live.closed {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 func (r *rig) sessions() (ss []*session) {
 	r.live.mu.RLock()
 	defer r.live.mu.RUnlock()
@@ -339,5 +352,7 @@ func noSecrets(t testing.TB, err error, words ...string) {
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-var _ = errors.Is
-var _ = os.Getpid
+const (
+	stopSignal     = syscall.SIGSTOP
+	continueSignal = syscall.SIGCONT
+)

@@ -21,8 +21,9 @@ const patience = 30 * time.Second
 
 // gate holds back requests that state a last event ID, until it is opened: while it is shut, a browser that lost its connection stays away.
 type gate struct {
-	mu   sync.Mutex
-	open chan struct{}
+	mu     sync.Mutex
+	open   chan struct{}
+	refuse int // how many of them to answer 503 first, like a proxy whose server is away
 }
 
 func newGate() *gate {
@@ -42,8 +43,15 @@ func (g *gate) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Last-Event-ID") != "" {
 			g.mu.Lock()
-			open := g.open
+			open, refuse := g.open, g.refuse > 0
+			if refuse {
+				g.refuse--
+			}
 			g.mu.Unlock()
+			if refuse {
+				http.Error(w, "away", http.StatusServiceUnavailable)
+				return
+			}
 			select {
 			case <-open:
 			case <-r.Context().Done():
@@ -187,7 +195,7 @@ func TestPage(t *testing.T) {
 	s.app = serve(t, s.gate.wrap)
 	open := browse(t)
 	s.one, s.two = open(s.app.url), open(s.app.url)
-	for _, chapter := range []func(){s.seeInOtherTab, s.catchUp, s.markupIsText, s.guardedDashboard, s.finishedFeed} {
+	for _, chapter := range []func(){s.seeInOtherTab, s.catchUp, s.catchUpAfterRefusal, s.markupIsText, s.guardedDashboard, s.finishedFeed} {
 		chapter()
 	}
 }
@@ -259,6 +267,28 @@ func (s *story) catchUp() {
 	texts := evaluate[[]string](s.one, `[...document.querySelectorAll("#comments li")].map((item) => item.firstChild.textContent)`)
 	if wantTexts := []string{"Is it still burning?", "meanwhile 0", "meanwhile 1", "meanwhile 2", "meanwhile 3", "meanwhile 4"}; !slices.Equal(texts, wantTexts) {
 		s.t.Errorf("comments %q, want %q", texts, wantTexts)
+	}
+}
+
+// catchUpAfterRefusal: a browser gives an EventSource up at a status like 503. The page opens another one that goes on where the first one was.
+func (s *story) catchUpAfterRefusal() {
+	id := evaluate[string](s.one, `document.querySelector("#tickets li").dataset.ticket`)
+	s.gate.mu.Lock()
+	s.gate.refuse = 1
+	s.gate.mu.Unlock()
+	s.one.click("#drop")
+	s.one.until(`document.getElementById("state").dataset.state === "reconnecting"`)
+	s.app.must("POST", "/tickets/"+id+"/comments", `{"text":"after a refusal"}`)
+	s.one.until(`document.getElementById("state").dataset.state === "live"`)
+	s.one.shows("#log .what", "after a refusal")
+	s.two.shows("#log .what", "after a refusal")
+	if got, want := s.one.ids(), s.two.ids(); !slices.Equal(got, want) {
+		s.t.Errorf("after the refusal the page has %v, want each once and in order: %v", got, want)
+	}
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	if s.gate.refuse != 0 {
+		s.t.Error("nothing was refused")
 	}
 }
 
