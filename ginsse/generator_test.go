@@ -73,7 +73,9 @@ func TestGeneratorClientLeaves(t *testing.T) {
 			mount(t, r, generator(func(c *ginsse.Context[none], yield func(sse.Event, error) bool) {
 				defer c.Gin().Set("cleaned", true)
 				defer func() { cause <- context.Cause(c.Context()) }()
-				yield(sse.Event{Data: "first"}, nil)
+				if !yield(sse.Event{Data: "first"}, nil) {
+					return // the client was quick
+				}
 				if where == "waits" {
 					<-c.Context().Done()
 					if yield(sse.Event{Data: "late"}, nil) {
@@ -169,6 +171,8 @@ func TestGeneratorFails(t *testing.T) {
 					if name == "panic" && receive(t, recovered) != canary {
 						t.Error("the panic did not go on to gin.Recovery")
 					}
+				} else if errors.Is(end.Cause, feed.ErrClientGone) && strings.Contains(place.name, "HTTP/2") {
+					// The abort resets the stream, and the end of the request's context that follows from it was seen first.
 				} else if len(left) != 1 || !errors.Is(left[0], test.cause) || !errors.Is(end.Cause, feed.ErrFailed) {
 					t.Errorf("c.Errors %v, cause %v", left, end.Cause)
 				}

@@ -201,6 +201,89 @@ func TestRestoredAgainWhileHealing(t *testing.T) {
 	}
 }
 
+// TestRestoredAgainWhileHealingWithNothingHeld: only the second Restored tells that something is missing.
+func TestRestoredAgainWhileHealingWithNothingHeld(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.script(func() {
+			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+				p := page()
+				time.Sleep(time.Second)
+				return p, nil
+			}
+		})
+		b.mute("t", true)
+		b.restored("t", "")
+		synctest.Wait()
+		b.add("t", 1) // after the Read began
+		b.restored("t", "")
+		time.Sleep(3 * time.Second)
+		r.want("1")
+	})
+}
+
+// TestRepeatWhileHealingProvesNothing: the live path repeats a message from before it broke. What comes next does not follow it.
+func TestRepeatWhileHealingProvesNothing(t *testing.T) {
+	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 1)
+		b.script(func() {
+			b.pageMax = 1
+			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+				time.Sleep(time.Second)
+				return page(), nil
+			}
+		})
+		b.mute("t", true)
+		b.add("t", 3) // lost
+		b.restored("t", "")
+		b.mute("t", false)
+		b.deliver("t", "1")
+		b.add("t", 1)
+		time.Sleep(time.Minute)
+		r.want("1 2 3 4 5")
+	})
+}
+
+// TestLivePathOutrun: the backend was read so far ahead of the live path that what the live path then brings has left the window.
+func TestLivePathOutrun(t *testing.T) {
+	eachReplay(t, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.mute("t", true)
+		b.add("t", 10)
+		b.restored("t", "")
+		r.want(upTo(1, 10))
+		b.deliver("t", "1", "2")
+		b.deliver("t", "3")
+		r.want("")
+		b.script(func() {
+			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+				p := page()
+				time.Sleep(time.Second)
+				return p, nil
+			}
+		})
+		b.restored("t", "")
+		synctest.Wait()
+		b.deliver("t", "4", "5") // after the Read began
+		time.Sleep(3 * time.Second)
+		r.want("")
+		b.deliver("t", "6", "7", "8", "9", "10")
+		time.Sleep(3 * time.Second)
+		r.want("")
+		b.script(func() { b.onRead = nil })
+		b.mute("t", false)
+		b.add("t", 2)
+		r.want("11 12")
+		before := b.pagesRead("t")
+		b.add("t", 10)
+		r.want(upTo(13, 22))
+		if n := b.pagesRead("t") - before; n > 1 {
+			t.Errorf("%d pages were read after the live path had caught up", n)
+		}
+	})
+}
+
 func TestHeldMessagesOverflow(t *testing.T) {
 	for _, pageMax := range []int{0, 2} {
 		eachReplay(t, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {

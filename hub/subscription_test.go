@@ -795,6 +795,46 @@ func TestIdleReleaseOfATopicThatNobodyWaitedFor(t *testing.T) {
 	})
 }
 
+// TestReaderComesBackAsTheIdleTimerFires: the timer could not be stopped any more.
+func TestReaderComesBackAsTheIdleTimerFires(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		if h.forgetIdle(h.topics["t"]) {
+			t.Error("a topic with a reader was forgotten")
+		}
+		b.add("t", 1)
+		r.want("1")
+	})
+}
+
+// TestAppendedDuringAReadThatLeadsElsewhere: the place that the reader is given will never be in the window, so only the wake-up of the message that came meanwhile
+// makes it ask again.
+func TestAppendedDuringAReadThatLeadsElsewhere(t *testing.T) {
+	eachReplay(t, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", After("unheard-of"), MarkGaps())
+		b.script(func() {
+			b.onRead = func(_ context.Context, call fakeRead, page func() Page) (Page, error) {
+				switch call.after {
+				case "unheard-of":
+					b.add("t", 1)
+					return Page{Gap: true, Next: "elsewhere"}, nil
+				case "elsewhere":
+					p := b.page(fakeRead{call.topic, "0", call.limit})
+					return p, nil
+				}
+				return page(), nil
+			}
+		})
+		done := make(chan string)
+		go func() { done <- yields(r.Subscription) }()
+		synctest.Wait()
+		r.Close()
+		if got := <-done; got != "gap 1 ErrClosed" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 func TestEvictedUnderAReader(t *testing.T) {
 	eachReplay(t, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())

@@ -55,7 +55,7 @@ type batcher struct {
 	workers int
 
 	failing atomic.Bool
-	pace    sync.Mutex // held by the one worker that waits while the node is failing
+	nextTry time.Time // while failing, no batch is sent before; guarded by mu
 }
 
 // do runs a job and waits for it, at most until ctx ends. Then err is the context's, and maybe says whether the command may have been sent.
@@ -137,12 +137,14 @@ func (b *batcher) take(jobs []*job) ([]*job, bool) {
 
 // wait spaces the batches of all workers while the node is failing.
 func (b *batcher) wait() {
-	b.pace.Lock()
-	defer b.pace.Unlock()
-	if !b.failing.Load() {
-		return
+	b.mu.Lock()
+	now := time.Now()
+	if b.nextTry.Before(now) {
+		b.nextTry = now
 	}
-	t := time.NewTimer(failingPace)
+	b.nextTry = b.nextTry.Add(failingPace)
+	t := time.NewTimer(b.nextTry.Sub(now))
+	b.mu.Unlock()
 	defer t.Stop()
 	select {
 	case <-t.C:

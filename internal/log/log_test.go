@@ -93,6 +93,8 @@ func TestChanged(t *testing.T) {
 
 func TestChangesNobodyWaitsForCostNoChannel(t *testing.T) {
 	l := New[int]("base")
+	l.Changed()
+	l.Wake()
 	if n := testing.AllocsPerRun(100, l.Wake); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
