@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/headrace/headrace/hub"
 )
 
 // What a guard, or the function that names a topic, returns to answer with a status. Other errors are answered 500, without their text.
@@ -68,6 +70,8 @@ func refuse(c *gin.Context, err error) {
 	switch {
 	case errors.As(err, &parameter):
 		code, text = http.StatusBadRequest, parameter.text()
+	case errors.Is(err, hub.ErrTopic):
+		code, text = http.StatusNotFound, "not found" // the name is made of the request's values: there is no such thing to follow
 	case errors.As(err, &status) && status.code >= 400 && status.code <= 599:
 		code, text = status.code, status.err.Error()
 	}

@@ -171,8 +171,6 @@ func TestGeneratorFails(t *testing.T) {
 					if name == "panic" && receive(t, recovered) != canary {
 						t.Error("the panic did not go on to gin.Recovery")
 					}
-				} else if errors.Is(end.Cause, feed.ErrClientGone) && strings.Contains(place.name, "HTTP/2") {
-					// The abort resets the stream, and the end of the request's context that follows from it was seen first.
 				} else if len(left) != 1 || !errors.Is(left[0], test.cause) || !errors.Is(end.Cause, feed.ErrFailed) {
 					t.Errorf("c.Errors %v, cause %v", left, end.Cause)
 				}

@@ -128,21 +128,17 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		return
 	}
 	topic, err := e.name(c)
+	if err == nil && answered(g) {
+		return
+	}
 	if err == nil {
-		if answered(g) {
-			return
-		}
-		if invalid := hub.CheckTopic(topic); invalid != nil {
-			// The name is made of the request's values: there is no such thing to follow.
-			err = ErrNotFound
-			_ = g.Error(invalid)
-		}
+		err = hub.CheckTopic(topic)
 	}
 	if err != nil {
 		refuse(g, err)
 		return
 	}
-	note(g, feed.Serve(reach(g.Writer), g.Request, e.hub, topic, options))
+	note(g, feed.Serve(g.Writer, g.Request, e.hub, topic, options))
 }
 
 // answered reports whether a guard, or the function that names a topic, has answered by itself.
@@ -150,7 +146,7 @@ func answered(g *gin.Context) bool { return g.IsAborted() || g.Writer.Written() 
 
 // generate serves a route with a Handle.
 func (e *endpoint[P]) generate(c *Context[P], options Options) {
-	note(c.gin, feed.Generate(reach(c.gin.Writer), c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+	note(c.gin, feed.Generate(c.gin.Writer, c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		c.ctx = ctx
 		return e.handle(c)
 	}, options))

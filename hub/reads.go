@@ -37,6 +37,7 @@ type reads struct {
 
 	mu      sync.Mutex
 	waiting map[readKey]*readCall // calls that have not begun: who comes now may join
+	begun   map[readKey]*readCall // the newest call that has: who comes now may have its page if there are messages in it
 	cache   map[readKey]*page
 	bytes   int64
 	purge   *time.Timer
@@ -53,7 +54,7 @@ type readCall struct {
 func newReads(h *Hub) *reads {
 	return &reads{
 		hub: h, slots: make(chan struct{}, maxReads),
-		waiting: make(map[readKey]*readCall), cache: make(map[readKey]*page),
+		waiting: make(map[readKey]*readCall), begun: make(map[readKey]*readCall), cache: make(map[readKey]*page),
 	}
 }
 
@@ -63,30 +64,39 @@ func newReads(h *Hub) *reads {
 // from before the caller looked at the log would make it wait for a message that is already there.
 func (r *reads) read(ctx context.Context, stop <-chan struct{}, topic string, after ID, limit int) (*page, error) {
 	key := readKey{topic, after, limit}
-	r.mu.Lock()
-	if p := r.cache[key]; p != nil {
-		r.mu.Unlock()
-		return p, nil
-	}
-	c := r.waiting[key]
-	if c == nil {
-		c = &readCall{done: make(chan struct{})}
-		if !r.hub.spawn(func() { r.run(key, c) }) {
+	for first := true; ; first = false {
+		r.mu.Lock()
+		if p := r.cache[key]; p != nil {
 			r.mu.Unlock()
+			return p, nil
+		}
+		c, begun := r.waiting[key], false
+		if c == nil && first {
+			c = r.begun[key]
+			begun = c != nil
+		}
+		if c == nil {
+			c = &readCall{done: make(chan struct{})}
+			if !r.hub.spawn(func() { r.run(key, c) }) {
+				r.mu.Unlock()
+				return nil, ErrClosed
+			}
+			r.waiting[key] = c
+		}
+		r.mu.Unlock()
+		select {
+		case <-c.done:
+			if begun && (c.err != nil || len(c.page.entries) == 0) {
+				continue
+			}
+			return c.page, c.err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-stop:
+			return nil, ErrClosed
+		case <-r.hub.closing:
 			return nil, ErrClosed
 		}
-		r.waiting[key] = c
-	}
-	r.mu.Unlock()
-	select {
-	case <-c.done:
-		return c.page, c.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-stop:
-		return nil, ErrClosed
-	case <-r.hub.closing:
-		return nil, ErrClosed
 	}
 }
 
@@ -100,13 +110,15 @@ func (r *reads) run(key readKey, c *readCall) {
 	r.pace(r.hub.ctx)
 
 	r.mu.Lock()
-	// From here on the call has begun; who comes later starts the next one. A call of before may have filled the cache meanwhile.
+	// From here on the call has begun. A call of before may have filled the cache meanwhile.
 	delete(r.waiting, key)
-	c.page = r.cache[key]
-	r.mu.Unlock()
-	if c.page != nil {
+	if c.page = r.cache[key]; c.page != nil {
+		r.mu.Unlock()
 		return
 	}
+	r.begun[key] = c
+	r.mu.Unlock()
+	defer r.end(key, c)
 	if c.err = r.hub.ctx.Err(); c.err != nil {
 		return
 	}
@@ -126,6 +138,14 @@ func (r *reads) run(key readKey, c *readCall) {
 	}
 	c.page = r.share(got)
 	r.keep(key, c.page)
+}
+
+func (r *reads) end(key readKey, c *readCall) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.begun[key] == c {
+		delete(r.begun, key)
+	}
 }
 
 // pace delays a call while the backend is failing, so that all topics and readers together ask it about twenty times a second.

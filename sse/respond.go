@@ -16,11 +16,12 @@ var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
 // applies to this response.
 //
 // It returns an error that matches [ErrNotFlushable] before it touches w when w,
-// or a writer below it in the chain of Unwrap methods, cannot flush: the caller
+// or the writer below those of middleware, cannot flush: the caller
 // can still answer with a status. Any other error is that of the connection.
 //
 // The Writer must not be used after the handler has returned.
 func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
+	w = reach(w)
 	inner, wrapped := innermost(w)
 	if !flushable(inner) {
 		return nil, ErrNotFlushable

@@ -200,7 +200,14 @@ func (l *lanes) pipeline(client *redis.Client, jobs []*job) {
 	for _, j := range jobs {
 		_ = p.Process(l.ctx, j.cmd)
 	}
-	_, _ = p.Exec(l.ctx) // each command has its own error
+	_, err := p.Exec(l.ctx)
+	for _, j := range jobs {
+		// Each command has its own error, except when the server refused the connection: go-redis leaves the commands without any then.
+		// A command that was run has a value; an empty list is one.
+		if c, ok := j.cmd.(interface{ Val() any }); ok && err != nil && j.cmd.Err() == nil && c.Val() == nil {
+			j.cmd.SetErr(err)
+		}
+	}
 }
 
 // noDial is a hook that refuses to dial under a context that says so: a go-redis PubSub whose connection fails dials another one by

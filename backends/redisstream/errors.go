@@ -92,6 +92,11 @@ func replyCause(err error) error {
 			return &failure{k.kind, k.code}
 		}
 	}
+	for _, denial := range []string{"unauthenticated", "user executing the script can't", "ACL failure in script"} {
+		if strings.Contains(text, denial) {
+			return &failure{ErrDenied, ""}
+		}
+	}
 	code, _, _ := strings.Cut(text, " ")
 	if len(code) > 16 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
 		code = ""

@@ -322,6 +322,18 @@ func mustRead(t testing.TB, b hub.Backend, topic string, after hub.ID) hub.Page 
 	return p
 }
 
+// everything reads all that is retained.
+func everything(t testing.TB, b hub.Backend, topic string) (ms []hub.Message) {
+	t.Helper()
+	for after := hub.ID(""); ; {
+		p := mustRead(t, b, topic, after)
+		if len(p.Messages) == 0 {
+			return ms
+		}
+		ms, after = append(ms, p.Messages...), p.Next
+	}
+}
+
 // logBuffer is a logger's output.
 type logBuffer struct {
 	mu sync.Mutex

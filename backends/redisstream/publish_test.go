@@ -111,7 +111,7 @@ func TestScriptIsForgotten(t *testing.T) {
 		}
 		wg.Wait()
 		seen := make(map[string]bool)
-		for _, m := range mustRead(t, r, "t", "").Messages {
+		for _, m := range everything(t, r, "t") {
 			if seen[string(m.Data)] {
 				t.Errorf("%s was appended twice", m.Data)
 			}
@@ -213,12 +213,12 @@ func TestPublishErrors(t *testing.T) {
 func TestUserWithoutRights(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
-	if err := s.Do(ctx, "ACL", "SETUSER", "app", "on", ">pw", "~headrace:*", "resetchannels", "-@all", "+@stream", "+eval", "+evalsha", "+get", "+set",
+	if err := s.Do(ctx, "ACL", "SETUSER", "narrow", "on", ">pw", "~headrace:*", "resetchannels", "-@all", "+@stream", "+eval", "+evalsha", "+get", "+set",
 		"+exists", "+pexpire", "+time", "+publish", "+subscribe", "+unsubscribe", "+ping").Err(); err != nil {
 		t.Fatal(err)
 	}
 	var log logBuffer
-	client := redis.NewClient(&redis.Options{Addr: s.addr, Username: "app", Password: "pw"})
+	client := redis.NewClient(&redis.Options{Addr: s.addr, Username: "narrow", Password: "pw"})
 	defer client.Close()
 	b, err := New(client, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
@@ -233,7 +233,7 @@ func TestUserWithoutRights(t *testing.T) {
 	if p := mustRead(t, b, "t", ""); len(p.Messages) != 3 {
 		t.Errorf("%d messages, want 3", len(p.Messages))
 	}
-	if out := log.String(); strings.Count(out, "PUBLISH") != 1 || !strings.Contains(out, "denies access") || strings.Contains(out, "app") {
+	if out := log.String(); strings.Count(out, "PUBLISH") != 1 || !strings.Contains(out, "denies access") || strings.Contains(out, "narrow") {
 		t.Errorf("logged: %s", out)
 	}
 	if _, _, err := b.Follow(ctx, "t", &recorder{}); !errors.Is(err, ErrDenied) {
@@ -241,7 +241,7 @@ func TestUserWithoutRights(t *testing.T) {
 	}
 
 	// With it, and without CLIENT, CONFIG and INFO, everything works.
-	if err := s.Do(ctx, "ACL", "SETUSER", "app", "&headrace:*").Err(); err != nil {
+	if err := s.Do(ctx, "ACL", "SETUSER", "narrow", "&headrace:*").Err(); err != nil {
 		t.Fatal(err)
 	}
 	r, _, _ := mustFollow(t, b, "t")
@@ -249,9 +249,9 @@ func TestUserWithoutRights(t *testing.T) {
 	waitFor(t, "a live message", func() bool { return r.has("live") })
 
 	// A right that is taken away and given back: the followers are told.
-	s.Do(ctx, "ACL", "SETUSER", "app", "resetchannels")
+	s.Do(ctx, "ACL", "SETUSER", "narrow", "resetchannels")
 	waitFor(t, "Broken", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.broken) > 0 })
-	s.Do(ctx, "ACL", "SETUSER", "app", "&headrace:*")
+	s.Do(ctx, "ACL", "SETUSER", "narrow", "&headrace:*")
 	waitFor(t, "Restored", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.restored > 0 })
 	mustPublish(t, b, "t", "live again")
 	waitFor(t, "a live message", func() bool { return r.has("live again") })

@@ -130,7 +130,10 @@ func (g *generator) send(event sse.Event, err error) bool {
 	if err == nil {
 		err = g.outbox.put(event)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrShutdown):
+		g.pump.machine.Drain()
+	case err != nil:
 		g.pump.machine.Fail(err)
 	}
 	g.step()
@@ -193,7 +196,10 @@ func (g *generator) ring() {
 // outcome returns the result. Nothing else is running any more.
 func (g *generator) outcome() Result {
 	r := g.pump.result
-	r.Cause = context.Cause(g.ctx)
+	if !r.Aborted {
+		// Else an abort's own consequence, the end of the request, may have come before its cause.
+		r.Cause = context.Cause(g.ctx)
+	}
 	if g.aborted {
 		r.Aborted, r.AbortErr = true, g.abortErr
 	}

@@ -5,7 +5,8 @@
 // # What a client sees
 //
 // A stream begins with a comment and the reconnection time. A client that states no cursor starts at Options.Start and first gets an event
-// of type checkpoint, with empty data and the place it starts after as id, so that a connection that drops before the first message loses nothing. A client that states one
+// of type checkpoint, with empty data and the place it starts after as id, so that a connection that drops before the first message loses nothing (the place before the
+// oldest message has no lasting name: a stream from hub.Earliest has no checkpoint where there are messages, and begins there again). A client that states one
 // ([sse.LastEventID]) gets what came after it; whatever the cursor holds, the answer is a stream.
 //
 // Each message is an event with the message's id, type and data. Where messages are gone, an event of type gap, with data {}, comes first: the page

@@ -2,9 +2,12 @@ package feed
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 
+	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
 )
@@ -17,7 +20,7 @@ import (
 // When Generate returns, the generator's deferred functions have run. Heartbeats are sent while it blocks.
 //
 // When the generator returns, the stream ends cleanly; a client reconnects then, so one that has nothing more to get should be told by an event of an agreed type.
-// An error that is yielded, or an event that sse.AppendEvent refuses, aborts the connection after an event of type stream-error, which does not say which error it was. A panic aborts the connection and goes on.
+// An error that is hub.ErrClosed or ErrShutdown ends the stream as a shutdown does. Any other error that is yielded, or an event that sse.AppendEvent refuses, aborts the connection after an event of type stream-error, which does not say which error it was. A panic aborts the connection and goes on.
 //
 // It returns nil after a clean end and after HEAD; otherwise the cause of the end, or why there was no stream, as Serve does.
 func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) iter.Seq2[sse.Event, error], o Options) error {
@@ -30,6 +33,22 @@ func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) 
 		return nil
 	}
 	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
-		delivery.Generate(r.Context(), c.o.config(), writer, c.o.Closing, seq, done)
+		delivery.Generate(r.Context(), c.o.config(), writer, c.o.Closing, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+			return draining(seq(ctx))
+		}, done)
 	})
+}
+
+// draining makes the end of a generator that passes on hub.ErrClosed, as one that ranges over a subscription does when the hub shuts down, the shutdown that it is.
+func draining(seq iter.Seq2[sse.Event, error]) iter.Seq2[sse.Event, error] {
+	return func(yield func(sse.Event, error) bool) {
+		for event, err := range seq {
+			if errors.Is(err, hub.ErrClosed) {
+				err = fmt.Errorf("%w: %w", ErrShutdown, err)
+			}
+			if !yield(event, err) {
+				return
+			}
+		}
+	}
 }

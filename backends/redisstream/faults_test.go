@@ -1,0 +1,304 @@
+package redisstream
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// audience is a reader that follows a topic through a hub, and notes what it gets; "gap" stands for a gap that was said.
+type audience struct {
+	mu  sync.Mutex
+	got []string
+}
+
+func attend(t testing.TB, h *hub.Hub, topic string, from hub.Position) *audience {
+	t.Helper()
+	sub, err := h.Subscribe(t.Context(), topic, from, hub.MarkGaps())
+	if err != nil {
+		t.Fatalf("Subscribe: %v", err)
+	}
+	a := &audience{}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for m, err := range sub.All() {
+			if err != nil {
+				return
+			}
+			a.mu.Lock()
+			if m.Gap {
+				a.got = append(a.got, "gap")
+			}
+			a.got = append(a.got, string(m.Data))
+			a.mu.Unlock()
+		}
+	})
+	t.Cleanup(func() {
+		sub.Close()
+		wg.Wait()
+	})
+	return a
+}
+
+func (a *audience) all() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(a.got, " ")
+}
+
+// persist publishes until Redis takes it.
+func persist(t testing.TB, b hub.Backend, topic, text string) hub.ID {
+	t.Helper()
+	var id hub.ID
+	waitFor(t, "Publish", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		var err error
+		id, err = b.Publish(ctx, topic, hub.Message{Data: []byte(text), Key: text})
+		return err == nil
+	})
+	return id
+}
+
+func newHub(t testing.TB, b hub.Backend) *hub.Hub {
+	t.Helper()
+	h, err := hub.New(b, hub.Options{CheckEvery: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = h.Shutdown(ctx)
+	})
+	return h
+}
+
+func TestFaults(t *testing.T) {
+	const topic = "t"
+	for _, test := range []struct {
+		name   string
+		args   []string
+		do     func(t *testing.T, s *server, key string)
+		gap    bool // must be said before any later message
+		absent bool // … to a reader that was away and had seen all but the last message; otherwise it continues
+	}{
+		{name: "killed and restarted with AOF", args: []string{"--appendonly", "yes", "--appendfsync", "always"}, do: func(_ *testing.T, s *server, _ string) {
+			s.kill()
+			s.start()
+			s.ready()
+		}},
+		{name: "restarted empty", do: func(_ *testing.T, s *server, _ string) {
+			s.kill()
+			s.start()
+			s.ready()
+		}, gap: true, absent: true},
+		{name: "FLUSHALL", do: func(t *testing.T, s *server, _ string) { s.FlushAll(t.Context()) }, gap: true, absent: true},
+		{name: "DEL", do: func(t *testing.T, s *server, key string) { s.Del(t.Context(), key) }, gap: true, absent: true},
+		{name: "expiry", do: func(t *testing.T, s *server, key string) {
+			s.PExpire(t.Context(), key, time.Millisecond)
+			waitFor(t, "expiry", func() bool { return s.Exists(t.Context(), key).Val() == 0 })
+		}, gap: true, absent: true},
+		{name: "Pub/Sub connections killed", do: func(t *testing.T, s *server, _ string) {
+			if n := s.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n == 0 {
+				t.Error("there was none")
+			}
+		}},
+		{name: "all trimmed", do: func(t *testing.T, s *server, key string) { s.XTrimMaxLen(t.Context(), key, 0) }, absent: true},
+		{name: "trimmed behind the readers", do: func(t *testing.T, s *server, key string) { s.XTrimMaxLen(t.Context(), key, 3) }},
+		{name: "an entry of another program", do: func(t *testing.T, s *server, key string) {
+			s.Do(t.Context(), "XADD", key, "*", "hr", "1", "data", "\xff", "type", "gap", "odd", "")
+			s.Do(t.Context(), "XADD", key, "*", "a", "b")
+		}},
+		{name: "frozen for a while", do: func(t *testing.T, s *server, _ string) {
+			s.signal(stopSignal)
+			timer := time.NewTimer(patience + pingEvery)
+			<-timer.C
+			s.signal(continueSignal)
+			s.ready()
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, test.args...)
+			r := newRig(t, s.addr, Options{})
+			h := newHub(t, r.Backend)
+			connected := attend(t, h, topic, hub.Latest())
+			var ids []hub.ID
+			for i := range 10 {
+				ids = append(ids, mustPublish(t, r, topic, "m"+itoa(i)))
+			}
+			before := "m0 m1 m2 m3 m4 m5 m6 m7 m8 m9"
+			waitFor(t, "the messages before", func() bool { return connected.all() == before })
+
+			test.do(t, s, r.keys.stream(topic))
+			persist(t, r, topic, "later")
+			waitFor(t, "the message after, at the connected reader", func() bool { return strings.HasSuffix(connected.all(), " later") })
+			rest := strings.TrimPrefix(connected.all(), before+" ")
+			if said := strings.HasPrefix(rest, "gap "); said != test.gap {
+				t.Errorf("the connected reader got %q", rest)
+			}
+
+			away := attend(t, newHub(t, newRig(t, s.addr, Options{}).Backend), topic, hub.After(ids[8]))
+			waitFor(t, "the message after, at the reader that was away", func() bool { return strings.HasSuffix(away.all(), "later") })
+			if said := strings.HasPrefix(away.all(), "gap "); said != test.absent {
+				t.Errorf("the reader that was away got %q", away.all())
+			}
+			if !test.absent && !strings.HasPrefix(away.all(), "m9 ") {
+				t.Errorf("the reader that was away got %q, and not what it missed", away.all())
+			}
+		})
+	}
+}
+
+func TestPubSubKilledUnderLoad(t *testing.T) {
+	s := startServer(t)
+	r := newRig(t, s.addr, Options{})
+	a := attend(t, newHub(t, r.Backend), "t", hub.Latest())
+	var want []string
+	for i := range 2000 {
+		if i%250 == 100 {
+			s.ClientKillByFilter(t.Context(), "TYPE", "pubsub")
+		}
+		text := itoa(i)
+		mustPublish(t, r, "t", text)
+		want = append(want, text)
+	}
+	waitFor(t, "all messages", func() bool { return strings.HasSuffix(a.all(), " 1999") })
+	if a.all() != strings.Join(want, " ") {
+		t.Error("the reader did not get exactly what was published")
+	}
+}
+
+// TestCallsWhileDown counts how often a backend with many topics tries to reach a server that is gone, and how fast it is back.
+func TestCallsWhileDown(t *testing.T) {
+	s := startServer(t, "--appendonly", "yes")
+	r := newRig(t, s.addr, Options{})
+	h := newHub(t, r.Backend)
+	var as []*audience
+	for i := range 50 {
+		as = append(as, attend(t, h, "t"+itoa(i), hub.Latest()))
+	}
+	s.kill()
+	waitFor(t, "the end of the live path", func() bool { return len(r.sessions()) == 0 })
+	before := r.gate.dials.Load()
+	const span = 3 * time.Second
+	timer := time.NewTimer(span)
+	<-timer.C
+	if n := r.gate.dials.Load() - before; n > int64(50*span/time.Second) {
+		t.Errorf("%d dials in %v", n, span)
+	}
+	s.start()
+	s.ready()
+	began := time.Now()
+	for i, a := range as {
+		persist(t, r, "t"+itoa(i), "back")
+		waitFor(t, "a message", func() bool { return a.all() == "back" })
+	}
+	if d := time.Since(began); d > 4*time.Second {
+		t.Errorf("all topics were back after %v", d)
+	}
+}
+
+func TestOneConnectionForAllTopics(t *testing.T) {
+	s := startServer(t)
+	r := newRig(t, s.addr, Options{})
+	pubsubs := func() int {
+		list := s.ClientList(t.Context()).Val()
+		return strings.Count(list, "flags=P")
+	}
+	const topics = 1000
+	var wg sync.WaitGroup
+	stops := make([]func(), topics)
+	recs := make([]*recorder, topics)
+	for i := range topics {
+		wg.Go(func() {
+			recs[i] = &recorder{}
+			var err error
+			if _, stops[i], err = r.Follow(t.Context(), "t"+itoa(i), recs[i]); err != nil {
+				t.Errorf("Follow: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	if n := pubsubs(); n != 1 {
+		t.Errorf("%d Pub/Sub connections for %d topics", n, topics)
+	}
+	for i := range topics {
+		wg.Go(func() { mustPublish(t, r, "t"+itoa(i), "x") })
+	}
+	wg.Wait()
+	for _, rec := range recs {
+		waitFor(t, "a message", func() bool { return rec.has("x") })
+	}
+	s.signal(stopSignal)
+	began := time.Now()
+	for _, stop := range stops {
+		stop()
+	}
+	if d := time.Since(began); d > 500*time.Millisecond {
+		t.Errorf("%d stops while Redis was frozen took %v", topics, d)
+	}
+	s.signal(continueSignal)
+	waitFor(t, "the end of the connection", func() bool { return pubsubs() == 0 })
+}
+
+// TestFollowAgainAtOnce lets a topic go and follows it again, over and over, with the unsubscribing still under way.
+func TestFollowAgainAtOnce(t *testing.T) {
+	both(t, func(t *testing.T, addr string) {
+		r := newRig(t, addr, Options{})
+		keep, _, _ := mustFollow(t, r, "other")
+		for i := range 200 {
+			rec, _, stop := mustFollow(t, r, "t")
+			text := itoa(i)
+			mustPublish(t, r, "t", text)
+			waitFor(t, "the message published after Follow", func() bool { return rec.has(text) })
+			if n := len(rec.texts()); n != 1 {
+				t.Fatalf("%d messages, want the one after the tail", n)
+			}
+			stop()
+			if i%3 == 0 { // a Follow that is given up
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				if _, _, err := r.Follow(ctx, "t", rec); !errors.Is(err, context.Canceled) {
+					t.Fatalf("Follow: %v", err)
+				}
+			}
+		}
+		mustPublish(t, r, "other", "x")
+		waitFor(t, "a message of the other topic", func() bool { return keep.has("x") })
+	})
+}
+
+func TestPlacesOfEmptyTopics(t *testing.T) {
+	s := startServer(t)
+	r := newRig(t, s.addr, Options{})
+	_, tail, _ := mustFollow(t, r, "t")
+	now, _ := s.Time(t.Context()).Result()
+	old := placeID(uint64(now.Add(-r.opts.expiry()).UnixMilli()))
+	future := placeID(uint64(now.Add(time.Hour).UnixMilli()))
+	gap := func(after hub.ID, want bool) {
+		t.Helper()
+		if p := mustRead(t, r, "t", after); p.Gap != want {
+			t.Errorf("Read after %q: gap: %v, %d messages", after, p.Gap, len(p.Messages))
+		}
+	}
+	gap(tail, false)
+	gap(old, true)
+	gap(future, true)
+	for i := range 300 {
+		mustPublish(t, r, "t", itoa(i))
+	}
+	gap(tail, false)
+	gap(old, true)
+	s.XTrimMaxLenApprox(t.Context(), r.keys.stream("t"), 50, 0)
+	gap(tail, true)
+}
