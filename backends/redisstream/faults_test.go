@@ -144,8 +144,15 @@ func TestFaults(t *testing.T) {
 				t.Errorf("the connected reader got %q", rest)
 			}
 
+			startedAt := time.Now()
 			away := attend(t, newHub(t, newRig(t, s.addr, Options{}).Backend), topic, hub.After(ids[8]))
-			waitFor(t, "the message after, at the reader that was away", func() bool { return strings.HasSuffix(away.all(), "later") })
+			waitFor(t, "the message after, at the reader that was away", func() bool {
+				if !strings.HasSuffix(away.all(), "later") && time.Since(startedAt) > 8*time.Second {
+					t.Logf("away %q, page %+v, ids %v", away.all(), mustRead(t, r, topic, ids[8]), ids)
+					t.FailNow()
+				}
+				return strings.HasSuffix(away.all(), "later")
+			})
 			if said := strings.HasPrefix(away.all(), "gap "); said != test.absent {
 				t.Errorf("the reader that was away got %q", away.all())
 			}
