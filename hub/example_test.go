@@ -14,7 +14,7 @@ import (
 func Example() {
 	ctx := context.Background()
 	backend := memory.New(memory.Options{})
-	defer backend.Close()
+	defer func() { _ = backend.Close() }()
 	h, err := hub.New(backend, hub.Options{})
 	if err != nil {
 		log.Fatal(err)
@@ -74,7 +74,7 @@ func (Placed) MessageType() string { return "placed" }
 func ExampleTopic() {
 	ctx := context.Background()
 	backend := memory.New(memory.Options{})
-	defer backend.Close()
+	defer func() { _ = backend.Close() }()
 	h, err := hub.New(backend, hub.Options{})
 	if err != nil {
 		log.Fatal(err)
@@ -108,7 +108,7 @@ func ExampleTopic() {
 func ExampleMarkGaps() {
 	ctx := context.Background()
 	backend := memory.New(memory.Options{MaxMessages: 2})
-	defer backend.Close()
+	defer func() { _ = backend.Close() }()
 	h, err := hub.New(backend, hub.Options{})
 	if err != nil {
 		log.Fatal(err)

@@ -20,8 +20,8 @@ type fake struct {
 	mu     sync.Mutex
 	topics map[string]*fakeTopic
 
-	// onPublish, if set, decides the outcome; append does what Publish would do.
-	onPublish func(ctx context.Context, m Message, append func() ID) (ID, error)
+	// onPublish, if set, decides the outcome; do does what Publish would do.
+	onPublish func(ctx context.Context, m Message, do func() ID) (ID, error)
 	// onFollow, if set, runs after the sink was added and the tail is fixed, before Follow returns.
 	onFollow func(ctx context.Context, topic string, sink Sink) error
 	// onRead, if set, decides the answer; page does what Read would do, now.
@@ -314,7 +314,7 @@ func (b *fake) script(f func()) {
 	f()
 }
 
-// count returns how often the topic was read from after an ID with a page's limit; position checks and the look at the tail ask for one.
+// pagesRead returns how often the topic was read by readers and heals.
 func (b *fake) pagesRead(topic string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -327,6 +327,7 @@ func (b *fake) pagesRead(topic string) int {
 	return n
 }
 
+// checksRead returns how often it was looked whether anything follows a place: by position checks, and when following began.
 func (b *fake) checksRead(topic string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -73,9 +73,9 @@ func TestPublishRules(t *testing.T) {
 	}
 	walk(t, chained, Options{MaxMessage: 1000}, func(t *testing.T, b *fake, h *Hub) {
 		var sent *Message
-		b.onPublish = func(_ context.Context, m Message, append func() ID) (ID, error) {
+		b.onPublish = func(_ context.Context, m Message, do func() ID) (ID, error) {
 			sent = &m
-			return append(), nil
+			return do(), nil
 		}
 		for _, test := range tests {
 			sent = nil
@@ -115,7 +115,7 @@ func TestPublishRules(t *testing.T) {
 }
 
 func TestDefaultSizeLimit(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		if _, err := h.Publish(t.Context(), "t", Message{Data: make([]byte, 1<<20)}); err != nil {
 			t.Error(err)
 		}
@@ -150,7 +150,7 @@ func TestIdempotencyKeys(t *testing.T) {
 			}
 		})
 	}
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		for range 2 {
 			if id, err := h.Publish(t.Context(), "t", Message{Key: "k"}); id != "1" || err != nil {
@@ -191,7 +191,7 @@ func TestUnknownOutcomes(t *testing.T) {
 			traits := chained
 			traits.Keys = test.keys
 			walk(t, traits, Options{}, func(t *testing.T, b *fake, h *Hub) {
-				b.onPublish = func(_ context.Context, m Message, append func() ID) (ID, error) {
+				b.onPublish = func(_ context.Context, m Message, do func() ID) (ID, error) {
 					if m.Key != test.key {
 						t.Errorf("key %q", m.Key)
 					}
@@ -199,7 +199,7 @@ func TestUnknownOutcomes(t *testing.T) {
 					if errors.Is(err, ErrRejected) {
 						return "", err
 					}
-					return append(), err
+					return do(), err
 				}
 				id, err := h.Publish(t.Context(), "t", Message{Key: test.key})
 				if !errors.Is(err, test.want) || (test.want == nil) != (id == "1") {
@@ -240,8 +240,8 @@ func TestRetryEndsWithTheContext(t *testing.T) {
 func TestShutdownDuringARetry(t *testing.T) {
 	for _, later := range []time.Duration{0, backoffMin / 2, backoffMin} {
 		walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
-			b.onPublish = func(_ context.Context, _ Message, append func() ID) (ID, error) {
-				append()
+			b.onPublish = func(_ context.Context, _ Message, do func() ID) (ID, error) {
+				do()
 				time.AfterFunc(later, func() {
 					if err := h.Shutdown(context.Background()); err != nil {
 						t.Error(err)

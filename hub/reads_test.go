@@ -181,7 +181,7 @@ func TestFailingReadsArePaced(t *testing.T) {
 			}
 			b.script(func() {
 				b.reads = nil
-				b.onRead = func(ctx context.Context, _ fakeRead, _ func() Page) (Page, error) {
+				b.onRead = func(_ context.Context, _ fakeRead, _ func() Page) (Page, error) {
 					return Page{}, errors.New("down")
 				}
 			})
@@ -306,6 +306,31 @@ func TestEmptyPagesAreShared(t *testing.T) {
 		synctest.Wait()
 		for range maxReads {
 			<-h.reads.slots
+		}
+		wg.Wait()
+		if n := len(b.reads); n != 1 {
+			t.Errorf("%d Reads", n)
+		}
+	})
+}
+
+// TestRunningReadIsShared: who comes while a Read is under way has its messages too, so that readers on a long way do not catch up with each other, and then all read.
+func TestRunningReadIsShared(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		b.add("t", 5)
+		b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+			p := page()
+			time.Sleep(time.Second)
+			return p, nil
+		}
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				if p, err := h.reads.read(context.Background(), nil, "t", "0", pageLimit); err != nil || len(p.entries) != 5 {
+					t.Errorf("%+v, %v", p, err)
+				}
+			})
 		}
 		wg.Wait()
 		if n := len(b.reads); n != 1 {

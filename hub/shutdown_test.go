@@ -157,7 +157,7 @@ func TestShutdownWhileTheBackendHangs(t *testing.T) {
 
 // TestPollThatLookedBeforeShutdownBegan: a reader is between its look at the hub and its look at the log when Shutdown begins and wakes all.
 func TestPollThatLookedBeforeShutdownBegan(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		go func() {
 			if err := h.Shutdown(context.Background()); err != nil {
@@ -191,7 +191,10 @@ func TestShutdownAmongReaders(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					for range s.All() {
+					for _, err := range s.All() {
+						if err != nil && !errors.Is(err, ErrClosed) {
+							t.Error(err)
+						}
 						break
 					}
 				}

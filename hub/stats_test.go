@@ -31,9 +31,9 @@ func TestObserver(t *testing.T) {
 		},
 	}}
 	walk(t, chained, o, func(t *testing.T, b *fake, h *Hub) {
-		b.onPublish = func(_ context.Context, m Message, append func() ID) (ID, error) {
+		b.onPublish = func(_ context.Context, _ Message, do func() ID) (ID, error) {
 			time.Sleep(time.Second)
-			return append(), nil
+			return do(), nil
 		}
 		b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
 			time.Sleep(time.Millisecond)

@@ -22,7 +22,7 @@ type namedString string
 // through publishes values and returns the messages' types and data, and the values as they are received.
 func through[T any](t *testing.T, values ...T) (types, data []string, received []T) {
 	t.Helper()
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		topic := NewTopic[T](h, "t")
 		if topic.Name() != "t" {
 			t.Errorf("the name is %q", topic.Name())
@@ -75,7 +75,7 @@ func TestTypedTopic(t *testing.T) {
 }
 
 func TestTypedDecodeErrorDoesNotEndTheLoop(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		topic := NewTopic[order](h, "t")
 		s, err := topic.Subscribe(context.Background(), Latest())
 		if err != nil {

@@ -9,12 +9,10 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-func conformance(t *testing.T, addr string, lacks map[string]string) {
-	admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
-	t.Cleanup(func() { _ = admin.Close() })
+func conformance(t *testing.T, admin redis.UniversalClient, newRig func(t testing.TB) *rig) {
 	rigs := make(map[hub.Backend]*rig)
 	open := func(t testing.TB) hub.Backend {
-		r := newRig(t, addr, Options{})
+		r := newRig(t)
 		rigs[r.Backend] = r
 		return r.Backend
 	}
@@ -34,20 +32,30 @@ func conformance(t *testing.T, addr string, lacks map[string]string) {
 				rigs[b].awaitLive(t)
 			}
 		},
-		Lacks: lacks,
 	})
 }
 
 func TestConformance(t *testing.T) {
-	t.Run("miniredis", func(t *testing.T) { conformance(t, startMini(t).Addr(), nil) })
-	t.Run("redis-server", func(t *testing.T) { conformance(t, startServer(t).addr, nil) })
+	one := func(t *testing.T, addr string) {
+		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
+		defer admin.Close()
+		conformance(t, admin, func(t testing.TB) *rig { return newRig(t, addr, Options{}) })
+	}
+	t.Run("miniredis", func(t *testing.T) { one(t, startMini(t).Addr()) })
+	t.Run("redis-server", func(t *testing.T) { one(t, startServer(t).addr) })
 	t.Run("redis-server with a replica", func(t *testing.T) {
 		master := startServer(t)
-		replica := startServer(t, "--replicaof", "127.0.0.1 "+master.addr[len("127.0.0.1:"):])
+		startServer(t, "--replicaof", "127.0.0.1 "+master.addr[len("127.0.0.1:"):])
 		waitFor(t, "the replica", func() bool {
 			n, _ := master.Wait(t.Context(), 1, 0).Result()
-			return n == 1 && replica.Ping(t.Context()).Err() == nil
+			return n == 1
 		})
-		conformance(t, master.addr, nil)
+		one(t, master.addr)
+	})
+	t.Run("redis-server cluster", func(t *testing.T) {
+		nodes := startCluster(t)
+		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].addr}, DisableIdentity: true})
+		defer admin.Close()
+		conformance(t, admin, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{}) })
 	})
 }

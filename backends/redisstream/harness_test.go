@@ -153,8 +153,6 @@ func (g *gate) open() {
 type rig struct {
 	*Backend
 	gate     *gate
-	client   *redis.Client
-	addr     string
 	liveShut atomic.Bool // no Pub/Sub connection is dialed
 }
 
@@ -179,7 +177,17 @@ func (r *rig) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 func newRig(t testing.TB, addr string, o Options) *rig {
 	t.Helper()
 	g := &gate{conns: make(map[net.Conn]bool)}
-	client := redis.NewClient(&redis.Options{Addr: addr, Dialer: g.dial, DisableIdentity: true})
+	return rigOver(t, redis.NewClient(&redis.Options{Addr: addr, Dialer: g.dial, DisableIdentity: true}), g, o)
+}
+
+func newClusterRig(t testing.TB, addr string, o Options) *rig {
+	t.Helper()
+	g := &gate{conns: make(map[net.Conn]bool)}
+	return rigOver(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}, Dialer: g.dial, DisableIdentity: true}), g, o)
+}
+
+func rigOver(t testing.TB, client redis.UniversalClient, g *gate, o Options) *rig {
+	t.Helper()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -187,8 +195,12 @@ func newRig(t testing.TB, addr string, o Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{Backend: b, gate: g, client: client, addr: addr}
-	b.clients[following].single.AddHook(r)
+	r := &rig{Backend: b, gate: g}
+	if n := b.clients[following]; n.cluster != nil {
+		n.cluster.OnNewNode(func(node *redis.Client) { node.AddHook(r) })
+	} else {
+		n.single.AddHook(r)
+	}
 	t.Cleanup(func() {
 		_ = b.Close()
 		_ = client.Close()
@@ -241,6 +253,31 @@ func startMini(t testing.TB) *miniredis.Miniredis {
 	}
 	t.Cleanup(m.Close)
 	return m
+}
+
+// startCluster starts two nodes that have half of the slots each.
+func startCluster(t testing.TB) (nodes [2]*server) {
+	t.Helper()
+	ctx := context.Background()
+	for i := range nodes {
+		nodes[i] = startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+	}
+	for i, slots := range [][2]int{{0, 8191}, {8192, 16383}} {
+		if err := nodes[i].ClusterAddSlotsRange(ctx, slots[0], slots[1]).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host, port, _ := strings.Cut(nodes[1].addr, ":")
+	if err := nodes[0].ClusterMeet(ctx, host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		waitFor(t, "the cluster", func() bool {
+			info := n.ClusterInfo(ctx).Val()
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_known_nodes:2")
+		})
+	}
+	return nodes
 }
 
 // both runs a test on miniredis and on redis-server.

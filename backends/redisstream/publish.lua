@@ -33,11 +33,17 @@ elseif redis.call('EXISTS', KEYS[1]) == 1 then
     ARGV[8] = ARGV[8] .. 'p' .. prev
   end
 end
+local at = '*'
 if prev == '' then
   ARGV[8] = ARGV[8] .. 's'
+  -- A stream that was deleted and begins again within the same millisecond would give the same IDs to other messages. So the first sequence
+  -- number is made of the microseconds, far apart, and whoever had an entry of before finds it missing.
+  local now = redis.call('TIME')
+  local us = tonumber(now[2])
+  at = string.format('%s%03d-%.0f', now[1], math.floor(us / 1000), (us % 1000 + 1) * 1000000)
 end
 
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(ARGV, 7))
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], at, unpack(ARGV, 7))
 
 local warning = ''
 local function try(...)
