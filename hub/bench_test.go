@@ -26,7 +26,7 @@ func TestPollFromTheWindowAllocatesNothing(t *testing.T) {
 	buf := make([]*Entry, 0, 4)
 	delivered := 0
 	if n := testing.AllocsPerRun(200, func() {
-		batch := s.Poll(buf, 4)
+		batch := s.Poll(buf, 4, 1<<20)
 		delivered += len(batch.Entries)
 	}); n != 0 {
 		t.Errorf("%v allocations for each Poll", n)
@@ -60,7 +60,7 @@ func BenchmarkPublishAndPoll(b *testing.B) {
 					b.Fatal(err)
 				}
 				for _, s := range subscriptions {
-					batch := s.Poll(buf, 64)
+					batch := s.Poll(buf, 64, 1<<20)
 					if len(batch.Entries) != 1 {
 						b.Fatalf("Poll: %+v", batch)
 					}
@@ -92,7 +92,7 @@ func BenchmarkReplayFromTheWindow(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		for batch := s.Poll(buf, 64); batch.Status == Ready; batch = s.Poll(buf, 64) {
+		for batch := s.Poll(buf, 64, 1<<20); batch.Status == Ready; batch = s.Poll(buf, 64, 1<<20) {
 			n += len(batch.Entries)
 		}
 		s.Close()

@@ -26,7 +26,7 @@ func TestFinish(t *testing.T) {
 		for name, h := range map[string]*Hub{"the same hub": h, "another hub": other} {
 			for _, at := range []Position{After("3"), Latest()} {
 				s := subscribe(t, h, "t", at)
-				if b := s.Poll(nil, 1); b.Status != Ended || b.Err != nil {
+				if b := s.Poll(nil, 1, 1<<20); b.Status != Ended || b.Err != nil {
 					t.Errorf("%s, %v: the first Poll is %+v", name, at, b)
 				}
 			}

@@ -26,10 +26,12 @@ type followed struct {
 	state     followState
 	stop      func()
 	log       *log.Log[*Entry]
-	baseFinal bool      // the message at the log's base was Final
-	gapNext   bool      // the next message to come follows a gap; only without Traits.Replay
-	again     bool      // the live path was interrupted while it was being healed, or before it was ready: heal once more
-	synced    uint64    // the live path has brought, or is past, every entry before this sequence number
+	baseFinal bool   // the message at the log's base was Final
+	gapNext   bool   // the next message to come follows a gap; only without Traits.Replay
+	again     bool   // the live path was interrupted while it was being healed, or before it was ready: heal once more
+	synced    uint64 // the live path has brought, or is past, every entry before this sequence number
+	finishing bool   // a shutdown has begun: readers get entries before until only
+	until     uint64
 	healFrom  uint64    // the log's Next when the live path was last interrupted
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
@@ -194,11 +196,12 @@ func (f *followed) release() {
 	}
 }
 
-// wakeAll makes every reader look again.
-func (f *followed) wakeAll() {
+// finish is the beginning of a shutdown: readers get what is in the window now, and nothing that comes later, so that each of them comes to an end.
+func (f *followed) finish() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.log != nil {
+	if f.log != nil && !f.finishing {
+		f.finishing, f.until = true, f.log.Next()
 		f.log.Wake()
 	}
 }

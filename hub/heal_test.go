@@ -303,14 +303,14 @@ func TestGapOnAnEmptyPage(t *testing.T) {
 		b.forget("t")
 		b.restored("t", "")
 		synctest.Wait()
-		if got := r.Poll(nil, 10); got.Status != Behind {
+		if got := r.Poll(nil, 10, 1<<20); got.Status != Behind {
 			t.Fatalf("Poll: %+v", got)
 		}
 		if err := r.Fetch(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		// Told at once, without waiting for a message.
-		if got := r.Poll(nil, 10); got.Status != Ready || !got.Gap || len(got.Entries) != 0 || got.At != "after-1002" {
+		if got := r.Poll(nil, 10, 1<<20); got.Status != Ready || !got.Gap || len(got.Entries) != 0 || got.At != "after-1002" {
 			t.Errorf("Poll: %+v", got)
 		}
 		ends.want("ErrGap")

@@ -397,7 +397,7 @@ func (w *world) cut() {
 
 // step lets a reader take what is there. It reports whether there was something.
 func (w *world) step(r *worldReader) bool {
-	b := r.s.Poll(nil, r.limit)
+	b := r.s.Poll(nil, r.limit, 1<<20)
 	switch b.Status {
 	case Waiting:
 		return false

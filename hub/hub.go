@@ -202,7 +202,7 @@ func hide(err error) error {
 	return err
 }
 
-// Shutdown ends every subscription with ErrClosed, waits until all are closed by their readers, and releases everything the hub holds at the
+// Shutdown ends every subscription with ErrClosed, once its reader has what is in the topic's window, waits until all are closed by their readers, and releases everything the hub holds at the
 // backend. It returns nil when nothing is left, or an error that says what is left when ctx ends before. Publish and Subscribe fail
 // with ErrClosed from its beginning. It may be called again, to wait once more.
 func (h *Hub) Shutdown(ctx context.Context) error {
@@ -220,7 +220,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	for _, f := range topics {
-		f.wakeAll()
+		f.finish()
 	}
 
 	var left error

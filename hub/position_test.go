@@ -201,7 +201,7 @@ func FuzzAfter(f *testing.F) {
 		}
 		defer s.Close()
 		known := slices.Contains([]string{"0", "1", "2", "3"}, id)
-		for batch := s.Poll(nil, 10); batch.Status != Waiting; batch = s.Poll(nil, 10) {
+		for batch := s.Poll(nil, 10, 1<<20); batch.Status != Waiting; batch = s.Poll(nil, 10, 1<<20) {
 			if batch.Status == Behind {
 				if err := s.Fetch(context.Background()); err != nil {
 					t.Fatal(err)

@@ -157,7 +157,7 @@ func TestIdempotencyKeys(t *testing.T) {
 				t.Errorf("%q, error %v", id, err)
 			}
 		}
-		if got := r.Poll(nil, 10); len(got.Entries) != 1 || got.Entries[0].Key != "" {
+		if got := r.Poll(nil, 10, 1<<20); len(got.Entries) != 1 || got.Entries[0].Key != "" {
 			t.Errorf("delivered %+v", got)
 		}
 	})
@@ -290,7 +290,7 @@ func TestForeignMessages(t *testing.T) {
 		r := subscribe(t, h, "t", Latest())
 		for i, test := range tests {
 			b.append("t", test.m)
-			live := r.Poll(nil, 10).Entries
+			live := r.Poll(nil, 10, 1<<20).Entries
 			page, err := h.reads.read(t.Context(), nil, "t", ID(fmt.Sprint(i)), 1)
 			if err != nil {
 				t.Fatal(err)

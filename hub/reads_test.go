@@ -35,7 +35,7 @@ func TestReadersAtTheSamePlaceShareReads(t *testing.T) {
 						}
 						defer s.Close()
 						for n := 100; n < messages; {
-							batch := s.Poll(nil, 64)
+							batch := s.Poll(nil, 64, 1<<20)
 							if batch.Status == Behind {
 								if err := s.Fetch(context.Background()); err != nil {
 									t.Error(err)
@@ -112,7 +112,7 @@ func TestOneReaderLeavesASharedRead(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		failed := make(chan error)
-		one.Poll(nil, 1)
+		one.Poll(nil, 1, 1<<20)
 		go func() { failed <- one.Fetch(ctx) }()
 		synctest.Wait()
 		time.AfterFunc(time.Millisecond, cancel)

@@ -23,7 +23,7 @@ func TestShutdown(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 		})
-		changed := polling.Poll(nil, 1).Changed
+		changed := polling.Poll(nil, 1, 1<<20).Changed
 		synctest.Wait()
 		select {
 		case <-h.Closing():
@@ -36,7 +36,7 @@ func TestShutdown(t *testing.T) {
 		synctest.Wait()
 		<-h.Closing()
 		<-changed
-		if got := polling.Poll(nil, 1); got.Status != Ended || !errors.Is(got.Err, ErrClosed) {
+		if got := polling.Poll(nil, 1, 1<<20); got.Status != Ended || !errors.Is(got.Err, ErrClosed) {
 			t.Errorf("Poll: %+v", got)
 		}
 		wg.Wait()
@@ -165,7 +165,7 @@ func TestPollThatLookedBeforeShutdownBegan(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if got := r.fromLog(nil, 1); got.Status != Ended || !errors.Is(got.Err, ErrClosed) {
+		if got := r.fromLog(nil, 1, 1<<20); got.Status != Ended || !errors.Is(got.Err, ErrClosed) {
 			t.Errorf("Poll: %+v", got)
 		}
 	})

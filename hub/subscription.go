@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"slices"
 	"sync"
+	"weak"
 )
 
 // Subscription is one reader of a topic: a place in the topic's shared log. It has no queue of its own, so it may be slow.
@@ -23,7 +23,9 @@ type Subscription struct {
 	attached bool
 	lost     bool // the position cannot even be asked for: what comes is behind a gap
 
-	page    []*Entry        // read from the backend and not yet polled
+	page    *page              // read from the backend and not yet polled from
+	rest    weak.Pointer[page] // what is left of one that was: a reader that is slow must not keep it, it can be read again
+	restAt  int
 	gap     bool            // to be said with the next batch
 	settled <-chan struct{} // the backend has nothing after last: no need to ask again before the log changed
 	ended   bool
@@ -152,7 +154,7 @@ func (s *Subscription) place(ctx context.Context, at Position) error {
 		if err := s.Fetch(ctx); err != nil {
 			return errors.Unwrap(err)
 		}
-		if len(s.page) == 0 {
+		if s.page == nil {
 			s.start = s.last
 		}
 	}
@@ -174,19 +176,26 @@ func (s *Subscription) Topic() string { return s.f.name }
 // Earliest when there were messages, since the place before the oldest retained message has no lasting name, and for an invalid ID.
 func (s *Subscription) Start() ID { return s.start }
 
-// Poll returns what is there now, without blocking: up to limit entries, appended to dst. It is the way for code that serves many subscriptions, or writes
-// in batches; All is simpler.
-func (s *Subscription) Poll(dst []*Entry, limit int) Batch {
+// Poll returns what is there now, without blocking, appended to dst: up to limit entries and about bytes of contents, but at least one entry
+// if there is one. It is the way for code that serves many subscriptions, or writes in batches; All is simpler.
+//
+// After Hub.Shutdown has begun it still returns what is in the window, and then ErrClosed.
+func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
 	if err := s.closedErr(); err != nil {
 		return Batch{Status: Ended, Err: err}
 	}
-	if len(s.page) > 0 || s.gap {
-		return s.fromPage(dst, limit)
+	limit, bytes = max(limit, 1), max(bytes, 1)
+	p, at := s.page, 0
+	if p == nil {
+		p, at = s.rest.Value(), s.restAt
+	}
+	if p != nil || s.gap {
+		return s.fromPage(dst, p, at, limit, bytes)
 	}
 	if s.ended {
 		return s.end()
 	}
-	return s.fromLog(dst, limit)
+	return s.fromLog(dst, limit, bytes)
 }
 
 func (s *Subscription) end() Batch {
@@ -209,30 +218,32 @@ func (s *Subscription) tellGap() {
 	s.ended, s.err, s.page = true, ErrGap, nil
 }
 
-func (s *Subscription) fromPage(dst []*Entry, limit int) Batch {
-	n := min(len(s.page), max(limit, 1))
-	b := Batch{Entries: append(dst, s.page[:n]...), Gap: s.gap}
-	s.gap = false
-	if n > 0 {
-		last := s.page[n-1]
-		s.last = last.ID
-		if last.Final {
-			s.ended, s.page = true, nil
+// fromPage takes entries from a page, from index at on. With a gap to be told there may be no page.
+func (s *Subscription) fromPage(dst []*Entry, p *page, at, limit, bytes int) Batch {
+	b := Batch{Entries: dst, Gap: s.gap}
+	s.page, s.rest, s.gap = nil, weak.Pointer[page]{}, false
+	for p != nil && at < len(p.entries) && limit > 0 && bytes > 0 {
+		e := p.entries[at]
+		b.Entries = append(b.Entries, e)
+		s.last = e.ID
+		at, limit, bytes = at+1, limit-1, bytes-e.size()
+		if e.Final {
+			s.ended = true // the topic may have been published to after it was finished
+			p = nil
 		}
 	}
-	if s.page = s.page[min(n, len(s.page)):]; len(s.page) == 0 {
-		s.page = nil
+	if p != nil && at < len(p.entries) {
+		s.rest, s.restAt = weak.Make(p), at
 	}
 	b.At = s.last
 	return b
 }
 
-func (s *Subscription) fromLog(dst []*Entry, limit int) Batch {
+func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) Batch {
 	f := s.f
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	// Shutdown may have begun after Poll looked, and its wake-up have come before this lock: what Changed gives now would never be closed.
-	if f.state == released || s.hub.isClosing() {
+	if f.state == released {
 		return Batch{Status: Ended, Err: s.wrap(ErrClosed)}
 	}
 	if s.attached && s.seq < f.log.First() {
@@ -251,8 +262,11 @@ func (s *Subscription) fromLog(dst []*Entry, limit int) Batch {
 			return b
 		}
 	}
-	first := len(dst)
-	for len(dst)-first < max(limit, 1) && s.seq < f.log.Next() {
+	first, next := len(dst), f.log.Next()
+	if f.finishing {
+		next = min(next, f.until)
+	}
+	for s.seq < next && limit > 0 && bytes > 0 {
 		_, e := f.log.At(s.seq)
 		if e.Gap && len(dst) > first {
 			break // a batch has a gap only before its first entry
@@ -265,13 +279,19 @@ func (s *Subscription) fromLog(dst []*Entry, limit int) Batch {
 		dst = append(dst, e)
 		s.seq++
 		s.last = e.ID
+		limit, bytes = limit-1, bytes-e.size()
 		if e.Final {
 			s.ended = true
 			break
 		}
 	}
 	b := Batch{Entries: dst, Gap: s.gap, At: s.last}
-	if len(dst) == first && !s.gap {
+	switch {
+	case len(dst) > first || s.gap:
+	case s.hub.isClosing():
+		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see it closed here, under the lock, gets a channel that finish will close.
+		return Batch{Status: Ended, At: s.last, Err: s.wrap(ErrClosed)}
+	default:
 		b.Status, b.Changed = Waiting, f.log.Changed()
 	}
 	s.gap = false
@@ -281,6 +301,9 @@ func (s *Subscription) fromLog(dst []*Entry, limit int) Batch {
 // outside decides what a reader does whose place is not in the window. It reports true when the reader was moved into the window. f.mu is held.
 func (s *Subscription) outside() (Batch, bool) {
 	f := s.f
+	if s.hub.isClosing() {
+		return Batch{Status: Ended, At: s.last, Err: s.wrap(ErrClosed)}, false
+	}
 	if s.hub.traits.Replay {
 		if s.settled != nil {
 			select {
@@ -302,7 +325,7 @@ func (s *Subscription) outside() (Batch, bool) {
 // Fetch reads what comes next from the backend, after Poll said Behind. It tries until it succeeds; the error is an *Error with the cause of
 // ctx, or ErrClosed when the subscription or the hub is closed.
 func (s *Subscription) Fetch(ctx context.Context) error {
-	if s.ended || s.attached || len(s.page) > 0 {
+	if s.ended || s.attached || s.page != nil {
 		return nil
 	}
 	done := s.doneChan()
@@ -321,6 +344,9 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 			if err := s.closedErr(); err != nil {
 				return err
 			}
+			if s.hub.isClosing() {
+				return s.wrap(ErrClosed)
+			}
 			return s.wrap(context.Cause(ctx))
 		}
 	}
@@ -336,13 +362,11 @@ func (s *Subscription) turn(p *page, changed <-chan struct{}) {
 		s.ended = true
 		return
 	}
-	s.page = p.entries
-	if i := slices.IndexFunc(p.entries, func(e *Entry) bool { return e.Final }); i >= 0 {
-		s.page = p.entries[:i+1] // the topic may have been published to after it was finished
+	if len(p.entries) > 0 {
+		s.page = p
+		return
 	}
-	if len(p.entries) == 0 {
-		s.last, s.settled = p.next, changed
-	}
+	s.last, s.settled = p.next, changed
 }
 
 // All returns the messages of the subscription, from its position on, as they come. It blocks while there are none. Leaving the loop closes
@@ -355,9 +379,10 @@ func (s *Subscription) All() iter.Seq2[Message, error] {
 		defer s.Close()
 		done := s.doneChan()
 		var buf [64]*Entry
+		const bytes = 64 << 10
 		gap := false // of a batch without entries: it belongs to the next message
 		for {
-			b := s.Poll(buf[:0], len(buf))
+			b := s.Poll(buf[:0], len(buf), bytes)
 			switch b.Status {
 			case Ready:
 				gap = gap || b.Gap
@@ -422,15 +447,12 @@ func (s *Subscription) doneChan() <-chan struct{} {
 	return s.done
 }
 
-// closedErr returns why the subscription, or the hub, is closed.
+// closedErr returns why the subscription is closed, nil while it is open.
 func (s *Subscription) closedErr() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return s.wrap(s.cause)
-	}
-	if s.hub.isClosing() {
-		return s.wrap(ErrClosed)
 	}
 	return nil
 }

@@ -158,7 +158,7 @@ func TestEndOfContextYieldsItsCause(t *testing.T) {
 			if err := <-got; !errors.Is(err, cause) {
 				t.Errorf("error %v", err)
 			}
-			if err := s.Poll(nil, 1).Err; !errors.Is(err, cause) {
+			if err := s.Poll(nil, 1, 1<<20).Err; !errors.Is(err, cause) {
 				t.Errorf("Poll says %v", err)
 			}
 			if n := h.Stats().Subscriptions; n != 0 {
@@ -175,7 +175,7 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 		b.script(func() {
 			b.onRead = func(context.Context, fakeRead, func() Page) (Page, error) { return Page{}, errors.New("down") }
 		})
-		if got := r.Poll(nil, 1); got.Status != Behind {
+		if got := r.Poll(nil, 1, 1<<20); got.Status != Behind {
 			t.Fatalf("Poll: %+v", got)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -196,26 +196,26 @@ func TestPoll(t *testing.T) {
 		b.add("t", 5)
 		entries := make([]*Entry, 0, 8)
 		entries = append(entries, nil)
-		if got := r.Poll(entries, 2); got.Status != Behind || got.At != "0" {
+		if got := r.Poll(entries, 2, 1<<20); got.Status != Behind || got.At != "0" {
 			t.Fatalf("Poll: %+v", got)
 		}
 		if err := r.Fetch(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		got := r.Poll(entries, 2)
+		got := r.Poll(entries, 2, 1<<20)
 		if got.Status != Ready || len(got.Entries) != 3 || got.Entries[0] != nil || got.Entries[2].ID != "2" || got.At != "2" || got.Gap {
 			t.Fatalf("Poll: %+v", got)
 		}
 		r.want("3 4 5 6 7 8")
 		b.add("t", 2)
-		if got := r.Poll(nil, 0); len(got.Entries) != 1 || got.At != "9" {
+		if got := r.Poll(nil, 0, 1<<20); len(got.Entries) != 1 || got.At != "9" {
 			t.Errorf("Poll with limit 0: %+v", got)
 		}
 		r.want("10")
-		if got := r.Poll(nil, 1); got.Status != Waiting || got.Changed == nil || got.At != "10" {
+		if got := r.Poll(nil, 1, 1<<20); got.Status != Waiting || got.Changed == nil || got.At != "10" {
 			t.Errorf("Poll: %+v", got)
 		}
-		changed := r.Poll(nil, 1).Changed
+		changed := r.Poll(nil, 1, 1<<20).Changed
 		b.add("t", 1)
 		<-changed
 		r.want("11")
@@ -227,8 +227,8 @@ func TestEntriesShareTheirWireForm(t *testing.T) {
 		one, two := subscribe(t, h, "t", Latest()), subscribe(t, h, "t", Latest())
 		b.add("t", 1)
 		by, other := &countingEncoder{}, &countingEncoder{}
-		a := one.Poll(nil, 1).Entries[0].Encoded(by)
-		c := two.Poll(nil, 1).Entries[0].Encoded(by)
+		a := one.Poll(nil, 1, 1<<20).Entries[0].Encoded(by)
+		c := two.Poll(nil, 1, 1<<20).Entries[0].Encoded(by)
 		if by.n != 1 || !bytes.Equal(a, c) || &a[0] != &c[0] {
 			t.Errorf("encoded %d times", by.n)
 		}
@@ -280,7 +280,7 @@ func TestEvictedUnderAReader(t *testing.T) {
 	eachReplay(t, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		b.add("t", 2)
-		if got := r.Poll(nil, 1); len(got.Entries) != 1 {
+		if got := r.Poll(nil, 1, 1<<20); len(got.Entries) != 1 {
 			t.Fatalf("Poll: %+v", got)
 		}
 		b.add("t", 600)

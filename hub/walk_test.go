@@ -65,7 +65,7 @@ func (r reader) now() string {
 	synctest.Wait()
 	var words []string
 	for range 10_000 {
-		b := r.Poll(nil, 64)
+		b := r.Poll(nil, 64, 1<<20)
 		if b.Gap {
 			words = append(words, "gap")
 		}

@@ -2,6 +2,7 @@ package redisstream
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,7 +103,7 @@ func (b *batcher) work() {
 		failing := true
 		for i, j := range jobs {
 			err := j.cmd.Err()
-			failing = failing && err != nil && !isReply(err) && err != redis.Nil
+			failing = failing && err != nil && !isReply(err) && !errors.Is(err, redis.Nil)
 			close(j.done)
 			jobs[i] = nil
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ func startServer(t testing.TB, args ...string) *server {
 	s.start()
 	s.Client = redis.NewClient(&redis.Options{Addr: s.addr, DisableIdentity: true})
 	t.Cleanup(func() {
-		_ = s.Client.Close()
+		_ = s.Close()
 		s.signal(syscall.SIGCONT)
 		s.kill()
 	})
@@ -322,12 +323,7 @@ func (r *recorder) texts() (list []string) {
 }
 
 func (r *recorder) has(text string) bool {
-	for _, s := range r.texts() {
-		if s == text {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.texts(), text)
 }
 
 func mustFollow(t testing.TB, b hub.Backend, topic string) (*recorder, hub.ID, func()) {

@@ -2,6 +2,7 @@ package redisstream
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,7 +80,7 @@ func (l *live) add(stream, channel string, f *follower) (*liveTopic, error) {
 		l.topics[channel] = t
 		l.settle(t, client)
 	}
-	t.followers = append(t.followers[:len(t.followers):len(t.followers)], f)
+	t.followers = append(slices.Clip(t.followers), f)
 	return t, nil
 }
 

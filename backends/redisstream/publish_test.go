@@ -34,7 +34,7 @@ func (c *lossy) Write(p []byte) (int, error) {
 func (c *lossy) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.drop.Load() && c.sent.Load() {
-		_ = c.Conn.Close()
+		_ = c.Close()
 		return 0, io.EOF
 	}
 	return n, err

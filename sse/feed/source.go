@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/delivery"
@@ -10,7 +11,7 @@ import (
 
 // subscription is what a source needs of a *hub.Subscription.
 type subscription interface {
-	Poll(dst []*hub.Entry, limit int) hub.Batch
+	Poll(dst []*hub.Entry, limit, bytes int) hub.Batch
 	Fetch(ctx context.Context) error
 }
 
@@ -20,26 +21,25 @@ type source struct {
 	sub     subscription
 	closing <-chan struct{} // the hub's
 
-	first  *hub.Batch   // polled before the stream began, and not yet delivered
-	left   []*hub.Entry // polled beyond the budget, and not yet delivered
-	limit  int          // entries to poll next, learnt from how many fit
-	at     hub.ID       // the place after what was polled
-	closed bool         // the event close was delivered
+	first  *hub.Batch // polled before the stream began, and not yet delivered
+	at     hub.ID     // the place after what was polled
+	closed bool       // the event close was delivered
 }
 
-const (
-	firstLimit = 8
-	mostLimit  = 64
-)
+// pollLimit is how many entries one poll takes at most.
+const pollLimit = 64
+
+// entryLists are lent for the time of one poll: a connection that waits should hold nothing.
+var entryLists = sync.Pool{New: func() any { return new([pollLimit]*hub.Entry) }}
 
 func newSource(ctx context.Context, sub subscription, start hub.ID, closing <-chan struct{}) *source {
-	return &source{ctx: ctx, sub: sub, closing: closing, limit: firstLimit, at: start}
+	return &source{ctx: ctx, sub: sub, closing: closing, at: start}
 }
 
 // peek returns what the next Poll will begin with.
 func (s *source) peek() hub.Batch {
 	if s.first == nil {
-		b := s.sub.Poll(nil, firstLimit)
+		b := s.sub.Poll(nil, 1, 1)
 		s.first = &b
 	}
 	return *s.first
@@ -50,17 +50,21 @@ func (s *source) forget() { s.first = nil }
 
 // Poll implements delivery.Source.
 func (s *source) Poll(dst [][]byte, budget int) delivery.Batch {
-	if len(s.left) > 0 {
-		dst = s.deliver(dst, s.left, budget)
-		return delivery.Batch{Status: delivery.Ready, Frames: dst}
-	}
-	var entries [mostLimit]*hub.Entry
-	var b hub.Batch
 	if s.first != nil {
-		b, s.first = *s.first, nil
-	} else {
-		b = s.sub.Poll(entries[:0], s.limit)
+		b := *s.first
+		s.first = nil
+		return s.deliver(dst, b)
 	}
+	entries := entryLists.Get().(*[pollLimit]*hub.Entry)
+	defer func() {
+		clear(entries[:]) // the pool must not keep messages alive
+		entryLists.Put(entries)
+	}()
+	return s.deliver(dst, s.sub.Poll(entries[:0], pollLimit, budget))
+}
+
+// deliver translates a batch.
+func (s *source) deliver(dst [][]byte, b hub.Batch) delivery.Batch {
 	switch b.Status {
 	case hub.Waiting:
 		return delivery.Batch{Status: delivery.Waiting, Frames: dst, Changed: b.Changed}
@@ -70,33 +74,11 @@ func (s *source) Poll(dst [][]byte, budget int) delivery.Batch {
 		return s.end(dst, b.Err)
 	}
 	s.at = b.At
-	return delivery.Batch{
-		Status: delivery.Ready,
-		Frames: s.deliver(dst, b.Entries, budget),
-		Gap:    b.Gap,
-		At:     string(b.At),
-	}
-}
-
-// deliver appends the entries' frames up to the budget and keeps the rest. Few are ever kept, and not for long: the next poll asks for as many as fitted.
-func (s *source) deliver(dst [][]byte, entries []*hub.Entry, budget int) [][]byte {
-	n := 0
-	for n < len(entries) && (n == 0 || budget > 0) {
-		e := entries[n]
-		frame := e.Encoded(wire{})
-		dst = append(dst, frame)
-		budget -= len(frame)
+	for _, e := range b.Entries {
+		dst = append(dst, e.Encoded(wire{}))
 		s.closed = s.closed || e.Final
-		n++
 	}
-	if n == len(entries) {
-		s.left = nil
-		s.limit = min(2*s.limit, mostLimit)
-		return dst
-	}
-	s.limit = max(n, 1)
-	s.left = append([]*hub.Entry(nil), entries[n:]...)
-	return dst
+	return delivery.Batch{Status: delivery.Ready, Frames: dst, Gap: b.Gap, At: string(b.At)}
 }
 
 // end translates the end of the subscription.

@@ -3,22 +3,22 @@ package feed
 import (
 	"context"
 	"errors"
-	"strings"
+	"fmt"
 	"testing"
 
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/delivery"
 )
 
-// fakeSubscription gives batches of entries from a list.
+// fakeSubscription gives one batch, and then what it ends with.
 type fakeSubscription struct {
 	entries []*hub.Entry
-	limits  []int
+	bytes   []int
 	end     hub.Batch
 }
 
-func (s *fakeSubscription) Poll(dst []*hub.Entry, limit int) hub.Batch {
-	s.limits = append(s.limits, limit)
+func (s *fakeSubscription) Poll(dst []*hub.Entry, limit, bytes int) hub.Batch {
+	s.bytes = append(s.bytes, bytes)
 	n := min(limit, len(s.entries))
 	if n == 0 {
 		return s.end
@@ -30,46 +30,31 @@ func (s *fakeSubscription) Poll(dst []*hub.Entry, limit int) hub.Batch {
 
 func (s *fakeSubscription) Fetch(context.Context) error { return nil }
 
-func entries(n, size int) []*hub.Entry {
-	var list []*hub.Entry
-	for range n {
-		list = append(list, &hub.Entry{Message: hub.Message{ID: "1", Data: []byte(strings.Repeat("x", size))}})
+// TestSourcePoll: the budget is handed on, everything polled is delivered at once, and nothing is kept.
+func TestSourcePoll(t *testing.T) {
+	sub := &fakeSubscription{end: hub.Batch{Status: hub.Waiting}}
+	for range 150 {
+		sub.entries = append(sub.entries, &hub.Entry{Message: hub.Message{ID: "1", Data: []byte("x")}})
 	}
-	return list
-}
-
-// TestSourceBudget: a batch ends with the frame that reaches the budget, whatever the sizes, and few messages are ever held back.
-func TestSourceBudget(t *testing.T) {
-	for _, size := range []int{1, 1000, 10_000, 100_000} {
-		sub := &fakeSubscription{entries: entries(500, size), end: hub.Batch{Status: hub.Waiting}}
-		s := newSource(t.Context(), sub, "", nil)
-		const budget = 64 << 10
-		got, held := 0, 0
-		for {
-			b := s.Poll(nil, budget)
-			if b.Status != delivery.Ready {
-				break
-			}
-			bytes := 0
-			for _, f := range b.Frames {
-				bytes += len(f)
-			}
-			if bytes > budget+size+frameOverhead {
-				t.Errorf("size %d: a batch of %d bytes", size, bytes)
-			}
-			got += len(b.Frames)
-			if len(sub.limits) > 2 {
-				held = max(held, len(s.left)*size)
-			}
+	s := newSource(t.Context(), sub, "", nil)
+	equal(t, "peek", s.peek().Status, hub.Ready)
+	got := 0
+	for {
+		b := s.Poll(nil, 777)
+		if b.Status != delivery.Ready {
+			break
 		}
-		equal(t, "messages", got, 500)
-		if held > 2*budget+2*size {
-			t.Errorf("size %d: %d bytes were held back", size, held)
-		}
-		if most := 500/mostLimit + 10; size == 1 && len(sub.limits) > most {
-			t.Errorf("%d polls for small messages, want at most %d", len(sub.limits), most)
-		}
+		got += len(b.Frames)
 	}
+	equal(t, "messages", got, 150)
+	for i, bytes := range sub.bytes[1:] {
+		equal(t, fmt.Sprintf("budget of poll %d", i), bytes, 777)
+	}
+	list := entryLists.Get().(*[pollLimit]*hub.Entry)
+	if *list != [pollLimit]*hub.Entry{} {
+		t.Error("a list of entries that is not in use keeps messages alive")
+	}
+	entryLists.Put(list)
 }
 
 func TestSourceEnd(t *testing.T) {
