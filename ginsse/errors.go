@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -37,6 +38,9 @@ type statusError struct {
 func (e *statusError) Error() string { return fmt.Sprintf("ginsse: status %d: %v", e.code, e.err) }
 func (e *statusError) Unwrap() error { return e.err }
 
+// StatusCode is how package sse/feed finds the status.
+func (e *statusError) StatusCode() int { return e.code }
+
 // ParameterError says which parameter of a request is missing or malformed. It is answered 400. The text of the error never has the parameter's value in it, nor
 // what a type's own UnmarshalText said, which is in the chain for errors.As.
 type ParameterError struct {
@@ -66,14 +70,20 @@ func refuse(c *gin.Context, err error) {
 	}
 	code, text := http.StatusInternalServerError, "internal server error"
 	var status *statusError
+	var other interface{ StatusCode() int } // of package sse/feed, which shows no texts
 	var parameter *ParameterError
 	switch {
 	case errors.As(err, &parameter):
 		code, text = http.StatusBadRequest, parameter.text()
 	case errors.Is(err, hub.ErrTopic):
 		code, text = http.StatusNotFound, "not found" // the name is made of the request's values: there is no such thing to follow
-	case errors.As(err, &status) && status.code >= 400 && status.code <= 599:
+	case errors.As(err, &status) && isRefusal(status.code):
 		code, text = status.code, status.err.Error()
+	case errors.As(err, &other) && isRefusal(other.StatusCode()):
+		code, text = other.StatusCode(), strings.ToLower(http.StatusText(other.StatusCode()))
 	}
+	c.Header("Cache-Control", "no-store") // of some statuses caches would keep the answer
 	c.JSON(code, gin.H{"error": text})
 }
+
+func isRefusal(code int) bool { return 400 <= code && code <= 599 }

@@ -8,34 +8,36 @@ import (
 // Outcomes of Publish. Every error of Publish is one of the two.
 var (
 	// ErrRejected means that the message was certainly not appended.
-	ErrRejected = errors.New("hub: not appended")
+	ErrRejected = errors.New("not appended")
 	// ErrUnknown means that the message may or may not have been appended.
-	ErrUnknown = errors.New("hub: outcome unknown")
+	ErrUnknown = errors.New("outcome unknown")
 )
 
 // Causes, found with errors.Is in an *Error.
 var (
 	// ErrGap ends a subscription whose next messages are gone. Subscribe anew, or use MarkGaps.
-	ErrGap = errors.New("hub: messages are gone")
+	ErrGap = errors.New("messages are gone")
 	// ErrClosed means that the hub is shut down, or the subscription closed.
-	ErrClosed = errors.New("hub: closed")
+	ErrClosed = errors.New("closed")
 	// ErrTopic means that a name may not name a topic; see CheckTopic.
-	ErrTopic = errors.New("hub: invalid topic name")
+	ErrTopic = errors.New("invalid topic name")
 	// ErrType means that a message's type is reserved or malformed.
-	ErrType = errors.New("hub: message type is reserved or malformed")
+	ErrType = errors.New("message type is reserved or malformed")
 	// ErrData means that a message's data is not UTF-8 and not declared Binary.
-	ErrData = errors.New("hub: data is not UTF-8 and not declared binary")
+	ErrData = errors.New("data is not UTF-8 and not declared binary")
 	// ErrHeader means that a header has an empty key, or is not UTF-8.
-	ErrHeader = errors.New("hub: malformed header")
-	// ErrKey means that an idempotency key is malformed.
-	ErrKey = errors.New("hub: malformed idempotency key")
+	ErrHeader = errors.New("malformed header")
+	// ErrKey means that an idempotency key is reserved or malformed.
+	ErrKey = errors.New("idempotency key is reserved or malformed")
 	// ErrNoKeys means that the backend does not honour idempotency keys.
-	ErrNoKeys = errors.New("hub: the backend does not honour idempotency keys")
+	ErrNoKeys = errors.New("the backend does not honour idempotency keys")
 	// ErrTooLarge means that a message exceeds Options.MaxMessage.
-	ErrTooLarge = errors.New("hub: message is too large")
+	ErrTooLarge = errors.New("message is too large")
 	// ErrPosition means that a position has no ID.
-	ErrPosition = errors.New("hub: position without an ID")
+	ErrPosition = errors.New("position without an ID")
 )
+
+// The texts above have no "hub: " of their own: they stand in an *Error, which has it.
 
 // Error is the error of every operation of a Hub: what was done, to which topic, and why it failed. It holds no data of messages.
 type Error struct {

@@ -132,7 +132,7 @@ func (f *followed) establish() {
 	// Whether the topic was finished before is known only to the message at the tail.
 	var final bool
 	if f.hub.traits.Replay {
-		p, err := f.hub.reads.read(ctx, nil, f.name, tail, 1)
+		p, err := f.hub.reads.read(ctx, f.name, tail, 1)
 		if err != nil {
 			stop()
 			f.err = err

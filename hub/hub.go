@@ -68,6 +68,7 @@ type Hub struct {
 
 	sweep       sync.Mutex // held by the one goroutine that evicts for TotalBytes
 	windowBytes atomic.Int64
+	keptBytes   atomic.Int64 // of pages that readers keep between polls
 	counters    counters
 }
 
@@ -116,10 +117,7 @@ const publishAttempts = 3
 func (h *Hub) Publish(ctx context.Context, topic string, m Message) (ID, error) {
 	start := time.Now()
 	id, err := h.publish(ctx, topic, m)
-	h.counters.published(err)
-	if h.opts.Observer.Published != nil {
-		h.opts.Observer.Published(topic, id, time.Since(start), err)
-	}
+	h.published(topic, id, start, err)
 	if err != nil {
 		return "", &Error{Op: "publish", Topic: topic, Err: err}
 	}
@@ -150,12 +148,28 @@ func (h *Hub) Finish(ctx context.Context, topic string) (ID, error) {
 	if err != nil {
 		return "", &Error{Op: "finish", Topic: topic, Err: reject(err)}
 	}
-	id, err := h.send(ctx, topic, Message{Type: finalType, Final: true})
-	h.counters.published(err)
+	start := time.Now()
+	m := Message{Type: finalType, Final: true}
+	if h.traits.Keys != KeysNone {
+		m.Key = finishKey
+	}
+	id, err := h.send(ctx, topic, m)
+	h.published(topic, id, start, err)
 	if err != nil {
 		return "", &Error{Op: "finish", Topic: topic, Err: err}
 	}
 	return id, nil
+}
+
+// finishKey makes Finish idempotent where keys are honoured: an unknown outcome is tried again, and finishing twice ends a topic once.
+const finishKey = ReservedPrefix + "finish"
+
+// published counts and reports the outcome of Publish or Finish.
+func (h *Hub) published(topic string, id ID, start time.Time, err error) {
+	h.counters.published(err)
+	if h.opts.Observer.Published != nil {
+		h.opts.Observer.Published(topic, id, time.Since(start), err)
+	}
 }
 
 func (h *Hub) send(ctx context.Context, topic string, m Message) (ID, error) {

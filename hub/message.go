@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -46,7 +47,7 @@ type Message struct {
 	Binary bool
 	// Headers travel with the message from publisher to Go subscribers (a trace context, for example) and are not sent to browsers. Keys and values are UTF-8.
 	Headers map[string]string
-	// Key is an idempotency key, "" for none, up to 255 bytes of UTF-8: of several messages published with the same key to a topic at most one is appended
+	// Key is an idempotency key, "" for none, up to 255 bytes of UTF-8 without control characters, not under ReservedPrefix: of several messages published with the same key to a topic at most one is appended
 	// within the backend's key window. It is not delivered.
 	Key string
 	// Time is when the backend appended the message, by the backend's clock.
@@ -134,7 +135,7 @@ func checkMessage(m *Message, maxMessage int) error {
 		return ErrType
 	case !validText(m.Type, maxType):
 		return ErrType
-	case !validText(m.Key, maxType):
+	case !validText(m.Key, maxType), strings.HasPrefix(m.Key, ReservedPrefix):
 		return ErrKey
 	case !m.Binary && !utf8.Valid(m.Data):
 		return ErrData

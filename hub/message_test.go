@@ -64,14 +64,14 @@ func FuzzJoinTopic(f *testing.F) {
 
 func TestErrorText(t *testing.T) {
 	err := error(&Error{Op: "publish", Topic: "a\nb", Err: reject(ErrTopic)})
-	if got, want := err.Error(), `hub: publish "a\nb": hub: not appended: hub: invalid topic name`; got != want {
+	if got, want := err.Error(), `hub: publish "a\nb": not appended: invalid topic name`; got != want {
 		t.Errorf("%s", got)
 	}
 	if !errors.Is(err, ErrTopic) || !errors.Is(err, ErrRejected) {
 		t.Error("the causes are not found")
 	}
 	err = &Error{Op: "shutdown", Err: ErrClosed}
-	if got, want := err.Error(), "hub: shutdown: hub: closed"; got != want {
+	if got, want := err.Error(), "hub: shutdown: closed"; got != want {
 		t.Errorf("%s", got)
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // TestPollBytes: a batch ends with the entry that reaches the bytes asked for, from the window and from a page alike.
@@ -74,29 +76,85 @@ func TestShutdownDeliversTheWindow(t *testing.T) {
 	})
 }
 
-// TestStalledReaderKeepsNoPage (G7): a reader that stops in the middle of a page does not keep the rest of it in memory, and reads it again when it goes on.
-func TestStalledReaderKeepsNoPage(t *testing.T) {
+// TestStalledReaders (G7): of readers that stop in the middle of their pages only some keep the rest of it in memory, within keptBytes. The others read
+// it again when they go on, and nobody loses anything.
+func TestStalledReaders(t *testing.T) {
 	walk(t, chained, Options{Window: 1}, func(t *testing.T, b *fake, h *Hub) {
-		r := subscribe(t, h, "t", Latest())
-		b.add("t", 100)
-		synctest.Wait()
-		if err := r.Fetch(t.Context()); err == nil && r.page == nil {
-			if got := r.Poll(nil, 1, 1); got.Status != Behind {
+		const readers, messages = 40, 200
+		data := []byte(strings.Repeat("x", 4000)) // 1.6 MB a page, as it counts
+		for range messages {
+			b.append("t", Message{Data: data})
+		}
+		stalled := make([]reader, readers)
+		for i := range stalled {
+			// Each at a place of its own, so that no page is shared.
+			stalled[i] = subscribe(t, h, "t", After(ID(strconv.Itoa(i+1))))
+			if got := stalled[i].Poll(nil, 1, 1); got.Status != Behind {
 				t.Fatalf("Poll: %+v", got)
 			}
-			if err := r.Fetch(t.Context()); err != nil {
+			if err := stalled[i].Fetch(t.Context()); err != nil {
 				t.Fatal(err)
 			}
+			if got := stalled[i].Poll(nil, 10, 1<<20); len(got.Entries) != 10 {
+				t.Fatalf("Poll: %+v", got)
+			}
 		}
-		if got := r.Poll(nil, 10, 1<<20); len(got.Entries) != 10 || r.rest.Value() == nil {
-			t.Fatalf("Poll: %+v", got)
+		if n := h.keptBytes.Load(); n == 0 || n > keptBytes {
+			t.Errorf("%d bytes are kept", n)
 		}
 		h.reads.forgetPages()
 		runtime.GC()
 		runtime.GC()
-		if r.rest.Value() != nil {
-			t.Fatal("the rest of the page is still there")
+		kept := 0
+		for i := range stalled {
+			if stalled[i].page != nil || stalled[i].rest.Value() != nil {
+				kept++
+			}
 		}
-		r.want(upTo(11, 100))
+		if kept == 0 || kept > keptBytes/(messages-readers)/8000 {
+			t.Errorf("%d readers have their pages still", kept)
+		}
+		for i := range stalled {
+			stalled[i].want(upTo(i+12, messages))
+			stalled[i].Close()
+		}
+		if n := h.keptBytes.Load(); n != 0 {
+			t.Errorf("%d bytes are kept in the end", n)
+		}
+	})
+}
+
+// TestFetchIsTakenUp: a caller that waits for a slow Read in short pieces gets its page, by one Read.
+func TestFetchIsTakenUp(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", After("of-another-life"), MarkGaps())
+		release := make(chan struct{})
+		b.script(func() {
+			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+				<-release
+				return page(), nil
+			}
+		})
+		if got := r.Poll(nil, 1, 1); got.Status != Behind {
+			t.Fatalf("Poll: %+v", got)
+		}
+		before := h.Stats().Reads
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if err := r.Fetch(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("Fetch: %v", err)
+			}
+			cancel()
+		}
+		close(release)
+		if err := r.Fetch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Poll(nil, 1, 1); !got.Gap {
+			t.Errorf("Poll: %+v", got)
+		}
+		if n := h.Stats().Reads - before; n != 1 {
+			t.Errorf("%d Reads", n)
+		}
 	})
 }

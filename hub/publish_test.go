@@ -264,7 +264,7 @@ func TestFinishErrors(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		b.onPublish = func(context.Context, Message, func() ID) (ID, error) { return "", errors.New("lost") }
-		if _, err := h.Finish(t.Context(), "t"); !errors.Is(err, ErrUnknown) || !errors.As(err, &e) || e.Op != "finish" || e.Topic != "t" || b.published != 1 {
+		if _, err := h.Finish(t.Context(), "t"); !errors.Is(err, ErrUnknown) || !errors.As(err, &e) || e.Op != "finish" || e.Topic != "t" || b.published != publishAttempts {
 			t.Errorf("error %v after %d calls", err, b.published)
 		}
 	})
@@ -291,7 +291,7 @@ func TestForeignMessages(t *testing.T) {
 		for i, test := range tests {
 			b.append("t", test.m)
 			live := r.Poll(nil, 10, 1<<20).Entries
-			page, err := h.reads.read(t.Context(), nil, "t", ID(fmt.Sprint(i)), 1)
+			page, err := h.reads.read(t.Context(), "t", ID(fmt.Sprint(i)), 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -333,6 +333,22 @@ func TestMessagesWithoutAValidIDAreSkipped(t *testing.T) {
 		subscribe(t, h, "t", Earliest()).want("1 2")
 		if n := h.Stats().Skipped; n != uint64(len(badIDs)+2) {
 			t.Errorf("%d skipped", n)
+		}
+	})
+}
+
+// TestFinishTwice: where keys are stored a topic is ended once, however often it is finished, and the key is nobody else's.
+func TestFinishTwice(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
+		first, err := h.Finish(t.Context(), "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := h.Finish(t.Context(), "t"); err != nil || again != first {
+			t.Errorf("again: %q, %v; want %q", again, err, first)
+		}
+		if _, err := h.Publish(t.Context(), "t", Message{Key: finishKey}); !errors.Is(err, ErrKey) {
+			t.Errorf("a message with the key: %v", err)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type page struct {
 	gap     bool
 	next    ID
 	final   bool
+	bytes   int64 // of its messages
 }
 
 type readKey struct {
@@ -58,43 +59,79 @@ func newReads(h *Hub) *reads {
 	}
 }
 
-// read returns what the backend retains after an ID. It waits at most until ctx ends, stop is closed or the hub shuts down; the call itself belongs to the hub, so that one caller's end does not fail the others.
+// read returns what the backend retains after an ID. It waits at most until ctx ends or the hub shuts down; the call itself belongs to the hub, so that one caller's end does not fail the others.
 //
 // The Read began after read was called, unless its page has messages: those are never wrong, only perhaps not the newest, while an empty page
 // from before the caller looked at the log would make it wait for a message that is already there.
-func (r *reads) read(ctx context.Context, stop <-chan struct{}, topic string, after ID, limit int) (*page, error) {
-	key := readKey{topic, after, limit}
-	for first := true; ; first = false {
-		r.mu.Lock()
-		if p := r.cache[key]; p != nil {
-			r.mu.Unlock()
-			return p, nil
-		}
-		c, begun := r.waiting[key], false
-		if c == nil && first {
-			c = r.begun[key]
-			begun = c != nil
-		}
-		if c == nil {
-			c = &readCall{done: make(chan struct{})}
-			if !r.hub.spawn(func() { r.run(key, c) }) {
-				r.mu.Unlock()
-				return nil, ErrClosed
-			}
-			r.waiting[key] = c
-		}
-		r.mu.Unlock()
+func (r *reads) read(ctx context.Context, topic string, after ID, limit int) (*page, error) {
+	w := r.begin(topic, after, limit)
+	return w.wait(ctx, nil)
+}
+
+// wait is one caller's wait for a page. It can be broken off and taken up again.
+type wait struct {
+	reads *reads
+	key   readKey
+	call  *readCall
+	begun bool // the call had begun when the caller came
+}
+
+// begin begins a wait for a page.
+func (r *reads) begin(topic string, after ID, limit int) *wait {
+	w := &wait{reads: r, key: readKey{topic, after, limit}}
+	w.join(true)
+	return w
+}
+
+// join finds a call that serves the caller, or makes one. A call that has begun will do only at first.
+func (w *wait) join(first bool) {
+	r := w.reads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.begun = false
+	if p := r.cache[w.key]; p != nil {
+		w.call = &readCall{done: closedChan, page: p}
+		return
+	}
+	w.call = r.waiting[w.key]
+	if w.call == nil && first {
+		w.call = r.begun[w.key]
+		w.begun = w.call != nil
+	}
+	if w.call != nil {
+		return
+	}
+	c := &readCall{done: make(chan struct{})}
+	w.call = c
+	if !r.hub.spawn(func() { r.run(w.key, c) }) {
+		w.call = &readCall{done: closedChan, err: ErrClosed}
+		return
+	}
+	r.waiting[w.key] = c
+}
+
+// closedChan is the done of calls that are over before they begin.
+var closedChan = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// wait returns the page, or the cause when ctx ends, stop is closed or the hub shuts down before it is there.
+func (w *wait) wait(ctx context.Context, stop <-chan struct{}) (*page, error) {
+	for {
 		select {
-		case <-c.done:
-			if begun && (c.err != nil || len(c.page.entries) == 0) {
+		case <-w.call.done:
+			if w.begun && (w.call.err != nil || len(w.call.page.entries) == 0) {
+				w.join(false)
 				continue
 			}
-			return c.page, c.err
+			return w.call.page, w.call.err
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-stop:
 			return nil, ErrClosed
-		case <-r.hub.closing:
+		case <-w.reads.hub.closing:
 			return nil, ErrClosed
 		}
 	}
@@ -201,6 +238,7 @@ func (r *reads) share(got Page) *page {
 		}
 		// Each entry is an allocation of its own: part of one block, the entry that stays longest in a window would keep the whole page alive.
 		p.entries = append(p.entries, &Entry{Message: got.Messages[i]})
+		p.bytes += int64(windowSize(&got.Messages[i]))
 	}
 	return p
 }
@@ -212,14 +250,13 @@ func (r *reads) keep(key readKey, p *page) {
 	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" {
 		return
 	}
-	size := p.size()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cache[key] != nil || r.bytes+size > cachedBytes {
+	if r.cache[key] != nil || r.bytes+p.bytes > cachedBytes {
 		return
 	}
 	r.cache[key] = p
-	r.bytes += size
+	r.bytes += p.bytes
 	if r.purge == nil {
 		r.purge = time.AfterFunc(pageLife, r.forgetPages)
 	}
@@ -230,11 +267,4 @@ func (r *reads) forgetPages() {
 	defer r.mu.Unlock()
 	clear(r.cache)
 	r.bytes, r.purge = 0, nil
-}
-
-func (p *page) size() (n int64) {
-	for _, e := range p.entries {
-		n += int64(windowSize(&e.Message))
-	}
-	return n
 }

@@ -152,7 +152,7 @@ func TestReadBeginsAfterItWasAskedFor(t *testing.T) {
 		})
 		lengths := make(chan int)
 		read := func() {
-			p, err := h.reads.read(context.Background(), nil, "t", "0", pageLimit)
+			p, err := h.reads.read(context.Background(), "t", "0", pageLimit)
 			if err != nil {
 				t.Error(err)
 			}
@@ -233,7 +233,7 @@ func TestReadTimeoutIsOfTheCall(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 2 * maxReads {
 			wg.Go(func() {
-				if _, err := h.reads.read(context.Background(), nil, fmt.Sprint("t", i), "0", pageLimit); err != nil {
+				if _, err := h.reads.read(context.Background(), fmt.Sprint("t", i), "0", pageLimit); err != nil {
 					t.Error(err)
 				}
 			})
@@ -249,7 +249,7 @@ func TestHangingReadTimesOut(t *testing.T) {
 			return Page{}, ctx.Err()
 		}
 		start := time.Now()
-		_, err := h.reads.read(context.Background(), nil, "t", "0", pageLimit)
+		_, err := h.reads.read(context.Background(), "t", "0", pageLimit)
 		if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took != readTimeout {
 			t.Errorf("error %v after %v", err, took)
 		}
@@ -298,7 +298,7 @@ func TestEmptyPagesAreShared(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() {
-				if p, err := h.reads.read(context.Background(), nil, "t", "0", pageLimit); err != nil || len(p.entries) != 0 {
+				if p, err := h.reads.read(context.Background(), "t", "0", pageLimit); err != nil || len(p.entries) != 0 {
 					t.Errorf("%+v, %v", p, err)
 				}
 			})
@@ -327,7 +327,7 @@ func TestRunningReadIsShared(t *testing.T) {
 		for i := range 10 {
 			wg.Go(func() {
 				time.Sleep(time.Duration(i) * time.Millisecond)
-				if p, err := h.reads.read(context.Background(), nil, "t", "0", pageLimit); err != nil || len(p.entries) != 5 {
+				if p, err := h.reads.read(context.Background(), "t", "0", pageLimit); err != nil || len(p.entries) != 5 {
 					t.Errorf("%+v, %v", p, err)
 				}
 			})

@@ -9,7 +9,7 @@ import (
 // Observer is a set of hooks for metrics and traces. Each may be nil. They are called from the hub's own goroutines and from callers of its methods, several at
 // once; they must return quickly and not call the hub.
 type Observer struct {
-	// Published is called after each Publish with its outcome.
+	// Published is called after each Publish and Finish with its outcome.
 	Published func(topic string, id ID, took time.Duration, err error)
 	// Gap is called when the hub itself, not a single reader, found that messages of a topic are gone.
 	Gap func(topic string)

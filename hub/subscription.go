@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"weak"
 )
 
@@ -23,13 +24,15 @@ type Subscription struct {
 	attached bool
 	lost     bool // the position cannot even be asked for: what comes is behind a gap
 
-	page    *page              // read from the backend and not yet polled from
-	rest    weak.Pointer[page] // what is left of one that was: a reader that is slow must not keep it, it can be read again
-	restAt  int
-	gap     bool            // to be said with the next batch
-	settled <-chan struct{} // the backend has nothing after last: no need to ask again before the log changed
-	ended   bool
-	err     error
+	fetching *fetch             // the Fetch that was broken off
+	page     *page              // read from the backend and not polled to its end
+	rest     weak.Pointer[page] // instead of page, where too much is kept alive by readers already: it can be read again
+	pageAt   int                // the entry of page, or rest, that is polled next
+	kept     atomic.Int64       // what page counts for in hub.keptBytes
+	gap      bool               // to be said with the next batch
+	settled  <-chan struct{}    // the backend has nothing after last: no need to ask again before the log changed
+	ended    bool
+	err      error
 
 	mu      sync.Mutex
 	closed  bool
@@ -185,12 +188,12 @@ func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
 		return Batch{Status: Ended, Err: err}
 	}
 	limit, bytes = max(limit, 1), max(bytes, 1)
-	p, at := s.page, 0
+	p := s.page
 	if p == nil {
-		p, at = s.rest.Value(), s.restAt
+		p = s.rest.Value()
 	}
 	if p != nil || s.gap {
-		return s.fromPage(dst, p, at, limit, bytes)
+		return s.fromPage(dst, p, limit, bytes)
 	}
 	if s.ended {
 		return s.end()
@@ -218,25 +221,53 @@ func (s *Subscription) tellGap() {
 	s.ended, s.err, s.page = true, ErrGap, nil
 }
 
-// fromPage takes entries from a page, from index at on. With a gap to be told there may be no page.
-func (s *Subscription) fromPage(dst []*Entry, p *page, at, limit, bytes int) Batch {
+// fromPage takes entries from a page. With a gap to be told there may be no page.
+func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 	b := Batch{Entries: dst, Gap: s.gap}
-	s.page, s.rest, s.gap = nil, weak.Pointer[page]{}, false
-	for p != nil && at < len(p.entries) && limit > 0 && bytes > 0 {
-		e := p.entries[at]
+	s.gap = false
+	for p != nil && limit > 0 && bytes > 0 {
+		e := p.entries[s.pageAt]
 		b.Entries = append(b.Entries, e)
 		s.last = e.ID
-		at, limit, bytes = at+1, limit-1, bytes-e.size()
+		s.pageAt++
+		limit, bytes = limit-1, bytes-e.size()
 		if e.Final {
-			s.ended = true // the topic may have been published to after it was finished
+			s.ended = true // whatever the page has after it: the topic may have been published to after it was finished
+		}
+		if e.Final || s.pageAt == len(p.entries) {
 			p = nil
 		}
 	}
-	if p != nil && at < len(p.entries) {
-		s.rest, s.restAt = weak.Make(p), at
-	}
+	s.keep(p)
 	b.At = s.last
 	return b
+}
+
+// keptBytes is how much of pages readers may keep alive, together, between two polls.
+const keptBytes = 16 << 20
+
+// keep keeps the rest of a page for the next poll, nil for none. A page is up to PageBytes and more, and a reader that stalls would hold it for as long as it
+// stalls; so beyond keptBytes a page stays only as long as the garbage collector, or another reader, leaves it, and is read again then.
+func (s *Subscription) keep(p *page) {
+	if p != nil && p == s.page && s.kept.Load() > 0 {
+		return
+	}
+	s.hub.keptBytes.Add(-s.kept.Swap(0))
+	s.page, s.rest = nil, weak.Pointer[page]{}
+	if p == nil {
+		return
+	}
+	if s.hub.keptBytes.Add(p.bytes) > keptBytes {
+		s.hub.keptBytes.Add(-p.bytes)
+		s.rest = weak.Make(p)
+		return
+	}
+	s.page = p
+	s.kept.Store(p.bytes)
+	if s.closedErr() != nil {
+		// Close came before the Store and found nothing to give back.
+		s.hub.keptBytes.Add(-s.kept.Swap(0))
+	}
 }
 
 func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) Batch {
@@ -329,18 +360,26 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 		return nil
 	}
 	done := s.doneChan()
-	var wait backoff
+	var pause backoff
 	for {
-		s.f.mu.RLock()
-		// Taken before the Read begins: what is appended after it shows up in the page, or closes this channel.
-		changed := s.f.log.Changed()
-		s.f.mu.RUnlock()
-		p, err := s.hub.reads.read(ctx, done, s.f.name, s.last, pageLimit)
+		if s.fetching == nil {
+			s.f.mu.RLock()
+			// Taken before the Read begins: what is appended after it shows up in the page, or closes this channel.
+			changed := s.f.log.Changed()
+			s.f.mu.RUnlock()
+			s.fetching = &fetch{s.hub.reads.begin(s.f.name, s.last, pageLimit), changed}
+		}
+		p, err := s.fetching.wait.wait(ctx, done)
 		if err == nil {
+			changed := s.fetching.changed
+			s.fetching = nil
 			s.turn(p, changed)
 			return nil
 		}
-		if !wait.sleep(ctx, done, s.hub.closing) {
+		if ctx.Err() == nil {
+			s.fetching = nil
+		}
+		if ctx.Err() != nil || !pause.sleep(ctx, done, s.hub.closing) {
 			if err := s.closedErr(); err != nil {
 				return err
 			}
@@ -350,6 +389,13 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 			return s.wrap(context.Cause(ctx))
 		}
 	}
+}
+
+// fetch is a Fetch under way. A caller whose context ends often, because it has heartbeats to send, comes back to the same call: else a Read that takes longer than
+// that would never be waited for to its end.
+type fetch struct {
+	wait    *wait
+	changed <-chan struct{} // of the log, from before the call began
 }
 
 // turn takes a page that was read after s.last.
@@ -363,7 +409,7 @@ func (s *Subscription) turn(p *page, changed <-chan struct{}) {
 		return
 	}
 	if len(p.entries) > 0 {
-		s.page = p
+		s.page, s.pageAt = p, 0 // kept for the first poll at any rate, so that the reader comes forward
 		return
 	}
 	s.last, s.settled = p.next, changed
@@ -432,6 +478,7 @@ func (s *Subscription) close(cause error) {
 	if stop != nil {
 		stop()
 	}
+	s.hub.keptBytes.Add(-s.kept.Swap(0))
 	s.hub.unfollow(s.f)
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"unicode/utf8"
 )
 
 // Typed is implemented by values that say of which message type they are. Values of other types are published without one.
@@ -13,7 +14,8 @@ type Typed interface {
 	MessageType() string
 }
 
-// Topic is a typed view of one topic: its messages are values of T. A string or []byte goes as it is, anything else as JSON.
+// Topic is a typed view of one topic: its messages are values of T. A string or []byte goes as it is (bytes that are not UTF-8 as Binary), anything
+// else as JSON.
 // A Topic holds nothing; it may be copied, and is safe for concurrent use.
 type Topic[T any] struct {
 	hub  *Hub
@@ -30,13 +32,19 @@ func (t Topic[T]) Name() string { return t.name }
 // ErrRejected together with the error of encoding/json.
 func (t Topic[T]) Publish(ctx context.Context, v T) (ID, error) {
 	m := Message{}
-	if typed, ok := any(v).(Typed); ok {
+	typed, ok := any(v).(Typed)
+	if !ok {
+		typed, ok = any(&v).(Typed)
+	}
+	if ok {
 		m.Type = typed.MessageType()
 	}
 	var err error
 	if m.Data, err = encodeValue(v); err != nil {
 		return "", &Error{Op: "publish", Topic: t.name, Err: reject(err)}
 	}
+	_, bytes := any(v).([]byte)
+	m.Binary = bytes && !utf8.Valid(m.Data)
 	return t.hub.Publish(ctx, t.name, m)
 }
 
@@ -61,7 +69,7 @@ type Event[T any] struct {
 // TopicSubscription is one reader of a typed topic. See Subscription.
 type TopicSubscription[T any] struct{ s *Subscription }
 
-// All returns the events from the subscription's position on; see Subscription.All.
+// All returns the events from the subscription's position on; see Subscription.All. The message that ends the topic has no value, and is not among them.
 func (t *TopicSubscription[T]) All() iter.Seq2[Event[T], error] {
 	return func(yield func(Event[T], error) bool) {
 		for m, err := range t.s.All() {
@@ -69,11 +77,12 @@ func (t *TopicSubscription[T]) All() iter.Seq2[Event[T], error] {
 				yield(Event[T]{}, err)
 				return
 			}
+			if m.Final {
+				return
+			}
 			e := Event[T]{Message: m}
-			if !m.Final {
-				if err := decodeValue(m.Data, &e.Value); err != nil {
-					e.Err = fmt.Errorf("hub: message %s of %q: %w", m.ID, t.s.Topic(), err)
-				}
+			if err := decodeValue(m.Data, &e.Value); err != nil {
+				e.Err = fmt.Errorf("hub: message %s of %q: %w", m.ID, t.s.Topic(), err)
 			}
 			if !yield(e, nil) {
 				return

@@ -184,7 +184,7 @@ func (f *followed) check() {
 	}
 	last := f.log.Last()
 	f.mu.RUnlock()
-	p, err := f.hub.reads.read(f.ctx, nil, f.name, ID(last), 1)
+	p, err := f.hub.reads.read(f.ctx, f.name, ID(last), 1)
 	if err != nil || len(p.entries) == 0 && !p.gap {
 		return
 	}

@@ -33,7 +33,9 @@ func TestChurn(t *testing.T) {
 			early.Add(1)
 		}
 	})
-	generated := ginsse.SSE[struct{}]("/generated").Options(ginsse.Options{Logger: quiet}).Handle(func(c *ginsse.Context[struct{}]) seq {
+	// No heartbeat and no rotation come to the help of a stream that does not notice its client's leaving.
+	options := ginsse.Options{Heartbeat: time.Hour, NoRotation: true, Logger: quiet}
+	generated := ginsse.SSE[struct{}]("/generated").Options(options).Handle(func(c *ginsse.Context[struct{}]) seq {
 		return func(yield func(sse.Event, error) bool) {
 			generators.Add(1)
 			c.Gin().Set("began", true)
@@ -54,12 +56,14 @@ func TestChurn(t *testing.T) {
 			}
 		}
 	})
-	feed := ginsse.SSE[topicParams]("/topics/:topic").Options(ginsse.Options{Start: hub.Earliest(), Logger: quiet}).Topic(h, "{topic}")
+	options.Start = hub.Earliest()
+	feed := ginsse.SSE[topicParams]("/topics/:topic").Options(options).Topic(h, "{topic}")
 	if err := ginsse.Mount(r, generated, feed); err != nil {
 		t.Fatal(err)
 	}
 	server := newServer(t, r)
-	publish(t, h, "news", 1, 1000) // a replay to be in the middle of
+	const messages = 100 // a replay to be in the middle of
+	publish(t, h, "news", 1, messages)
 	address := server.Listener.Addr().String()
 
 	visit(t, address, "/topics/news", 50) // the topic is followed, pools are warm
@@ -75,7 +79,11 @@ func TestChurn(t *testing.T) {
 				if rand.IntN(2) == 0 {
 					path = "/generated"
 				}
-				if visit(t, address, path, rand.IntN(30)-5) {
+				lines := rand.IntN(3*messages) - 20
+				if rand.IntN(4) == 0 {
+					lines = 3 * messages // to the end, so that the stream is idle
+				}
+				if visit(t, address, path, lines) {
 					accepted.Add(1)
 				}
 			}
@@ -89,6 +97,9 @@ func TestChurn(t *testing.T) {
 		}
 		return nil
 	})
+	if accepted.Load() < visits/2 {
+		t.Errorf("%d streams of %d visits", accepted.Load(), visits)
+	}
 	if generators.Load() == 0 || generators.Load() != cleaned.Load() {
 		t.Errorf("%d generators began, %d cleaned up", generators.Load(), cleaned.Load())
 	}

@@ -19,7 +19,10 @@ import (
 
 const (
 	publishers = 4
-	reconnects = 1000
+	reconnects = 1000 // at least so many
+
+	// perConnection is how many messages a connection reads on average, less than it would take for just as many connections.
+	perConnection = 200_000 / reconnects * 8 / 10
 )
 
 // load publishes messages from several goroutines to one topic and keeps what each publisher sent.
@@ -159,7 +162,7 @@ func TestReconnectHub(t *testing.T) {
 			connections := 0
 			for seen.count < total {
 				connections++
-				left := 1 + rand.IntN(2*total/reconnects)
+				left := 1 + rand.IntN(2*perConnection)
 				for m, err := range reader.All() {
 					if err != nil {
 						t.Fatal(err)
@@ -178,7 +181,7 @@ func TestReconnectHub(t *testing.T) {
 				}
 			}
 			reader.Close()
-			if seen.gaps != 0 || connections < reconnects*8/10 {
+			if seen.gaps != 0 || connections < reconnects {
 				t.Errorf("%d gaps, %d connections", seen.gaps, connections)
 			}
 		})
@@ -186,7 +189,7 @@ func TestReconnectHub(t *testing.T) {
 }
 
 // follow reads a feed over HTTP, reconnecting at random with Last-Event-ID, until n messages were seen or done says that it is enough.
-func follow(t *testing.T, client *http.Client, url, cursor string, seen *history, took func(), perConnection int, done func() bool) (connections int) {
+func follow(t *testing.T, client *http.Client, url, cursor string, seen *history, took func(), average int, done func() bool) (connections int) {
 	gap := false
 	for !done() {
 		connections++
@@ -194,7 +197,7 @@ func follow(t *testing.T, client *http.Client, url, cursor string, seen *history
 		if c.status != http.StatusOK {
 			t.Fatalf("status %d", c.status)
 		}
-		left := 1 + rand.IntN(2*perConnection)
+		left := 1 + rand.IntN(2*average)
 		for left > 0 && !done() {
 			e, err := c.Decode()
 			if err == io.EOF {
@@ -239,8 +242,8 @@ func TestReconnectHTTP(t *testing.T) {
 
 	l := startLoad(t, h, "load", total, 2000)
 	var seen history
-	n := follow(t, server.Client(), url, checkpoint.ID, &seen, l.took, total/reconnects, func() bool { return seen.count == total })
-	if seen.gaps != 0 || n < reconnects*8/10 {
+	n := follow(t, server.Client(), url, checkpoint.ID, &seen, l.took, perConnection, func() bool { return seen.count == total })
+	if seen.gaps != 0 || n < reconnects {
 		t.Errorf("%d gaps, %d connections", seen.gaps, n)
 	}
 }
@@ -248,24 +251,23 @@ func TestReconnectHTTP(t *testing.T) {
 // TestReconnectSmallRetention: with a retention that does not hold everything, each missing message lies behind a gap that was said.
 func TestReconnectSmallRetention(t *testing.T) {
 	const total = 200_000
-	h := newHub(t, memory.Options{MaxMessages: 50})
+	h := newHub(t, memory.Options{MaxMessages: 50}, hub.Options{Window: 20})
 	server := serve(t, h, ginsse.Options{})
 	url := server.URL + "/topics/load"
-	// Keeps nothing but the topic's window alive, which is larger than the retention: what is in it may be delivered without a gap.
-	l := startLoad(t, h, "load", total, 20_000)
+	l := startLoad(t, h, "load", total, 150)
 	var seen history
-	follow(t, server.Client(), url, "none-of-this-life", &seen, l.took, total/reconnects, func() bool {
+	n := follow(t, server.Client(), url, "none-of-this-life", &seen, l.took, 50, func() bool {
 		// The publishers wait for a reader that has lost messages: count those as received.
 		for l.received.Load() < int64(seen.n) {
 			l.took()
 		}
 		return seen.n == total
 	})
-	if seen.gaps < 2 || seen.lost == 0 {
-		t.Errorf("%d gaps with %d messages behind them: the retention was not small enough to prove anything", seen.gaps, seen.lost)
+	if n < reconnects || seen.gaps < 100 || seen.lost == 0 {
+		t.Errorf("%d connections, %d gaps with %d messages behind them: the retention was not small enough to prove anything", n, seen.gaps, seen.lost)
 	}
 	if seen.count+seen.lost != total {
 		t.Errorf("%d received and %d behind gaps of %d", seen.count, seen.lost, total)
 	}
-	t.Logf("%d received, %d gaps with %d messages behind them", seen.count, seen.gaps, seen.lost)
+	t.Logf("%d received over %d connections, %d gaps with %d messages behind them", seen.count, n, seen.gaps, seen.lost)
 }

@@ -30,10 +30,12 @@ const deadline = 2 * time.Minute
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // newHub returns a hub over a memory backend, both closed with the test.
-func newHub(t testing.TB, o memory.Options) *hub.Hub {
+func newHub(t testing.TB, o memory.Options, options ...hub.Options) *hub.Hub {
 	t.Helper()
 	backend := memory.New(o)
-	h, err := hub.New(backend, hub.Options{Logger: quiet})
+	ho := append(options, hub.Options{})[0]
+	ho.Logger = quiet
+	h, err := hub.New(backend, ho)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func reason(err error) error {
 	if operation, ok := errors.AsType[*hub.Error](err); ok {
 		err = operation.Err
 	}
-	return errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), hub.ErrRejected.Error()+": "), "hub: "))
+	return errors.New(strings.TrimPrefix(err.Error(), hub.ErrRejected.Error()+": "))
 }
 
 func fail(c *gin.Context, code int, text string) {

@@ -62,3 +62,6 @@ func (e *statusError) Error() string {
 }
 
 func (e *statusError) Unwrap() error { return e.err }
+
+// StatusCode is how errors of other packages, such as ginsse, carry a status too.
+func (e *statusError) StatusCode() int { return e.code }

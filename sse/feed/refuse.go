@@ -21,13 +21,17 @@ func (c *connection) refuse(code int, err error) error {
 
 // refuseFor answers with the status that an error carries.
 func (c *connection) refuseFor(err error) error {
-	var status *statusError
+	var status interface{ StatusCode() int }
 	switch {
 	case errors.As(err, &status):
-		if status.code >= http.StatusInternalServerError {
-			c.o.Logger.Error("headrace: stream refused", "path", c.r.URL.Path, "status", status.code, "err", err)
+		code := status.StatusCode()
+		if code < 400 || code > 599 {
+			code = http.StatusInternalServerError
 		}
-		return c.refuse(status.code, err)
+		if code >= http.StatusInternalServerError {
+			c.o.Logger.Error("headrace: stream refused", "path", c.r.URL.Path, "status", code, "err", err)
+		}
+		return c.refuse(code, err)
 	case errors.Is(err, hub.ErrTopic):
 		return c.refuse(http.StatusNotFound, err)
 	}

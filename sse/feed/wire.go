@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -37,10 +38,4 @@ func (wire) Encode(m *hub.Message) []byte {
 	return frame
 }
 
-func closeFrame(id hub.ID) []byte {
-	frame, err := sse.AppendFrame(nil, string(id), "close", nil)
-	if err != nil {
-		frame, _ = sse.AppendFrame(nil, "", "close", nil)
-	}
-	return frame
-}
+func closeFrame(id hub.ID) []byte { return delivery.Frame(string(id), "close", nil) }
