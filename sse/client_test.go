@@ -167,7 +167,10 @@ func TestClientIdleDoesNotCountTheConsumer(t *testing.T) {
 				t.Errorf("reconnects: %v", reason)
 			}
 		}
-		for range c.Events(t.Context()) {
+		for _, err := range c.Events(t.Context()) {
+			if err != nil {
+				t.Error(err)
+			}
 			time.Sleep(time.Minute)
 		}
 	})

@@ -193,8 +193,8 @@ func TestRead(t *testing.T) {
 	if strings.Join(got, " ") != "a b" {
 		t.Errorf("got %q", got)
 	}
-	for e := range Read(strings.NewReader("data: a\n\ndata: b\n\n")) {
-		if e.Text() != "a" {
+	for e, err := range Read(strings.NewReader("data: a\n\ndata: b\n\n")) {
+		if err != nil || e.Text() != "a" {
 			t.Error("the loop went on")
 		}
 		break

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -41,10 +42,7 @@ func TestOpinionLaunchDarkly(t *testing.T) {
 }
 
 func compareOpinion(t *testing.T, departures map[string]string, decode func(string) []string) {
-	left := map[string]string{}
-	for name, why := range departures {
-		left[name] = why
-	}
+	left := maps.Clone(departures)
 	for _, c := range goldenCases(t) {
 		var want []string
 		for _, line := range c.want {

@@ -85,9 +85,9 @@ func TestLastEventID(t *testing.T) {
 // bare is a response writer that can do nothing but write.
 type bare struct{ h http.Header }
 
-func (b bare) Header() http.Header         { return b.h }
-func (b bare) Write(p []byte) (int, error) { panic("written to") }
-func (b bare) WriteHeader(int)             { panic("status sent") }
+func (b bare) Header() http.Header       { return b.h }
+func (b bare) Write([]byte) (int, error) { panic("written to") }
+func (b bare) WriteHeader(int)           { panic("status sent") }
 
 // discard costs nothing, and is a type that cannot be compared.
 type discard struct{ h http.Header }

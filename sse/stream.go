@@ -101,8 +101,7 @@ func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
 	body.disarm()
 	if err != nil {
 		// What net/http wraps it in repeats the URL, which may hold a token.
-		var urlErr *url.Error
-		if errors.As(err, &urlErr) {
+		if urlErr, ok := errors.AsType[*url.Error](err); ok {
 			err = urlErr.Err
 		}
 		return ending{err: fmt.Errorf("sse: connect: %w", body.reason(err))}
@@ -163,8 +162,7 @@ func (s *Stream) wait(end ending) time.Duration {
 		}
 		s.failures++
 	}
-	var status *StatusError
-	if errors.As(end.err, &status) {
+	if status, ok := errors.AsType[*StatusError](end.err); ok {
 		wait = max(wait, min(status.RetryAfter, maxAsked))
 	}
 	if half := int64(wait / 2); half > 0 && !s.client.NoJitter {

@@ -21,9 +21,9 @@ var closeFaults = []fault{
 	{rule: "C1", name: "Close does nothing", plant: func(d *double) { d.shutDown = func() error { return nil } }},
 	{rule: "C1", name: "Close lets followers go on", plant: func(d *double) {
 		d.shutDown = func() error {
-			d.handle.mu.Lock()
-			d.handle.gates = nil
-			d.handle.mu.Unlock()
+			d.mu.Lock()
+			d.gates = nil
+			d.mu.Unlock()
 			return d.handle.Close()
 		}
 	}},

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +81,7 @@ func (r *recorder) notify() {
 func (r *recorder) got() []hub.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.messages[:len(r.messages):len(r.messages)]
+	return slices.Clip(r.messages)
 }
 
 func (r *recorder) begun() int {

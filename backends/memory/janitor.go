@@ -2,6 +2,7 @@ package memory
 
 import (
 	"container/heap"
+	"maps"
 	"time"
 )
 
@@ -56,11 +57,7 @@ func (b *Backend) clean() {
 func (s *shard) snapshot() map[string]*topic {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	topics := make(map[string]*topic, len(s.topics))
-	for name, t := range s.topics {
-		topics[name] = t
-	}
-	return topics
+	return maps.Clone(s.topics)
 }
 
 // drop removes the topic from its shard if it is still of no use.

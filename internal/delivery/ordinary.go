@@ -53,7 +53,7 @@ func Run(ctx context.Context, m *Machine, w Writer, closing <-chan struct{}) Res
 		}
 		step := p.next()
 		if p.result.Cause != nil {
-			if p.result.Cause == ErrClientGone && ctx.Err() != nil {
+			if errors.Is(p.result.Cause, ErrClientGone) && ctx.Err() != nil {
 				// The source saw the end of the context first, and does not know its cause.
 				p.result.Cause = Gone(ctx)
 			}

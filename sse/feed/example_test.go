@@ -24,7 +24,7 @@ func ExampleHandler() {
 		log.Fatal(err)
 	}
 	ctx := context.Background()
-	defer h.Shutdown(ctx)
+	defer func() { _ = h.Shutdown(ctx) }()
 	for _, word := range []string{"one", "two"} {
 		if _, err := h.Publish(ctx, "words", hub.Message{Type: "word", Data: []byte(word)}); err != nil {
 			log.Fatal(err)
@@ -60,7 +60,7 @@ func ExampleHandlerFunc() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer h.Shutdown(context.Background())
+	defer func() { _ = h.Shutdown(context.Background()) }()
 	handler := feed.HandlerFunc(h, func(r *http.Request) (string, error) {
 		if r.Header.Get("Authorization") == "" {
 			return "", feed.Status(http.StatusUnauthorized, nil)
@@ -78,7 +78,7 @@ func ExampleHandlerFunc() {
 
 func ExampleGenerate() {
 	countdown := func(w http.ResponseWriter, r *http.Request) {
-		err := feed.Generate(w, r, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+		err := feed.Generate(w, r, func(context.Context) iter.Seq2[sse.Event, error] {
 			return func(yield func(sse.Event, error) bool) {
 				defer fmt.Println("cleaned up")
 				for n := 3; n > 0; n-- {

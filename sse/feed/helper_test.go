@@ -242,8 +242,8 @@ func (n *memNet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// memServer serves a handler in memory, over HTTP/1.1 or, unencrypted, HTTP/2. It is to be used in a synctest bubble; close ends it.
-func memServer(handler http.Handler, http2 bool, change func(*http.Server)) (client *http.Client, close func()) {
+// memServer serves a handler in memory, over HTTP/1.1 or, unencrypted, HTTP/2. It is to be used in a synctest bubble; stop ends it.
+func memServer(handler http.Handler, http2 bool, change func(*http.Server)) (client *http.Client, stop func()) {
 	n := newMemNet()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(!http2)

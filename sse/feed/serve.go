@@ -26,7 +26,7 @@ func HandlerFunc(h *hub.Hub, topic func(*http.Request) (string, error), o Option
 		name, err := topic(r)
 		if err != nil {
 			c := &connection{w: w, r: r, o: o.withDefaults(), topic: name}
-			c.refuseFor(err)
+			_ = c.refuseFor(err) // answered and logged there
 			return
 		}
 		_ = Serve(w, r, h, name, o) // logged there
