@@ -37,10 +37,7 @@
 //				return
 //			}
 //			defer sub.Close()
-//			for _, err := range sub.All() {
-//				if errors.Is(err, hub.ErrClosed) {
-//					return // the server stops: a clean end, the client comes back
-//				}
+//			for _, err := range sub.All() { // ends with hub.ErrClosed at a shutdown, which yield knows what to do with
 //				if !yield(sse.Event{Type: "changed", Data: t.counts()}, err) {
 //					return
 //				}

@@ -298,8 +298,8 @@ func (f *followed) evict() {
 	f.baseFinal = f.log.Evict().Final
 }
 
-// windowSize is what a message in a window counts for: its contents, the same once more for the shared wire form, and the bookkeeping.
-func windowSize(m *Message) int { return 2*m.size() + entryOverhead }
+// windowSize is what a message in a window counts for: its contents, its shared wire form, and the bookkeeping.
+func windowSize(m *Message) int { return m.size() + m.wireSize() + entryOverhead }
 
 // unlock counts what the log and the held messages have grown or shrunk by, and unlocks f.mu.
 func (f *followed) unlock() {

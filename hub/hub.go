@@ -265,14 +265,19 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 		// The backend's calls got their context cancelled; with a backend that keeps C2 this is a matter of moments.
+		moment := time.NewTimer(shutdownMoment)
+		defer moment.Stop()
 		select {
 		case <-done:
-		default:
+		case <-moment.C:
 			return errors.Join(left, &Error{Op: "shutdown", Err: fmt.Errorf("calls to the backend are still running: %w", ctx.Err())})
 		}
 	}
 	return left
 }
+
+// shutdownMoment is how long Shutdown waits for its own goroutines when its context has ended already.
+const shutdownMoment = 50 * time.Millisecond
 
 // spawn runs f on a goroutine that Shutdown waits for. It reports false, and runs nothing, once Shutdown waits.
 // It takes h.mu, which is innermost: it may be called under a followed topic's lock or the reads' lock.

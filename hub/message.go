@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ type Message struct {
 	// Prev is the ID of the message, or place, before this one. Backends set it on live messages (see Traits.Chained); Publish ignores it.
 	Prev ID
 	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control characters. The types gap, checkpoint, snapshot, stream-error, close,
-	// open and error are reserved. A message of a foreign writer that has one of them is received as x-<type>.
+	// open and error, and those that end in ";base64", are reserved. A message of a foreign writer that has one of them is received as x-<type>.
 	Type string
 	// Data is the payload. It must be UTF-8 unless Binary is set. Feeds deliver it line by line, so a browser sees CR and CRLF as LF.
 	Data []byte
@@ -58,6 +59,11 @@ type Message struct {
 	Final bool
 }
 
+const (
+	headerOverhead = 64 // what a header takes beside its texts
+	lineOverhead   = 8  // what a line of data takes on the wire beside its text
+)
+
 // entryOverhead is what an entry counts for beside its contents: the struct, its slots in the log, its share of the index.
 const entryOverhead = 384
 
@@ -65,9 +71,18 @@ const entryOverhead = 384
 func (m *Message) size() int {
 	n := len(m.Type) + len(m.Data) + len(m.ID) + len(m.Prev)
 	for k, v := range m.Headers {
-		n += len(k) + len(v)
+		n += headerOverhead + len(k) + len(v)
 	}
 	return n
+}
+
+// wireSize is about what the message takes in wire form.
+func (m *Message) wireSize() int {
+	n := len(m.Type) + len(m.Data) + len(m.ID)
+	if m.Binary {
+		return n + len(m.Data)/3
+	}
+	return n + lineOverhead*(bytes.Count(m.Data, []byte{'\n'})+bytes.Count(m.Data, []byte{'\r'}))
 }
 
 // Entry is one message in a log shared by all readers of a topic in this process, and the place where they share its encoded form.
@@ -115,6 +130,9 @@ var reservedTypes = map[string]bool{
 
 const finalType = "close"
 
+// binarySuffix marks, on the wire, a type whose data is in base64.
+const binarySuffix = ";base64"
+
 func validText(s string, most int) bool {
 	if len(s) > most || !utf8.ValidString(s) {
 		return false
@@ -131,9 +149,7 @@ func validText(s string, most int) bool {
 // checkMessage applies the rules of Publish to what a user wants to publish.
 func checkMessage(m *Message, maxMessage int) error {
 	switch {
-	case reservedTypes[m.Type]:
-		return ErrType
-	case !validText(m.Type, maxType):
+	case reservedTypes[m.Type], strings.HasSuffix(m.Type, binarySuffix), !validText(m.Type, maxType):
 		return ErrType
 	case !validText(m.Key, maxType), strings.HasPrefix(m.Key, ReservedPrefix):
 		return ErrKey
@@ -164,7 +180,7 @@ func received(m *Message) bool {
 		m.Type = finalType
 	case reservedTypes[m.Type]:
 		m.Type = "x-" + m.Type
-	case !validText(m.Type, maxType):
+	case !validText(m.Type, maxType), strings.HasSuffix(m.Type, binarySuffix):
 		m.Type = "x-unknown"
 	}
 	if !m.Binary && !utf8.Valid(m.Data) {

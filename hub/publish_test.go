@@ -41,6 +41,7 @@ func TestPublishRules(t *testing.T) {
 		{"type with tab", "t", Message{Type: "a\tb"}, ErrType},
 		{"type not UTF-8", "t", Message{Type: "\xff"}, ErrType},
 		{"type beyond ASCII", "t", Message{Type: "größer"}, nil},
+		{"type that would look like base64", "t", Message{Type: "x;base64"}, ErrType},
 		{"type that is nearly reserved", "t", Message{Type: "x-gap"}, nil},
 		{"final", "t", Message{Final: true}, ErrType},
 

@@ -7,7 +7,7 @@ import (
 )
 
 // Observer is a set of hooks for metrics and traces. Each may be nil. They are called from the hub's own goroutines and from callers of its methods, several at
-// once; they must return quickly and not call the hub.
+// once; they must return quickly, not panic and not call the hub.
 type Observer struct {
 	// Published is called after each Publish and Finish with its outcome.
 	Published func(topic string, id ID, took time.Duration, err error)

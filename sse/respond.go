@@ -3,6 +3,9 @@ package sse
 import (
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
+	"time"
 )
 
 // ErrNotFlushable means that a response cannot be a stream, because what is
@@ -19,6 +22,9 @@ var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
 // or the writer below those of middleware, cannot flush: the caller
 // can still answer with a status. Any other error is that of the connection.
 //
+// A body that the request has is not read any more, and the connection is not
+// used for another request then; that the client leaves is noticed by writing.
+//
 // The Writer must not be used after the handler has returned.
 func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 	w = reach(w)
@@ -31,6 +37,13 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 		writer.inner, _ = inner.(interface{ FlushError() error })
 	}
 	SetHeaders(w.Header(), r.ProtoMajor)
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		// The server reads what is left of a body, before the status to keep the
+		// connection for another request, and after the handler in any case, and
+		// waits for a client that does not send it.
+		w.Header().Set("Connection", "close")
+		_ = writer.rc.SetReadDeadline(time.Unix(1, 0)) // a writer without deadlines has no such body either
+	}
 	w.WriteHeader(http.StatusOK)
 	if err := writer.Write(); err != nil {
 		return nil, err
@@ -63,19 +76,38 @@ func SetHeaders(h http.Header, protoMajor int) {
 //
 // The id is what the client sent: it can be of any length and hold any bytes.
 func LastEventID(r *http.Request) (id string, ok bool) {
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		return id, true
+	for _, id := range r.Header.Values("Last-Event-ID") {
+		if id != "" {
+			return id, true
+		}
 	}
-	if r.URL == nil || r.URL.RawQuery == "" {
+	if r.URL == nil {
 		return "", false
 	}
-	query := r.URL.Query()
 	for _, name := range []string{"lastEventId", "last_event_id"} {
-		if id := query.Get(name); id != "" {
+		if id := queryValue(r.URL.RawQuery, name); id != "" {
 			return id, true
 		}
 	}
 	return "", false
+}
+
+// queryValue returns the first value of a query parameter that is not empty. It
+// returns one that is not well encoded as it stands, where [url.ParseQuery]
+// would leave it out: whoever states something must not count as having stated
+// nothing.
+func queryValue(query, name string) string {
+	for pair := range strings.SplitSeq(query, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if key != name || value == "" {
+			continue
+		}
+		if text, err := url.QueryUnescape(value); err == nil {
+			return text
+		}
+		return value
+	}
+	return ""
 }
 
 // innermost follows Unwrap to the writer of the server, and tells whether there

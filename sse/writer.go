@@ -2,19 +2,23 @@ package sse
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 )
 
-// DefaultWriteTimeout is how long one write of a [Writer] may take when it was
-// not told otherwise.
+// DefaultWriteTimeout is how long a write of a [Writer] may take for each 64 KiB
+// when it was not told otherwise.
 const DefaultWriteTimeout = 10 * time.Second
 
 // batchBytes is how much a Writer gathers before it hands it on: with one write
 // for many small frames there is one chunk, not one for each.
 const batchBytes = 32 << 10
+
+// pieceBytes is how much has to be taken within one write timeout.
+const pieceBytes = 64 << 10
 
 var batches = sync.Pool{New: func() any {
 	buf := make([]byte, 0, batchBytes)
@@ -25,7 +29,7 @@ var batches = sync.Pool{New: func() any {
 //
 // Its methods may be called from several goroutines at once; each call reaches
 // the client as a whole. A call blocks until the operating system has taken the
-// bytes, at most for the write timeout. The first error ends the stream: it is
+// bytes, at most for the write timeout for each 64 KiB. The first error ends the stream: it is
 // what every later call returns.
 type Writer struct {
 	out   http.ResponseWriter
@@ -36,9 +40,11 @@ type Writer struct {
 	mu      sync.Mutex // held while writing
 	err     error
 	timeout time.Duration
-	buf     []byte
-	last    time.Time // when the last write ended; only kept for KeepAlive
-	keeping bool
+	// armedFor is how many bytes may still be written before the deadline is set anew.
+	armedFor int
+	buf      []byte
+	last     time.Time // when the last write ended; only kept for KeepAlive
+	keeping  bool
 
 	// deadline orders the write deadline of Abort after those of writes, without
 	// waiting for a write that blocks.
@@ -56,8 +62,8 @@ func newWriter(w http.ResponseWriter, r *http.Request) *Writer {
 	}
 }
 
-// SetWriteTimeout sets how long one write may take, beginning with the next
-// one; d ≤ 0 means as long as it takes. The default is [DefaultWriteTimeout].
+// SetWriteTimeout sets how long a write may take for each 64 KiB of it,
+// beginning with the next one; d ≤ 0 means as long as it takes. The default is [DefaultWriteTimeout].
 // Writers that have no write deadline, such as those of httptest, ignore it.
 func (w *Writer) SetWriteTimeout(d time.Duration) {
 	w.mu.Lock()
@@ -204,22 +210,19 @@ func (w *Writer) write(frames ...[]byte) error {
 // put hands frames to the response writer, gathered into few writes.
 func (w *Writer) put(frames [][]byte) error {
 	if len(frames) == 1 {
-		_, err := w.out.Write(frames[0])
-		return err
+		return w.piecewise(frames[0])
 	}
 	batch := batches.Get().(*[]byte)
 	defer batches.Put(batch)
 	buf := (*batch)[:0]
 	for _, frame := range frames {
 		if len(buf)+len(frame) > cap(buf) {
-			if len(buf) > 0 {
-				if _, err := w.out.Write(buf); err != nil {
-					return err
-				}
-				buf = buf[:0]
+			if err := w.piecewise(buf); err != nil {
+				return err
 			}
+			buf = buf[:0]
 			if len(frame) > cap(buf) {
-				if _, err := w.out.Write(frame); err != nil {
+				if err := w.piecewise(frame); err != nil {
 					return err
 				}
 				continue
@@ -227,11 +230,31 @@ func (w *Writer) put(frames [][]byte) error {
 		}
 		buf = append(buf, frame...)
 	}
-	if len(buf) == 0 {
-		return nil
+	return w.piecewise(buf)
+}
+
+// piecewise writes p with a deadline for each piece: a client that is slow but
+// alive takes longer for a large frame than any deadline that notices a dead one
+// in time.
+func (w *Writer) piecewise(p []byte) error {
+	for len(p) > 0 {
+		if w.armedFor == 0 {
+			if err := w.arm(); err != nil {
+				return err
+			}
+		}
+		piece := p[:min(len(p), w.armedFor)]
+		w.armedFor -= len(piece)
+		n, err := w.out.Write(piece)
+		if err == nil && n < len(piece) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return err
+		}
+		p = p[n:]
 	}
-	_, err := w.out.Write(buf)
-	return err
+	return nil
 }
 
 // flush goes through the outermost writer, so that middleware hands on what it
@@ -251,6 +274,7 @@ func (w *Writer) flush() error {
 // arm sets the deadline of one write. On a writer without deadlines writes take
 // as long as they take.
 func (w *Writer) arm() error {
+	w.armedFor = pieceBytes
 	if w.timeout <= 0 {
 		// Respond replaces the deadline that Server.WriteTimeout has set.
 		return w.setDeadline(time.Time{})

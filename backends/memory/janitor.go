@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What is too old is never given to anyone, because each access to a topic removes it first. The janitor frees what nobody asks for.
+// What is too old is given to nobody who asks this backend, because each access to a topic removes it first. The janitor frees what nobody asks for.
 
 // arm starts the janitor's timer unless it is running.
 func (b *Backend) arm() {
@@ -73,6 +73,7 @@ func (b *Backend) drop(name string, t *topic) {
 	t.dropped = true
 	s.floors[floor] = max(s.floors[floor], t.removed)
 	delete(s.topics, name)
+	b.total.Add(-int64(topicOverhead + len(name)))
 }
 
 // shrink removes the oldest messages and keys of all topics until a sixteenth of MaxTotalBytes is free: the walk over all topics is
@@ -86,22 +87,26 @@ func (b *Backend) shrink() {
 	goal := b.opts.MaxTotalBytes - b.opts.MaxTotalBytes/16
 	var q oldestFirst
 	for i := range b.shards {
-		for _, t := range b.shards[i].snapshot() {
+		for name, t := range b.shards[i].snapshot() {
 			t.mu.Lock()
-			if n := t.oldest(); t.messages.Len()+t.keys.Len() > 0 {
-				q = append(q, aged{n: n, t: t})
-			}
+			n, empty := t.oldest(), t.messages.Len()+t.keys.Len() == 0
 			t.mu.Unlock()
+			if empty {
+				b.drop(name, t)
+			} else {
+				q = append(q, aged{n: n, name: name, t: t})
+			}
 		}
 	}
 	heap.Init(&q)
 	for len(q) > 0 && b.total.Load() > goal {
-		t := q[0].t
+		name, t := q[0].name, q[0].t
 		t.mu.Lock()
 		t.evictOldest()
 		n, empty := t.oldest(), t.messages.Len()+t.keys.Len() == 0
 		t.mu.Unlock()
 		if empty {
+			b.drop(name, t)
 			heap.Pop(&q)
 			continue
 		}
@@ -112,8 +117,9 @@ func (b *Backend) shrink() {
 
 // aged is a topic and the n of its oldest message or key.
 type aged struct {
-	n uint64
-	t *topic
+	n    uint64
+	name string
+	t    *topic
 }
 
 type oldestFirst []aged

@@ -235,6 +235,7 @@ func (b *Backend) lock(name string, create bool) *topic {
 			}
 			t = newTopic(b, b.counter.Load(), s.floors[floor])
 			s.topics[name] = t
+			b.total.Add(int64(topicOverhead + len(name)))
 		}
 		s.mu.Unlock()
 		t.mu.Lock()

@@ -46,7 +46,7 @@ func TestRetention(t *testing.T) {
 				if gap := len(tc.want) < 5; p.Gap != gap || strings.Join(got, "") != strings.TrimPrefix(tc.want, "a") {
 					t.Errorf("after the first: %q, gap: %v", got, p.Gap)
 				}
-				if got, want := b.total.Load(), int64(len(tc.want)*size); got != want {
+				if got, want := b.total.Load(), int64(len(tc.want)*size+topicOverhead+len("t")); got != want {
 					t.Errorf("%d bytes counted, want %d", got, want)
 				}
 			})
@@ -172,7 +172,7 @@ func TestJanitor(t *testing.T) {
 		}
 		time.Sleep(25 * time.Hour)
 		synctest.Wait()
-		if got, bytes := b.topicCount(), b.total.Load(); got != 1 || bytes != 0 {
+		if got, bytes := b.topicCount(), b.total.Load(); got != 1 || bytes != int64(topicOverhead+len("followed")) {
 			t.Errorf("%d topics and %d bytes are left, want the followed topic", got, bytes)
 		}
 		if b.armed.Load() {
@@ -223,4 +223,17 @@ func TestJanitorFreesWithinAMinute(t *testing.T) {
 			t.Errorf("%d topics are left", got)
 		}
 	})
+}
+
+// TestManyTopics: topics cost something even when their messages are small, and that counts.
+func TestManyTopics(t *testing.T) {
+	const bound = 1 << 20
+	b := New(Options{MaxTotalBytes: bound})
+	defer b.Close()
+	for i := range 20_000 {
+		publish(t, b, fmt.Sprint("topic ", i), text("x"))
+	}
+	if n, bytes := b.topicCount(), b.total.Load(); bytes > bound || n*topicOverhead > bound || n < bound/4/(topicOverhead+messageOverhead) {
+		t.Errorf("%d topics, %d bytes counted of %d", n, bytes, bound)
+	}
 }

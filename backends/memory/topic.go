@@ -250,6 +250,7 @@ func (t *topic) evictKey() {
 const (
 	messageOverhead = 450
 	keyOverhead     = 128
+	topicOverhead   = 1000
 	headersOverhead = 320
 )
 

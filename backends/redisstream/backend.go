@@ -25,6 +25,7 @@ type Backend struct {
 	publisher *lanes
 	reader    *lanes
 	live      *live
+	xreaders  *xreaders // nil unless they are the live path
 	guess     pageGuess
 	warned    atomic.Pointer[time.Time]
 	clients   []nodes
@@ -68,6 +69,9 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	b.publisher = newLanes(b.ctx, b.clients[publishing], b.spawn)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
+	if o.Follow == FollowXRead {
+		b.xreaders = newXReaders(b, b.clients[following])
+	}
 	b.spawn(b.checkServer)
 	return b, nil
 }
@@ -89,6 +93,9 @@ func (b *Backend) Close() error {
 	}
 	b.cancel()
 	b.live.close()
+	if b.xreaders != nil {
+		b.xreaders.close()
+	}
 	var errs []error
 	for _, n := range b.clients {
 		errs = append(errs, n.close())

@@ -116,10 +116,10 @@ func TestFaults(t *testing.T) {
 			s.Do(t.Context(), "XADD", key, "*", "a", "b")
 		}},
 		{name: "frozen for a while", do: func(_ *testing.T, s *server, _ string) {
-			s.signal(stopSignal)
+			s.freeze()
 			timer := time.NewTimer(patience + pingEvery)
 			<-timer.C
-			s.signal(continueSignal)
+			s.thaw()
 			s.ready()
 		}},
 	} {
@@ -239,7 +239,7 @@ func TestOneConnectionForAllTopics(t *testing.T) {
 	for _, rec := range recs {
 		waitFor(t, "a message", func() bool { return rec.has("x") })
 	}
-	s.signal(stopSignal)
+	s.freeze()
 	began := time.Now()
 	for _, stop := range stops {
 		stop()
@@ -247,7 +247,7 @@ func TestOneConnectionForAllTopics(t *testing.T) {
 	if d := time.Since(began); d > 500*time.Millisecond {
 		t.Errorf("%d stops while Redis was frozen took %v", topics, d)
 	}
-	s.signal(continueSignal)
+	s.thaw()
 	waitFor(t, "the end of the connection", func() bool { return pubsubs() == 0 })
 }
 

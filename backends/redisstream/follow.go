@@ -32,13 +32,20 @@ const (
 	heldBytes    = 4 << 20
 )
 
-// Follow implements hub.Backend. It subscribes to the topic's channel, waits for the confirmation and reads the tail afterwards, so that
-// nothing falls in between. While the server is unreachable it tries twice, or until ctx ends, and fails.
+// Follow implements hub.Backend. With FollowPubSub it subscribes to the topic's channel, waits for the confirmation and reads the tail afterwards, so that
+// nothing falls in between; with FollowXRead it reads the tail, and all reading goes on from there. While the server is unreachable it tries twice, or until ctx ends, and fails.
 func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.ID, func(), error) {
 	if ctx.Err() != nil {
 		return "", nil, opError("follow", topic, context.Cause(ctx))
 	}
 	stream := b.keys.stream(topic)
+	if b.xreaders != nil {
+		tail, stop, err := b.xreaders.follow(ctx, stream, sink)
+		if err != nil {
+			return "", nil, opError("follow", topic, err)
+		}
+		return tail, stop, nil
+	}
 	f := &follower{sink: sink, first: true}
 	t, err := b.live.add(stream, b.keys.channel(stream), f)
 	if err != nil {

@@ -60,7 +60,7 @@ func startServer(t testing.TB, args ...string) *server {
 	s.Client = redis.NewClient(&redis.Options{Addr: s.addr, DisableIdentity: true})
 	t.Cleanup(func() {
 		_ = s.Close()
-		s.signal(syscall.SIGCONT)
+		s.thaw()
 		s.kill()
 	})
 	s.ready()
@@ -85,10 +85,8 @@ func (s *server) ready() {
 	waitFor(s.t, "redis-server", func() bool { return s.Ping(context.Background()).Err() == nil })
 }
 
-func (s *server) signal(sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
-
 func (s *server) kill() {
-	s.signal(syscall.SIGKILL)
+	_ = s.cmd.Process.Kill()
 	<-s.done
 }
 
@@ -154,13 +152,18 @@ func (g *gate) open() {
 type rig struct {
 	*Backend
 	gate     *gate
-	liveShut atomic.Bool // no Pub/Sub connection is dialed
+	liveShut atomic.Bool // no connection of the live path is dialed
+	refused  atomic.Int64
+
+	mu      sync.Mutex
+	waiting []*redis.Client // those of FollowXRead
 }
 
 // DialHook implements redis.Hook.
 func (r *rig) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if r.liveShut.Load() {
+			r.refused.Add(1)
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
 		return next(ctx, network, addr)
@@ -202,6 +205,19 @@ func rigOver(t testing.TB, client redis.UniversalClient, g *gate, o Options) *ri
 	} else {
 		n.single.AddHook(r)
 	}
+	if x := b.xreaders; x != nil {
+		open := x.open
+		x.open = func(stream string) (*redis.Client, error) {
+			c, err := open(stream)
+			if err == nil {
+				c.AddHook(r)
+				r.mu.Lock()
+				r.waiting = append(r.waiting, c)
+				r.mu.Unlock()
+			}
+			return c, err
+		}
+	}
 	t.Cleanup(func() {
 		_ = b.Close()
 		_ = client.Close()
@@ -209,12 +225,21 @@ func rigOver(t testing.TB, client redis.UniversalClient, g *gate, o Options) *ri
 	return r
 }
 
-// breakLive cuts the Pub/Sub connection and keeps it from coming back until restore is called.
+// breakLive cuts the connections of the live path and keeps it from coming back until restore is called.
 func (r *rig) breakLive(t testing.TB) (restore func()) {
 	t.Helper()
 	r.liveShut.Store(true)
 	for _, s := range r.sessions() {
 		_ = s.ps.Close()
+	}
+	if r.xreaders != nil {
+		r.mu.Lock()
+		for _, c := range r.waiting {
+			_ = c.Close()
+		}
+		r.mu.Unlock()
+		before := r.refused.Load()
+		waitFor(t, "the end of the live path", func() bool { return r.refused.Load() > before })
 	}
 	waitFor(t, "the end of the live path", func() bool { return len(r.sessions()) == 0 })
 	return func() { r.liveShut.Store(false) }
@@ -396,8 +421,3 @@ func noSecrets(t testing.TB, err error, words ...string) {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-const (
-	stopSignal     = syscall.SIGSTOP
-	continueSignal = syscall.SIGCONT
-)

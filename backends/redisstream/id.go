@@ -47,6 +47,10 @@ func (id entryID) compare(other entryID) int {
 	return cmp.Or(cmp.Compare(id.ms, other.ms), cmp.Compare(id.seq, other.seq))
 }
 
+func (id entryID) String() string {
+	return strconv.FormatUint(id.ms, 10) + "-" + strconv.FormatUint(id.seq, 10)
+}
+
 // time returns when the entry was added, by Redis' clock.
 // An entry that someone added under an ID of his own may say anything.
 func (id entryID) time() time.Time { return time.UnixMilli(int64(min(id.ms, latestTime))) }

@@ -24,12 +24,27 @@ type Options struct {
 	KeepForever bool
 	// KeyWindow is how long an idempotency key is remembered, retained or not its message. Default 24 hours.
 	KeyWindow time.Duration
+	// Follow is how live messages arrive. Default FollowPubSub.
+	Follow FollowMode
 	// Foreign makes a message of a stream entry that another program added with plain XADD. It is called concurrently and must not keep
 	// the entry's fields. The ID and the time are set afterwards, to those of the entry. Default: the fields as a JSON object, see Entry.
 	Foreign func(Entry) hub.Message
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
 }
+
+// FollowMode is how a Backend gets live messages. Processes that share topics may differ in it.
+type FollowMode uint8
+
+const (
+	// FollowPubSub listens to what publishers of this package announce. It is the fastest way, at the least cost for Redis. Entries that
+	// another program added with XADD arrive late, see the package's documentation.
+	FollowPubSub FollowMode = iota
+	// FollowXRead waits at the streams themselves with XREAD, so that entries arrive at once, whoever added them. It costs Redis more the
+	// more topics are followed: it is meant for some hundreds. Up to 256 topics share a connection; in a cluster each topic has its own.
+	// A message can be up to 0.1 s late when its topic was followed just before.
+	FollowXRead
+)
 
 const (
 	defaultPrefix = "headrace:"
@@ -42,6 +57,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if strings.ContainsFunc(o.Prefix, func(r rune) bool { return r == '{' || r == '}' || r < ' ' || r == 0x7f }) {
 		return o, fmt.Errorf("redisstream: Options.Prefix has a brace or a control character")
+	}
+	if o.Follow > FollowXRead {
+		return o, fmt.Errorf("redisstream: Options.Follow is no FollowMode")
 	}
 	if o.MaxMessages <= 0 {
 		o.MaxMessages = 10_000

@@ -40,6 +40,7 @@ func init() {
 //	retention=48h      MaxAge
 //	forever=true       KeepForever
 //	keys=10m           KeyWindow
+//	follow=xread       Follow: pubsub or xread
 //
 // and those that go-redis knows in its own URLs, such as dial_timeout, read_timeout, client_name, protocol and skip_verify, unless the backend
 // sets what they are for by itself.
@@ -52,6 +53,9 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 		MaxAge:      q.Duration("retention", 0, 1),
 		KeepForever: q.Bool("forever", false),
 		KeyWindow:   q.Duration("keys", 0, 1),
+	}
+	if q.Enum("follow", "pubsub", "pubsub", "xread") == "xread" {
+		o.Follow = FollowXRead
 	}
 	client, err := openClient(u, q)
 	if err != nil {
@@ -71,7 +75,7 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 }
 
 // own are the parameters of Open. The others are go-redis' business.
-var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "sentinel_username", "sentinel_password"}
+var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "sentinel_username", "sentinel_password"}
 
 // useless are parameters of go-redis that have no effect here, or a bad one.
 var useless = []string{
@@ -226,7 +230,7 @@ var (
 // parseError reduces an error of go-redis' parsers, which quote values, to the parameter it is about.
 func parseError(err error) error {
 	if m := unexpected.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:5], ", "))
+		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:6], ", "))
 	}
 	if m := malformed.FindStringSubmatch(err.Error()); m != nil && m[1] != "database" {
 		return fmt.Errorf("%w: %s must be a %s", backends.ErrParameter, m[1], m[2])

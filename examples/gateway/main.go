@@ -51,7 +51,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("gateway: unexpected argument %q", flags.Arg(0))
+		// Not which: it may be a URL with a password, in the wrong place.
+		return errors.New("gateway: unexpected argument: there are flags only")
+	}
+
+	if _, _, err := net.SplitHostPort(*addr); err != nil {
+		return errors.New("gateway: -addr must be a host and a port, such as 127.0.0.1:8080")
 	}
 
 	opening, cancel := context.WithTimeout(ctx, openTimeout)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"iter"
 
 	"github.com/headrace/headrace/ginsse"
@@ -61,9 +60,6 @@ func (t *ticketController) dashboard(c *ginsse.Context[dashboardParams]) iter.Se
 			return
 		}
 		for _, err := range changes.All() {
-			if errors.Is(err, hub.ErrClosed) {
-				return // the server stops: an orderly end, the client comes back to the next one
-			}
 			if !yield(sse.Event{Type: "counts", Data: t.tickets.count()}, err) {
 				return
 			}

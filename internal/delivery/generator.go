@@ -32,6 +32,9 @@ func Generate(ctx context.Context, c Config, w Writer, closing <-chan struct{}, 
 		}
 		g.stop()
 		done(g.outcome())
+		if returned && g.panicked != nil {
+			panic(g.panicked) // of the timer's goroutine, where nobody could recover it
+		}
 	}()
 	g.start(ctx, closing)
 	if g.ctx.Err() == nil {
@@ -55,6 +58,7 @@ type generator struct {
 
 	aborted  bool // by a panic; the goroutine's own
 	abortErr error
+	panicked any // what a write on another goroutine than the generator's panicked with; written before running is done
 
 	mu      sync.Mutex // held while writing
 	pump    pump
@@ -186,6 +190,16 @@ func (g *generator) ring() {
 	defer g.running.Done()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer func() {
+		// A response writer of middleware may panic. On this goroutine that would end the process.
+		if p := recover(); p != nil {
+			g.panicked = p
+			g.stopped = true
+			g.cancel(ErrPanicked)
+			g.pump.result.Cause = ErrPanicked
+			g.pump.abort()
+		}
+	}()
 	if g.stopped {
 		return
 	}

@@ -334,3 +334,37 @@ func TestGenerateValues(t *testing.T) {
 		return func(func(sse.Event, error) bool) {}
 	}, func(Result) {})
 }
+
+// panicking is a writer whose heartbeats panic, as a response writer of middleware may.
+type panicking struct{ *fakeWriter }
+
+func (w panicking) Write(frames ...[]byte) error {
+	if string(frames[0]) == sse.Heartbeat {
+		panic("of the writer")
+	}
+	return w.fakeWriter.Write(frames...)
+}
+
+// TestGeneratePanicOfTheTimer: a panic on the timer's goroutine ends the stream and goes on where it can be recovered, instead of ending the process.
+func TestGeneratePanicOfTheTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := panicking{newFakeWriter()}
+		var result Result
+		cleaned := false
+		defer func() {
+			if p := recover(); p != "of the writer" {
+				t.Errorf("recovered %v", p)
+			}
+			isCause(t, result.Cause, ErrPanicked)
+			if !cleaned || w.aborted == 0 {
+				t.Errorf("cleaned up: %v, aborted: %d", cleaned, w.aborted)
+			}
+		}()
+		Generate(t.Context(), Config{Heartbeat: time.Second}, w, nil, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+			return func(func(sse.Event, error) bool) {
+				defer func() { cleaned = true }()
+				<-ctx.Done()
+			}
+		}, func(r Result) { result = r })
+	})
+}

@@ -12,7 +12,7 @@ import "sync/atomic"
 //
 // The zero Log is not usable; see New.
 type Log[T any] struct {
-	ring  []slot[T] // circular, a power of two long, grown as it fills
+	ring  []slot[T] // circular, a power of two long, grown as it fills and shrunk as it empties
 	head  int       // index of the oldest entry
 	count int
 	first uint64 // sequence number of the oldest entry, or of the next one when there is none
@@ -85,7 +85,7 @@ func (l *Log[T]) At(seq uint64) (id string, value T) {
 // Append adds an entry after the newest one and wakes those who wait. The ID must not be in the log. size is what the entry counts for in Bytes.
 func (l *Log[T]) Append(id string, size int, value T) {
 	if l.count == len(l.ring) {
-		l.grow()
+		l.resize(max(4, 2*len(l.ring)))
 	}
 	if l.byID == nil {
 		l.byID = make(map[string]uint64)
@@ -108,8 +108,20 @@ func (l *Log[T]) Evict() (value T) {
 	l.head = (l.head + 1) & (len(l.ring) - 1)
 	l.count--
 	l.first++
+	if len(l.ring) > keepSlots && l.count <= len(l.ring)/4 {
+		l.resize(len(l.ring) / 2)
+		// A map keeps the room it once needed.
+		byID := make(map[string]uint64, l.count)
+		for id, seq := range l.byID {
+			byID[id] = seq
+		}
+		l.byID = byID
+	}
 	return value
 }
+
+// keepSlots is the size up to which a ring is kept when it has become empty.
+const keepSlots = 64
 
 // Reset removes every entry and begins the log anew after base, "" when that place has no name. No sequence number of before is
 // at or after First from then on, not even that of a reader who had read everything, so each reader has to look up its own ID again.
@@ -136,8 +148,8 @@ func (l *Log[T]) Wake() {
 
 func (l *Log[T]) at(i int) *slot[T] { return &l.ring[(l.head+i)&(len(l.ring)-1)] }
 
-func (l *Log[T]) grow() {
-	ring := make([]slot[T], max(4, 2*len(l.ring)))
+func (l *Log[T]) resize(n int) {
+	ring := make([]slot[T], n)
 	for i := range l.count {
 		ring[i] = *l.at(i)
 	}

@@ -20,6 +20,9 @@ func accepts(h http.Header) (stream, byName bool) {
 			}
 			stated = true
 			if refused(params) {
+				if name == streamType {
+					return false, false // whatever the wildcards say
+				}
 				continue
 			}
 			switch name {

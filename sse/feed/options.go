@@ -17,7 +17,7 @@ type Options struct {
 	Heartbeat time.Duration
 	// Retry is the least time that clients are asked to wait before they reconnect; each is told a random time up to half as long again. Default 2 s.
 	Retry time.Duration
-	// WriteTimeout is how long one write may take before the client counts as gone. It replaces http.Server.WriteTimeout for the stream. Default 10 s.
+	// WriteTimeout is how long a client may take for 64 KiB, or for the whole of a shorter write, before it counts as gone. Shutdown may have to wait for as long. It replaces http.Server.WriteTimeout for the stream. Default 10 s.
 	WriteTimeout time.Duration
 	// MaxLifetime is when a connection is ended for the client to come back, give or take 20 % at random: so load moves to new instances. Default 1 h.
 	MaxLifetime time.Duration

@@ -35,7 +35,7 @@ func TestAccept(t *testing.T) {
 		{[]string{"application/json, text/html"}, false, false},
 		{[]string{"application/*"}, false, false},
 		{[]string{"text/event-stream;q=0"}, false, false},
-		{[]string{"text/event-stream;charset=utf-8;Q=0.0, */*"}, true, false},
+		{[]string{"text/event-stream;charset=utf-8;Q=0.0, */*"}, false, false},
 		{[]string{", ,"}, true, false},
 	} {
 		stream, byName := accepts(http.Header{"Accept": tc.accept})
