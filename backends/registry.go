@@ -121,13 +121,17 @@ const module = "github.com/headrace/headrace/backends/"
 
 // firstParty names the package to import for each scheme of headrace's own backends.
 var firstParty = map[string]string{
-	"memory":         module + "memory",
-	"redis":          module + "redisstream",
-	"rediss":         module + "redisstream",
-	"redis+sentinel": module + "redisstream",
-	"redis+cluster":  module + "redisstream",
-	"valkey":         module + "redisstream",
-	"miniredis":      module + "redisstream/embedded",
+	"memory":          module + "memory",
+	"redis":           module + "redisstream",
+	"rediss":          module + "redisstream",
+	"redis+sentinel":  module + "redisstream",
+	"rediss+sentinel": module + "redisstream",
+	"redis+cluster":   module + "redisstream",
+	"rediss+cluster":  module + "redisstream",
+	"valkey":          module + "redisstream",
+	"valkeys":         module + "redisstream",
+	"unix":            module + "redisstream",
+	"miniredis":       module + "redisstream/embedded",
 }
 
 // parse splits a URL and its query. The errors of package url quote what they did not like, so none of them is passed on.

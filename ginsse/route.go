@@ -85,7 +85,8 @@ func (r *Route[P]) TopicFunc(h *hub.Hub, name func(*Context[P]) (string, error))
 // the stream is over (context.Cause of the Context's context says why) and the sequence must return then; its deferred functions have run before the Gin
 // handler returns. When the sequence ends the stream ends, and an EventSource comes back after the retry time.
 //
-// hub.ErrClosed, yielded as an error, ends the stream as a shutdown does: cleanly, with a time to come back. Any other error breaks it off: it is logged, the client gets a stream-error event without the error's text and the connection is broken off.
+// hub.ErrClosed, yielded as an error, ends the stream as a shutdown does: cleanly, with a time to come back. Any other error is logged, the client gets a
+// stream-error event without the error's text, and the connection is broken off.
 // A panic breaks the connection off too and goes on up the stack.
 func (r *Route[P]) Handle(generator func(*Context[P]) iter.Seq2[sse.Event, error]) *Route[P] {
 	r.kinds++

@@ -36,7 +36,9 @@ func conformance(t *testing.T, admin redis.UniversalClient, newRig func(t testin
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	one := func(t *testing.T, addr string) {
+		t.Parallel()
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
 		conformance(t, admin, func(t testing.TB) *rig { return newRig(t, addr, Options{}) })
@@ -53,6 +55,7 @@ func TestConformance(t *testing.T) {
 		one(t, master.addr)
 	})
 	t.Run("redis-server cluster", func(t *testing.T) {
+		t.Parallel()
 		nodes := startCluster(t)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].addr}, DisableIdentity: true})
 		defer admin.Close()

@@ -86,6 +86,7 @@ func TestFaults(t *testing.T) {
 		args   []string
 		do     func(t *testing.T, s *server, key string)
 		gap    bool // must be said before any later message
+		pubsub bool
 		absent bool // … to a reader that was away and had seen all but the last message; otherwise it continues
 	}{
 		{name: "killed and restarted with AOF", args: []string{"--appendonly", "yes", "--appendfsync", "always"}, do: func(_ *testing.T, s *server, _ string) {
@@ -104,11 +105,13 @@ func TestFaults(t *testing.T) {
 			s.PExpire(t.Context(), key, time.Millisecond)
 			waitFor(t, "expiry", func() bool { return s.Exists(t.Context(), key).Val() == 0 })
 		}, gap: true, absent: true},
+		{name: "evicted of all keys", do: evict("allkeys-lru"), gap: true, absent: true},
+		{name: "evicted of keys that expire", do: evict("volatile-ttl"), gap: true, absent: true},
 		{name: "Pub/Sub connections killed", do: func(t *testing.T, s *server, _ string) {
 			if n := s.ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n == 0 {
 				t.Error("there was none")
 			}
-		}},
+		}, pubsub: true},
 		{name: "all trimmed", do: func(t *testing.T, s *server, key string) { s.XTrimMaxLen(t.Context(), key, 0) }, absent: true},
 		{name: "trimmed behind the readers", do: func(t *testing.T, s *server, key string) { s.XTrimMaxLen(t.Context(), key, 3) }},
 		{name: "an entry of another program", do: func(t *testing.T, s *server, key string) {
@@ -125,33 +128,39 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := startServer(t, test.args...)
-			r := newRig(t, s.addr, Options{})
-			h := newHub(t, r.Backend)
-			connected := attend(t, h, topic, hub.Latest())
-			var ids []hub.ID
-			for i := range 10 {
-				ids = append(ids, mustPublish(t, r, topic, "m"+itoa(i)))
-			}
-			before := "m0 m1 m2 m3 m4 m5 m6 m7 m8 m9"
-			waitFor(t, "the messages before", func() bool { return connected.all() == before })
+			modes(t, func(t *testing.T, o Options) {
+				t.Parallel()
+				if test.pubsub && o.Follow != FollowPubSub {
+					t.Skip("there is no Pub/Sub connection")
+				}
+				s := startServer(t, test.args...)
+				r := newRig(t, s.addr, o)
+				h := newHub(t, r.Backend)
+				connected := attend(t, h, topic, hub.Latest())
+				var ids []hub.ID
+				for i := range 10 {
+					ids = append(ids, mustPublish(t, r, topic, "m"+itoa(i)))
+				}
+				before := "m0 m1 m2 m3 m4 m5 m6 m7 m8 m9"
+				waitFor(t, "the messages before", func() bool { return connected.all() == before })
 
-			test.do(t, s, r.keys.stream(topic))
-			persist(t, r, topic, "later")
-			waitFor(t, "the message after, at the connected reader", func() bool { return strings.HasSuffix(connected.all(), " later") })
-			rest := strings.TrimPrefix(connected.all(), before+" ")
-			if said := strings.HasPrefix(rest, "gap "); said != test.gap {
-				t.Errorf("the connected reader got %q", rest)
-			}
+				test.do(t, s, r.keys.stream(topic))
+				persist(t, r, topic, "later")
+				waitFor(t, "the message after, at the connected reader", func() bool { return strings.HasSuffix(connected.all(), " later") })
+				rest := strings.TrimPrefix(connected.all(), before+" ")
+				if said := strings.HasPrefix(rest, "gap "); said != test.gap {
+					t.Errorf("the connected reader got %q", rest)
+				}
 
-			away := attend(t, newHub(t, newRig(t, s.addr, Options{}).Backend), topic, hub.After(ids[8]))
-			waitFor(t, "the message after, at the reader that was away", func() bool { return strings.HasSuffix(away.all(), "later") })
-			if said := strings.HasPrefix(away.all(), "gap "); said != test.absent {
-				t.Errorf("the reader that was away got %q", away.all())
-			}
-			if !test.absent && !strings.HasPrefix(away.all(), "m9 ") {
-				t.Errorf("the reader that was away got %q, and not what it missed", away.all())
-			}
+				away := attend(t, newHub(t, newRig(t, s.addr, o).Backend), topic, hub.After(ids[8]))
+				waitFor(t, "the message after, at the reader that was away", func() bool { return strings.HasSuffix(away.all(), "later") })
+				if said := strings.HasPrefix(away.all(), "gap "); said != test.absent {
+					t.Errorf("the reader that was away got %q", away.all())
+				}
+				if !test.absent && !strings.HasPrefix(away.all(), "m9 ") {
+					t.Errorf("the reader that was away got %q, and not what it missed", away.all())
+				}
+			})
 		})
 	}
 }

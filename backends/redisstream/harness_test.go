@@ -107,6 +107,8 @@ type gate struct {
 	shut  bool
 	conns map[net.Conn]bool
 	dials atomic.Int64
+	// instead is an address to dial instead of any other.
+	instead atomic.Pointer[string]
 }
 
 func (g *gate) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -116,6 +118,9 @@ func (g *gate) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	g.mu.Unlock()
 	if shut {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
+	}
+	if other := g.instead.Load(); other != nil {
+		addr = *other
 	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, addr)

@@ -5,7 +5,10 @@
 // several goroutines at once.
 package log
 
-import "sync/atomic"
+import (
+	"maps"
+	"sync/atomic"
+)
 
 // Log is a ring of entries, oldest first. Each entry has an ID, unique in the log, and a local sequence number that only grows.
 // The place before the oldest entry has an ID too, the base: the ID of the entry that was evicted last, or where the log began.
@@ -112,9 +115,7 @@ func (l *Log[T]) Evict() (value T) {
 		l.resize(len(l.ring) / 2)
 		// A map keeps the room it once needed.
 		byID := make(map[string]uint64, l.count)
-		for id, seq := range l.byID {
-			byID[id] = seq
-		}
+		maps.Copy(byID, l.byID)
 		l.byID = byID
 	}
 	return value
