@@ -46,7 +46,7 @@ func TestConformance(t *testing.T) {
 	t.Run("miniredis", func(t *testing.T) { one(t, startMini(t).Addr()) })
 	t.Run("redis-server", func(t *testing.T) { one(t, startServer(t).addr) })
 	t.Run("redis-server with a replica", func(t *testing.T) {
-		master := startServer(t)
+		master := startServer(t, "--repl-diskless-sync-delay", "0")
 		startServer(t, "--replicaof", "127.0.0.1 "+master.addr[len("127.0.0.1:"):])
 		waitFor(t, "the replica", func() bool {
 			n, _ := master.Wait(t.Context(), 1, 0).Result()

@@ -76,7 +76,7 @@ func TestReplicaTakesOver(t *testing.T) {
 	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
 		t.Parallel()
-		master := startServer(t)
+		master := startServer(t, "--repl-diskless-sync-delay", "0")
 		replica := startServer(t, "--replicaof", "127.0.0.1 "+master.addr[len("127.0.0.1:"):])
 		r := newRig(t, master.addr, o)
 		h := newHub(t, r.Backend)
@@ -101,7 +101,7 @@ func TestReplicaTakesOver(t *testing.T) {
 		persist(t, r, "t", "later")
 		persist(t, r, "quiet", "later")
 		waitFor(t, "the message after", func() bool { return strings.HasSuffix(connected.all(), "later") && unaware.all() != "" })
-		if got := connected.all(); got != before+" gap m0 m1 m2 m3 m4 later" && !strings.HasPrefix(got, before+" gap ") {
+		if got := connected.all(); !strings.HasPrefix(got, before+" gap ") {
 			t.Errorf("the reader that had seen what was lost got %s", got)
 		}
 		if unaware.all() != "later" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -59,9 +60,14 @@ func (g *gateway) publish(c *gin.Context) {
 		}
 		return
 	}
+	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	if err != nil {
+		fail(c, http.StatusBadRequest, "the query is malformed") // a type that was meant would be left out
+		return
+	}
 	media, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	id, err := g.hub.Publish(c.Request.Context(), topicOf(c.Param("topic")), hub.Message{
-		Type: c.Query("type"),
+		Type: query.Get("type"),
 		Data: data,
 		// Whoever sends bytes says so; everything else has to be text.
 		Binary: media == "application/octet-stream",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -126,6 +127,9 @@ func read(c *gin.Context, body any) bool {
 	}
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		fail(c, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body may have %d bytes", tooLarge.Limit))
+	} else if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		// The error's own text has Go's types in it.
+		fail(c, http.StatusBadRequest, fmt.Sprintf("the body is not the JSON expected here: %s cannot be a %s", cmp.Or(wrong.Field, "it"), wrong.Value))
 	} else {
 		fail(c, http.StatusBadRequest, "the body is not the JSON expected here: "+err.Error())
 	}
