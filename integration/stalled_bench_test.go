@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,13 +78,13 @@ func measureStalled(b *testing.B, stalled bool) latencies {
 	var done, ready sync.WaitGroup
 	var mu sync.Mutex
 	var deliver []time.Duration
-	var received atomic.Int64
+	arrived := make(chan struct{}, readers)
 	for range readers {
 		conn := dial(b, address, "")
 		defer conn.Close()
 		ready.Add(1)
 		done.Go(func() {
-			own := readStamps(conn, messages, ready.Done, &received)
+			own := readStamps(conn, messages, ready.Done, arrived)
 			mu.Lock()
 			deliver = append(deliver, own...)
 			mu.Unlock()
@@ -93,16 +92,16 @@ func measureStalled(b *testing.B, stalled bool) latencies {
 	}
 	ready.Wait()
 	var publish []time.Duration
-	for i := range messages {
-		// As soon as the last message is everywhere; so each run works at its own full speed, one message at a time.
-		for received.Load() < int64(i*readers) {
-			time.Sleep(200 * time.Microsecond)
-		}
+	for range messages {
 		start := time.Now()
 		if _, err := h.Publish(context.Background(), "load", hub.Message{Data: fmt.Appendf(nil, "%d", start.UnixNano())}); err != nil {
 			b.Fatal(err)
 		}
 		publish = append(publish, time.Since(start))
+		// The next one when this one is everywhere: each run works at its own full speed, one message at a time.
+		for range readers {
+			<-arrived
+		}
 	}
 	done.Wait()
 	return latencies{publish: percentiles(publish), deliver: percentiles(deliver)}
@@ -120,7 +119,7 @@ func dial(b *testing.B, address, header string) net.Conn {
 }
 
 // readStamps reads n messages that hold the time of their publishing, and returns how long each was under way. ready is called when the stream has begun.
-func readStamps(conn net.Conn, n int, ready func(), received *atomic.Int64) []time.Duration {
+func readStamps(conn net.Conn, n int, ready func(), arrived chan<- struct{}) []time.Duration {
 	var all []time.Duration
 	buf := make([]byte, 4096)
 	var text []byte
@@ -143,7 +142,7 @@ func readStamps(conn net.Conn, n int, ready func(), received *atomic.Int64) []ti
 			}
 			stamp, _ := strconv.ParseInt("1"+string(after[:end]), 10, 64)
 			all = append(all, time.Duration(now-stamp))
-			received.Add(1)
+			arrived <- struct{}{}
 			text = append(text[:0], after[end:]...)
 		}
 	}
