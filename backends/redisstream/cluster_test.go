@@ -10,6 +10,7 @@ import (
 
 // TestSlotMoves moves a topic from one node to the other while it is published to and read: nothing is lost, repeated or said to be.
 func TestSlotMoves(t *testing.T) {
+	t.Parallel()
 	nodes := startCluster(t)
 	ctx := t.Context()
 	r := newClusterRig(t, nodes[0].addr, Options{})

@@ -14,14 +14,21 @@
 // The key <stream>:key:<idempotency key> holds the ID of the message that was published with that key. The Pub/Sub channel has the name
 // of the stream, followed by :db<n> in a database other than 0.
 //
-// Entries of other programs, added with plain XADD, are part of a topic: Options.Foreign makes messages of them. They are not announced, so
-// followers get them with the next message that is, or when the topic's position is checked.
+// Entries of other programs, added with plain XADD to the topic's key, are part of the topic: Options.Foreign makes messages of them. They are not
+// announced, so with FollowPubSub followers get them with the next message that is, or when the topic's position is checked. With
+// FollowXRead, which is follow=xread in a URL, they arrive at once.
 //
 // # How it works
 //
 // Publish runs one Lua script, which appends the entry, trims, and announces the message together with the ID of the one before it. The
 // stream is the truth; the announcement, over one Pub/Sub connection for each Redis node and process, makes it fast. After that
-// connection was lost, Restored makes the hub read what it missed. Reads prove that nothing is missing by the entry with the reader's last ID.
+// connection was lost, Restored makes the hub read what it missed.
+//
+// With FollowXRead a few connections wait with XREAD, each at up to 256 streams; what is new is then read from the last delivered entry on.
+// Another program may trim a stream so closely, as with XADD MAXLEN 1, that this entry is gone by then: that is said as a gap although
+// perhaps nothing was missed, for there is nothing left to prove it by.
+//
+// Reads prove that nothing is missing by the entry with the reader's last ID.
 //
 // # What survives
 //
@@ -46,7 +53,8 @@
 //	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo
 //	+publish +subscribe +unsubscribe +ping
 //
-// and neither CLIENT nor CONFIG. Where CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
+// and neither CLIENT nor CONFIG. FollowXRead needs +xread instead of +subscribe and +unsubscribe; there +client|id and
+// +client|unblock are of use, since they let a newly followed topic be read at once. Where CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
 //
 // # Cluster
 //

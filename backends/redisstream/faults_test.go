@@ -186,6 +186,7 @@ func TestPubSubKilledUnderLoad(t *testing.T) {
 
 // TestCallsWhileDown counts how often a backend with many topics tries to reach a server that is gone, and how fast it is back.
 func TestCallsWhileDown(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--appendonly", "yes")
 	r := newRig(t, s.addr, Options{})
 	h := newHub(t, r.Backend)

@@ -42,7 +42,7 @@ const (
 	FollowPubSub FollowMode = iota
 	// FollowXRead waits at the streams themselves with XREAD, so that entries arrive at once, whoever added them. It costs Redis more the
 	// more topics are followed: it is meant for some hundreds. Up to 256 topics share a connection; in a cluster each topic has its own.
-	// A message can be up to 0.1 s late when its topic was followed just before.
+	// Where CLIENT ID and CLIENT UNBLOCK are not allowed, a message can be 0.05 s late when its topic was followed just before.
 	FollowXRead
 )
 

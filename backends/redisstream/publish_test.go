@@ -157,7 +157,7 @@ func TestPublishErrors(t *testing.T) {
 		}
 	})
 	t.Run("READONLY", func(t *testing.T) {
-		master := startServer(t)
+		master := startServer(t, "--repl-diskless-sync-delay", "0")
 		replica := startServer(t, "--replicaof", "127.0.0.1 "+master.addr[len("127.0.0.1:"):])
 		waitFor(t, "the replica", func() bool { n, _ := master.Wait(t.Context(), 1, 0).Result(); return n == 1 })
 		check(t, publish(newRig(t, replica.addr, Options{}).Backend), ErrReadOnly)

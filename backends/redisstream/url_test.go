@@ -52,6 +52,8 @@ func TestOpen(t *testing.T) {
 			o := single(b)
 			return o.Username == "u" && o.Password == "p" && o.DB == 3 && b.opts.Prefix == "x:" && b.keys.suffix == ":db3"
 		}},
+		{"redis://h?follow=xread", func(b *Backend) bool { return b.opts.Follow == FollowXRead && b.xreaders != nil }},
+		{"redis://h?follow=pubsub", func(b *Backend) bool { return b.opts.Follow == FollowPubSub && b.xreaders == nil }},
 		{"rediss+sentinel://s1/mymaster", func(b *Backend) bool { return single(b).TLSConfig != nil && single(b).DB == 0 }},
 	} {
 		b, err := backends.Open(t.Context(), test.url)
@@ -84,6 +86,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"redis+sentinel://h/m?nonsense=1", backends.ErrParameter, "nonsense"},
 		{"redis+sentinel://h/m?replica_only=true", backends.ErrParameter, "replica_only"},
 		{"redis://h?maxlen=0", backends.ErrParameter, "maxlen"},
+		{"redis://h?follow=" + secret, backends.ErrParameter, "follow"},
 		{"redis://h?retention=5", backends.ErrParameter, "retention"},
 		{"redis://h?read_timeout=" + secret, backends.ErrParameter, "read_timeout"},
 		{"redis://h?protocol=" + secret, backends.ErrParameter, "protocol"},

@@ -126,6 +126,46 @@ func TestXReadOfForeignWriter(t *testing.T) {
 	}
 }
 
+// TestXReadByItself has no hub, which would look at topics by itself now and then.
+func TestXReadByItself(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := newRig(t, s.addr, Options{Follow: FollowXRead})
+	again, _, _ := mustFollow(t, r, "again")
+	wrong, _, _ := mustFollow(t, r, "wrong")
+	bystander, _, _ := mustFollow(t, r, "bystander")
+	for _, topic := range []string{"again", "wrong", "bystander"} {
+		mustPublish(t, r, topic, "first")
+	}
+	for _, rec := range []*recorder{again, wrong, bystander} {
+		waitFor(t, "the first message", func() bool { return rec.has("first") })
+	}
+	s.Set(t.Context(), r.keys.stream("wrong"), "x", 0)
+	// XREAD asks for the type of a key only when it begins.
+	waitFor(t, "Broken", func() bool {
+		mustPublish(t, r, "bystander", "x")
+		wrong.mu.Lock()
+		defer wrong.mu.Unlock()
+		return len(wrong.broken) > 0
+	})
+	s.Del(t.Context(), r.keys.stream("again"))
+	(&writer{t: t, to: s.Client, key: r.keys.stream("again"), ids: "5-*"}).add()
+	waitFor(t, "an entry with a lower ID", func() bool { return again.has(foreignText(0)) })
+	again.mu.Lock()
+	if again.restored == 0 {
+		t.Error("a stream that began again was not said to be a gap")
+	}
+	again.mu.Unlock()
+	bystander.mu.Lock()
+	if len(bystander.broken) > 0 {
+		t.Errorf("another topic's failure is said of this one: %v", bystander.broken)
+	}
+	bystander.mu.Unlock()
+	s.Del(t.Context(), r.keys.stream("wrong"))
+	mustPublish(t, r, "wrong", "back")
+	waitFor(t, "a message after the failure", func() bool { return wrong.has("back") })
+}
+
 // TestXReadTrimmedBetweenReads keeps so few entries that a reader that is held up misses some: what it got and what it was told are all there was.
 func TestXReadTrimmedBetweenReads(t *testing.T) {
 	s := startServer(t)
@@ -140,7 +180,7 @@ func TestXReadTrimmedBetweenReads(t *testing.T) {
 	}
 	next := 0
 	gap := false
-	for _, text := range strings.Fields(a.all()) {
+	for text := range strings.FieldsSeq(a.all()) {
 		if text == "gap" {
 			gap = true
 			continue
@@ -293,18 +333,36 @@ func TestXReadCallsWhileDown(t *testing.T) {
 	}
 }
 
-// TestXReadDenied follows as a user who may do everything but XREAD.
-func TestXReadDenied(t *testing.T) {
+// TestXReadRights follows as a user with the rights that the package's documentation names, and as one who may do everything but XREAD.
+func TestXReadRights(t *testing.T) {
 	s := startServer(t)
-	if err := s.Do(t.Context(), "ACL", "SETUSER", "u", "on", ">pw", "~*", "&*", "+@all", "-xread").Err(); err != nil {
-		t.Fatal(err)
+	ctx := t.Context()
+	rights := "on >pw ~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo +publish +ping +xread"
+	for user, words := range map[string]string{"narrow": rights, "denied": "on >pw ~* &* +@all -xread"} {
+		args := []any{"ACL", "SETUSER", user}
+		for word := range strings.FieldsSeq(words) {
+			args = append(args, word)
+		}
+		if err := s.Do(ctx, args...).Err(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	b, err := backends.Open(t.Context(), "redis://u:pw@"+s.addr+"?follow=xread")
-	if err != nil {
-		t.Fatal(err)
+	open := func(user string) hub.Backend {
+		t.Helper()
+		b, err := backends.Open(ctx, "redis://"+user+":pw@"+s.addr+"?follow=xread")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		return b
 	}
-	defer b.Close()
-	if _, _, err := b.Follow(t.Context(), "t", &recorder{}); !errors.Is(err, ErrDenied) {
+	narrow := open("narrow")
+	for i := range 5 {
+		rec, _, _ := mustFollow(t, narrow, "t"+itoa(i))
+		mustPublish(t, narrow, "t"+itoa(i), "x")
+		waitFor(t, "a message", func() bool { return rec.has("x") })
+	}
+	if _, _, err := open("denied").Follow(ctx, "t", &recorder{}); !errors.Is(err, ErrDenied) {
 		t.Errorf("Follow: %v, want ErrDenied", err)
 	}
 }
