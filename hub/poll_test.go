@@ -158,3 +158,42 @@ func TestFetchIsTakenUp(t *testing.T) {
 		}
 	})
 }
+
+// TestFetchIsForgottenInTheWindow (G1): a reader breaks off a Fetch, the live path brings what it waited for, and it falls behind the window later. The page of the first
+// Fetch is of a place that it has left.
+func TestFetchIsForgottenInTheWindow(t *testing.T) {
+	walk(t, chained, Options{Window: 5}, func(t *testing.T, b *fake, h *Hub) {
+		subscribe(t, h, "t", Latest()) // follows the topic from before the first message
+		b.mute("t", true)
+		b.add("t", 3)
+		r := subscribe(t, h, "t", After("3"))
+		release := make(chan struct{})
+		b.script(func() {
+			b.onRead = func(_ context.Context, call fakeRead, page func() Page) (Page, error) {
+				if call.after == "3" && call.limit == pageLimit {
+					<-release
+				}
+				return page(), nil
+			}
+		})
+		if got := r.Poll(nil, 10, 1<<20); got.Status != Behind {
+			t.Fatalf("Poll: %+v", got)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.Fetch(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("Fetch: %v", err)
+		}
+		b.mute("t", false)
+		b.deliver("t", "1", "2", "3")
+		b.add("t", 1)
+		synctest.Wait()
+		if got := r.Poll(nil, 10, 1<<20); len(got.Entries) != 1 || got.At != "4" {
+			t.Fatalf("Poll: %+v", got)
+		}
+		b.add("t", 20)
+		close(release)
+		synctest.Wait()
+		r.want(upTo(5, 24))
+	})
+}

@@ -166,7 +166,8 @@ func (s *Subscription) place(ctx context.Context, at Position) error {
 
 // attach places the reader inside the window. f.mu is held.
 func (s *Subscription) attach(seq uint64) {
-	s.seq, s.attached, s.settled = seq, true, nil
+	s.seq, s.attached = seq, true
+	s.settled, s.fetching = nil, nil // of a place that the reader leaves now
 	if s.f.endedBefore(seq) {
 		s.ended = true
 	}
