@@ -30,11 +30,13 @@ type Backend struct {
 	warned    atomic.Pointer[time.Time]
 	clients   []nodes
 
+	// client is the one that New was given, owned says that Open made it.
+	client redis.UniversalClient
+	owned  bool
+
 	mu     sync.Mutex
 	closed bool
 	wg     sync.WaitGroup
-	// owned is the client that Open made.
-	owned redis.UniversalClient
 }
 
 var _ hub.Backend = (*Backend)(nil)
@@ -49,7 +51,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{opts: o, decode: decoder{foreign: o.Foreign}, announce: "PUBLISH"}
+	b := &Backend{opts: o, client: client, decode: decoder{foreign: o.Foreign}, announce: "PUBLISH"}
 	db := 0
 	switch c := client.(type) {
 	case *redis.Client:
@@ -81,6 +83,10 @@ func (b *Backend) Traits() hub.Traits {
 	return hub.Traits{Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored}
 }
 
+// Client returns the client that New was given, or that Open made of its URL, for an application that keeps other data in the same place. One
+// that Open made ends with Close.
+func (b *Backend) Client() redis.UniversalClient { return b.client }
+
 // Close implements hub.Backend. It closes the backend's own connections; a client that was given to New stays open. It waits for the
 // backend's goroutines, which takes a moment, or the few seconds that dialing a dead address may take.
 func (b *Backend) Close() error {
@@ -100,8 +106,8 @@ func (b *Backend) Close() error {
 	for _, n := range b.clients {
 		errs = append(errs, n.close())
 	}
-	if b.owned != nil {
-		errs = append(errs, b.owned.Close())
+	if b.owned {
+		errs = append(errs, b.client.Close())
 	}
 	b.wg.Wait()
 	return cause(errors.Join(errs...))

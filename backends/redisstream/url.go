@@ -70,7 +70,7 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 		_ = client.Close()
 		return nil, err
 	}
-	b.owned = client
+	b.owned = true
 	return b, nil
 }
 

@@ -38,14 +38,14 @@ func TestOpen(t *testing.T) {
 			return single(b).Network == "unix" && single(b).Addr == "/run/redis.sock" && single(b).DB == 2 && single(b).Password == "p" && b.opts.Prefix == "x:"
 		}},
 		{"redis+cluster://u:p@a:1,b:2,c:3?maxlen=5", func(b *Backend) bool {
-			o := b.owned.(*redis.ClusterClient).Options()
+			o := b.client.(*redis.ClusterClient).Options()
 			return strings.Join(o.Addrs, " ") == "a:1 b:2 c:3" && o.Username == "u" && o.Password == "p" && b.opts.MaxMessages == 5 && b.announce == "SPUBLISH"
 		}},
 		{"redis+cluster://a,b:2", func(b *Backend) bool {
-			return strings.Join(b.owned.(*redis.ClusterClient).Options().Addrs, " ") == "a:6379 b:2"
+			return strings.Join(b.client.(*redis.ClusterClient).Options().Addrs, " ") == "a:6379 b:2"
 		}},
 		{"rediss+cluster://a:1,b:2?skip_verify=true", func(b *Backend) bool {
-			c := b.owned.(*redis.ClusterClient).Options().TLSConfig
+			c := b.client.(*redis.ClusterClient).Options().TLSConfig
 			return c.ServerName == "" && c.InsecureSkipVerify
 		}},
 		{"redis+sentinel://u:p@s1:1,s2:2/mymaster/3?prefix=x:&sentinel_password=sp", func(b *Backend) bool {
