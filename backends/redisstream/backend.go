@@ -69,6 +69,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.publisher = newLanes(b.ctx, b.clients[publishing], b.spawn)
+	b.publisher.run = b.publish
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
 	if o.Follow == FollowXRead {

@@ -22,11 +22,12 @@ const (
 
 // job is one caller's command. The caller waits for done, and may leave before.
 type job struct {
-	cmd   redis.Cmder
-	size  int                             // about the bytes of the command
-	again func(bySource bool) redis.Cmder // makes the command anew, after it was certainly not run
-	state atomic.Uint32
-	done  chan struct{} // closed when the command has its result
+	cmd     redis.Cmder
+	size    int                             // about the bytes of the command
+	again   func(bySource bool) redis.Cmder // makes the command anew, after it was certainly not run
+	message *message                        // of a publish: it shares a command with others, and cmd is for its own result only
+	state   atomic.Uint32
+	done    chan struct{} // closed when the command has its result
 }
 
 const (

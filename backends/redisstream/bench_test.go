@@ -27,21 +27,24 @@ func BenchmarkPublish(b *testing.B) {
 			return err
 		}},
 		{"one by one", func(topic string) error {
-			j, _ := r.publishJob(topic, &m)
-			return plain.Process(ctx, j.cmd)
+			call := r.callCommand([]*job{r.messageJob(topic, &m)})
+			return plain.Process(ctx, call(false))
 		}},
 	}
-	for _, publishers := range []int{1, 64} {
+	for _, load := range []struct {
+		name               string
+		publishers, topics int
+	}{{"1 publisher", 1, 1}, {"64 publishers, 1 topic", 64, 1}, {"64 publishers, 64 topics", 64, 64}} {
 		for _, way := range ways {
-			b.Run(way.name+"/"+itoa(publishers), func(b *testing.B) {
+			b.Run(load.name+"/"+way.name, func(b *testing.B) {
 				if err := r.warm(); err != nil {
 					b.Fatal(err)
 				}
 				var wg sync.WaitGroup
-				for p := range publishers {
+				for p := range load.publishers {
 					wg.Go(func() {
-						topic := "bench" + itoa(p)
-						for i := p; i < b.N; i += publishers {
+						topic := "bench" + itoa(p%load.topics)
+						for i := p; i < b.N; i += load.publishers {
 							if err := way.publish(topic); err != nil {
 								b.Error(err)
 								return

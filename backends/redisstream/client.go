@@ -134,13 +134,17 @@ type lanes struct {
 	nodes
 	ctx   context.Context
 	spawn func(func()) bool
+	run   func(client *redis.Client, jobs []*job) // a batch
 
 	mu       sync.Mutex
 	batchers map[*redis.Client]*batcher
 }
 
+// newLanes returns lanes that run the command of each job.
 func newLanes(ctx context.Context, n nodes, spawn func(func()) bool) *lanes {
-	return &lanes{nodes: n, ctx: ctx, spawn: spawn, batchers: make(map[*redis.Client]*batcher)}
+	l := &lanes{nodes: n, ctx: ctx, spawn: spawn, batchers: make(map[*redis.Client]*batcher)}
+	l.run = l.send
+	return l
 }
 
 // do runs a job at the server that the key belongs to; see batcher.do.
@@ -152,7 +156,7 @@ func (l *lanes) do(ctx context.Context, key string, j *job) (maybe bool, err err
 	l.mu.Lock()
 	b := l.batchers[client]
 	if b == nil {
-		b = &batcher{ctx: l.ctx, send: func(jobs []*job) { l.send(client, jobs) }, spawn: l.spawn}
+		b = &batcher{ctx: l.ctx, send: func(jobs []*job) { l.run(client, jobs) }, spawn: l.spawn}
 		l.batchers[client] = b
 	}
 	l.mu.Unlock()
@@ -196,6 +200,10 @@ func (l *lanes) send(client *redis.Client, jobs []*job) {
 }
 
 func (l *lanes) pipeline(client *redis.Client, jobs []*job) {
+	if len(jobs) == 1 {
+		_ = client.Process(l.ctx, jobs[0].cmd) // without what a pipeline costs; the command has its own error
+		return
+	}
 	p := client.Pipeline()
 	for _, j := range jobs {
 		_ = p.Process(l.ctx, j.cmd)

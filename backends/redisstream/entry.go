@@ -58,23 +58,31 @@ func appendJSON(dst []byte, s string) []byte {
 	return append(dst, bytes.TrimRight(b.Bytes(), "\n")...)
 }
 
-// appendFields appends the fields and values of m, all but the value of the last field, which is the data.
-func appendFields(args []any, m *hub.Message) []any {
-	mark := []byte{version}
+// appendFields appends the fields and values of m, all but the value of the last field, which is the data. The lengths are those of all of
+// them, as the script wants them.
+func appendFields(args []any, m *hub.Message) (fields []any, lengths []byte) {
+	lengths = make([]byte, 0, 32)
+	add := func(name, value string) {
+		args = append(args, name, value)
+		lengths = append(strconv.AppendInt(lengths, int64(len(name)), 10), ',')
+		lengths = append(strconv.AppendInt(lengths, int64(len(value)), 10), ',')
+	}
+	mark := string(version)
 	if m.Binary {
-		mark = append(mark, flagBinary)
+		mark += string(flagBinary)
 	}
 	if m.Final {
-		mark = append(mark, flagFinal)
+		mark += string(flagFinal)
 	}
-	args = append(args, fieldMark, mark)
+	add(fieldMark, mark)
 	if m.Type != "" {
-		args = append(args, fieldType, m.Type)
+		add(fieldType, m.Type)
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Headers)) {
-		args = append(args, headerPrefix+k, m.Headers[k])
+		add(headerPrefix+k, m.Headers[k])
 	}
-	return append(args, fieldData)
+	lengths = append(strconv.AppendInt(lengths, int64(len(fieldData)), 10), ',')
+	return append(args, fieldData), strconv.AppendInt(lengths, int64(len(m.Data)), 10)
 }
 
 // decoder makes messages of entries.
@@ -154,31 +162,30 @@ var errPayload = errors.New("redisstream: malformed announcement")
 // maxFields bounds what a forged announcement can make us allocate.
 const maxFields = 1 << 16
 
-// announcement decodes what the script published: "<prev> <id>\n" and then "<length>:<bytes>" for each field and value.
+// announcement decodes what the script published: "<prev> <id> <lengths>\n", the lengths with commas between them, and then the fields and
+// values that have them.
 func (d *decoder) announcement(payload string) (m hub.Message, err error) {
 	head, rest, ok := strings.Cut(payload, "\n")
-	prev, id, ok2 := strings.Cut(head, " ")
-	if !ok || !ok2 {
+	prev, head, ok2 := strings.Cut(head, " ")
+	id, lengths, ok3 := strings.Cut(head, " ")
+	if !ok || !ok2 || !ok3 {
 		return m, errPayload
 	}
 	if _, ok := parseID(prev); prev != "" && !ok {
 		return m, errPayload
 	}
 	fields := make([]string, 0, 8)
-	for rest != "" {
-		digits, _, ok := strings.Cut(rest[:min(len(rest), 20)], ":")
+	for more := true; more; {
+		var digits string
+		digits, lengths, more = strings.Cut(lengths, ",")
 		n, err := strconv.ParseUint(digits, 10, 31)
-		if !ok || err != nil || len(fields) == maxFields {
+		if err != nil || n > uint64(len(rest)) || len(fields) == maxFields {
 			return m, errPayload
 		}
-		start := len(digits) + 1
-		if uint64(len(rest)-start) < n {
-			return m, errPayload
-		}
-		fields = append(fields, rest[start:start+int(n)])
-		rest = rest[start+int(n):]
+		fields = append(fields, rest[:n])
+		rest = rest[n:]
 	}
-	if _, ok := mark(fields); !ok || len(fields)%2 != 0 {
+	if _, ok := mark(fields); !ok || len(fields)%2 != 0 || rest != "" {
 		return m, errPayload
 	}
 	if m, ok = d.message(id, fields); !ok {

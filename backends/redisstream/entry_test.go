@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,26 +16,21 @@ import (
 
 // asStored returns the fields of m as Redis would return them.
 func asStored(m *hub.Message) []string {
+	args, _ := appendFields(nil, m)
 	var fields []string
-	for _, a := range appendFields(nil, m) {
-		switch a := a.(type) {
-		case string:
-			fields = append(fields, a)
-		case []byte:
-			fields = append(fields, string(a))
-		}
+	for _, a := range args {
+		fields = append(fields, a.(string))
 	}
 	return append(fields, string(m.Data))
 }
 
 // announced returns what the script publishes for fields.
 func announced(prev, id string, fields []string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s\n", prev, id)
+	var lengths []string
 	for _, f := range fields {
-		fmt.Fprintf(&b, "%d:%s", len(f), f)
+		lengths = append(lengths, strconv.Itoa(len(f)))
 	}
-	return b.String()
+	return fmt.Sprintf("%s %s %s\n%s", prev, id, strings.Join(lengths, ","), strings.Join(fields, ""))
 }
 
 func sameMessage(a, b *hub.Message) bool {
@@ -117,9 +113,12 @@ func FuzzAnnouncement(f *testing.F) {
 	m := hub.Message{Type: "t", Data: []byte("d"), Binary: true, Headers: map[string]string{"a": "b"}}
 	f.Add(announced("1-1", "1-2", asStored(&m)))
 	f.Add(announced("", "1-2", asStored(&m)))
-	f.Add("1-1 1-2\n99999999999999999999:x")
-	f.Add("1-1 1-2\n2147483647:x")
-	f.Add(" \n")
+	f.Add("1-1 1-2 99999999999999999999\nx")
+	f.Add("1-1 1-2 2,1,4,2147483647\nhr1data")
+	f.Add("1-1 1-2 2,1,4,-1\nhr1data")
+	f.Add("1-1 1-2 2,1,4,\nhr1data")
+	f.Add("1-1 1-2 2,1,4,0\nhr1datax")
+	f.Add("  \n")
 	f.Add("")
 	d := decoder{foreign: Entry.JSON}
 	f.Fuzz(func(t *testing.T, payload string) {
@@ -147,6 +146,10 @@ func FuzzEntry(f *testing.F) {
 		got, ok := d.message("5-5", fields)
 		if !ok || !sameMessage(&got, &m) {
 			t.Fatalf("entry: %+v, want %+v", got, m)
+		}
+		args, lengths := appendFields(nil, &m)
+		if want := announced(prev, "5-5", fields); !strings.HasPrefix(want, prev+" 5-5 "+string(lengths)+"\n") || len(args) != len(fields)-1 {
+			t.Fatalf("lengths %q of %d fields, want those of %q", lengths, len(args), want)
 		}
 		_, valid := parseID(prev)
 		got, err := d.announcement(announced(prev, "5-5", fields))

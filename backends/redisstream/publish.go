@@ -17,7 +17,7 @@ import (
 // commandOverhead is about what a publish command has besides the message.
 const commandOverhead = 256
 
-// Publish implements hub.Backend. Concurrent publishes share pipelines; none waits for another one to come. The error is ErrRejected
+// Publish implements hub.Backend. Concurrent publishes share commands; none waits for another one to come. The error is ErrRejected
 // when Redis answered with an error or nothing was sent, with the cause (ErrFull, ErrDenied, …), and hub.ErrUnknown when the command was sent
 // and no answer came. It is never sent twice.
 //
@@ -26,53 +26,42 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	if err := ctx.Err(); err != nil {
 		return "", rejected(topic, err)
 	}
-	j, last := b.publishJob(topic, &m)
-	maybe, err := b.publisher.do(ctx, b.keys.stream(topic), j)
+	j := b.messageJob(topic, &m)
+	maybe, err := b.publisher.do(ctx, j.message.stream, j)
 	switch {
 	case err != nil && maybe:
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
 	case err != nil:
 		return "", rejected(topic, callError(ctx, err))
 	}
-	cmd := j.cmd.(once)
-	reply, err := cmd.Slice()
+	result, err := j.cmd.(*redis.Cmd).Text()
+	id, warning, warned := strings.Cut(result, " ")
 	switch {
-	case err == nil && len(reply) == 3:
-		id, _ := reply[0].(string)
-		if warning, _ := reply[2].(string); warning != "" {
+	case err == nil && hub.ID(id).Valid():
+		if warned {
 			b.warn(topic, warning)
 		}
 		return hub.ID(id), nil
 	case err == nil:
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, ErrReply))
-	case isReply(err), !last.written.Load():
+	case isReply(err), !j.message.sent():
 		return "", rejected(topic, cause(err))
 	}
 	return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, cause(err)))
 }
 
-// publishJob returns the command that publishes m. It keeps nothing of m: the command may outlive its caller.
-func (b *Backend) publishJob(topic string, m *hub.Message) (*job, *lastArg) {
-	stream := b.keys.stream(topic)
-	last := &lastArg{bytes: bytes.Clone(m.Data)}
-	size := commandOverhead + len(stream) + len(m.Type) + len(m.Data)
-	fields := appendFields(make([]any, 0, 5+2*len(m.Headers)), m)
+// messageJob returns the job that publishes m. It keeps nothing of m: the command may outlive its caller.
+func (b *Backend) messageJob(topic string, m *hub.Message) *job {
+	p := &message{stream: b.keys.stream(topic), data: bytes.Clone(m.Data)}
+	if m.Key != "" {
+		p.key = b.keys.idempotency(p.stream, m.Key)
+	}
+	p.fields, p.lengths = appendFields(make([]any, 0, 5+2*len(m.Headers)), m)
+	size := commandOverhead + len(p.stream) + len(m.Type) + len(m.Data)
 	for k, v := range m.Headers {
 		size += len(k) + len(v)
 	}
-	window := time.Duration(0)
-	keys := []any{1, stream}
-	if m.Key != "" {
-		window = b.opts.KeyWindow
-		keys = []any{2, stream, b.keys.idempotency(stream, m.Key)}
-	}
-	return newJob(size, func(bySource bool) redis.Cmder {
-		last.written.Store(false)
-		args := append(publishScript.args(bySource, 9+len(fields)), keys...)
-		args = append(args, b.opts.MaxMessages, milliseconds(b.opts.MaxAge), milliseconds(b.opts.expiry()), milliseconds(window),
-			b.keys.channel(stream), b.announce)
-		return once{redis.NewCmd(b.ctx, append(append(args, fields...), last)...)}
-	}), last
+	return &job{cmd: redis.NewCmd(b.ctx), size: size, message: p, done: make(chan struct{})}
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

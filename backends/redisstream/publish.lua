@@ -1,79 +1,96 @@
--- Appends one message to a topic and announces it.
+-- Appends messages to topics and announces them. One call takes the messages that several publishers have at the same moment.
 --
--- KEYS: 1 the stream, 2 the idempotency key if there is one.
--- ARGV: 1 most entries, 2 most age in ms or 0, 3 expiry of the stream in ms or 0, 4 window of the idempotency key in ms or 0,
---       5 channel, 6 PUBLISH or SPUBLISH, from 7 on the fields and values of the entry: "hr", its value, and the rest.
--- Returns the ID, the ID before it ('' when the stream began with this entry), and a warning or ''.
---
--- Up to XADD every error ends the script, so an error reply means that nothing was appended. After it no error may.
+-- KEYS: streams and idempotency keys.
+-- ARGV: 1 most entries of a stream, 2 most age in ms or 0, 3 expiry of a stream in ms or 0, 4 window of idempotency keys in ms,
+--       5 what a channel's name has after that of its stream, 6 PUBLISH or SPUBLISH, and from 7 on for each message:
+--       which key is its stream, which is its idempotency key or 0, the lengths of its fields and values with commas between them,
+--       how many these are, and they themselves, in the order of the entry: "hr", its value, and the rest.
+-- Returns for each message its ID, followed by a space and a warning if there is one; or "-" and an error: then it was not appended.
 
-local window = tonumber(ARGV[4])
-if window > 0 then
-  local first = redis.call('GET', KEYS[2])
-  if first then
-    return {first, '', ''}
+local tails = {} -- the newest ID of each stream that has had a message
+
+-- tail returns the ID that a stream gave last, whether its entry is there, and whether it is one of ours.
+local function tail(stream)
+  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  if newest then
+    return newest[1], true, newest[2][1] == 'hr'
   end
-end
-
-local prev = ''
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-if #newest > 0 then
-  prev = newest[1][1]
-elseif redis.call('EXISTS', KEYS[1]) == 1 then
-  -- Everything was trimmed, but the stream still knows the ID it gave last. The entry says so, since nothing else will be able to.
-  local info = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then
-      prev = info[i + 1]
+  if redis.call('EXISTS', stream) == 1 then
+    local info = redis.call('XINFO', 'STREAM', stream)
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' and info[i + 1] ~= '0-0' then
+        return info[i + 1], false, false
+      end
     end
   end
-  if prev == '0-0' then
-    prev = ''
-  else
-    ARGV[8] = ARGV[8] .. 'p' .. prev
-  end
-end
-local at = '*'
-if prev == '' then
-  ARGV[8] = ARGV[8] .. 's'
-  -- A stream that was deleted and begins again within the same millisecond would give the same IDs to other messages. So the first sequence
-  -- number is made of the microseconds, far apart, and whoever had an entry of before finds it missing.
-  local now = redis.call('TIME')
-  local us = tonumber(now[2])
-  at = string.format('%s%03d-%.0f', now[1], math.floor(us / 1000), (us % 1000 + 1) * 1000000)
+  return '', false, false
 end
 
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], at, unpack(ARGV, 7))
-
-local warning = ''
-local function try(...)
-  local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err and warning == '' then
-    warning = select(1, ...) .. ': ' .. tostring(reply.err)
+-- append raises an error if the message cannot be appended. Once it is, redis.pcall gives errors back, and nothing else can raise one.
+local function append(stream, key, lengths, first, last)
+  if key then
+    local id = redis.call('GET', key)
+    if id then
+      return id
+    end
   end
-end
-local ok, err = pcall(function()
-  if ARGV[2] ~= '0' then
+
+  local prev, there, ours = tails[stream], true, true
+  if not prev then
+    prev, there, ours = tail(stream)
+  end
+  local mark, at = ARGV[first + 1], '*'
+  if prev == '' then
+    ARGV[first + 1] = mark .. 's'
+    -- A stream that was deleted and begins again within the same millisecond would give the same IDs to other messages. So the first
+    -- sequence number is made of the microseconds, far apart, and whoever had an entry of before finds it missing.
+    local now = redis.call('TIME')
+    local us = tonumber(now[2])
+    at = string.format('%s%03d-%.0f', now[1], math.floor(us / 1000), (us % 1000 + 1) * 1000000)
+  elseif not there then
+    -- Everything was trimmed, but the stream still knows the ID it gave last. The entry says so, since nothing else will be able to.
+    ARGV[first + 1] = mark .. 'p' .. prev
+  end
+  local id = redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], at, unpack(ARGV, first, last))
+  tails[stream] = id
+
+  local warning
+  local function try(...)
+    local reply = redis.pcall(...)
+    if not warning and type(reply) == 'table' and reply.err then
+      warning = select(1, ...) .. ': ' .. reply.err
+    end
+  end
+  -- What counts in hours is brought up to date once in a second, which the first ten digits of an ID are: the two commands are a good
+  -- part of what a publish costs. An entry of another program came without them.
+  if not ours or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10) then
     local cut = tonumber(string.match(id, '^%d+')) - tonumber(ARGV[2])
-    if cut > 0 then
-      try('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', cut))
+    if ARGV[2] ~= '0' and cut > 0 then
+      try('XTRIM', stream, 'MINID', '~', string.format('%.0f', cut))
+    end
+    if ARGV[3] ~= '0' then
+      try('PEXPIRE', stream, ARGV[3])
     end
   end
-  if ARGV[3] ~= '0' then
-    try('PEXPIRE', KEYS[1], ARGV[3])
+  if key then
+    try('SET', key, id, 'PX', ARGV[4])
   end
-  if window > 0 then
-    try('SET', KEYS[2], id, 'PX', ARGV[4])
-  end
-  local parts = {prev, ' ', id, '\n'}
-  for i = 7, #ARGV do
-    parts[#parts + 1] = #ARGV[i]
-    parts[#parts + 1] = ':'
-    parts[#parts + 1] = ARGV[i]
-  end
-  try(ARGV[6], ARGV[5], table.concat(parts))
-end)
-if not ok and warning == '' then
-  warning = tostring(err)
+  ARGV[first + 1] = mark
+  try(ARGV[6], stream .. ARGV[5], prev .. ' ' .. id .. ' ' .. lengths .. '\n' .. table.concat(ARGV, '', first, last))
+  return warning and id .. ' ' .. warning or id
 end
-return {id, prev, warning}
+
+local results = {}
+local at = 7
+while ARGV[at] do
+  local first = at + 4
+  local last = first + tonumber(ARGV[at + 3]) - 1
+  local ok, result = pcall(append, KEYS[tonumber(ARGV[at])], KEYS[tonumber(ARGV[at + 1])], ARGV[at + 2], first, last)
+  if not ok then
+    -- Redis 7 raises a table, older ones a text.
+    result = '-' .. (type(result) == 'table' and result.err or tostring(result))
+  end
+  results[#results + 1] = result
+  at = last + 1
+end
+return results

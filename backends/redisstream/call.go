@@ -1,0 +1,139 @@
+package redisstream
+
+import (
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// message is one that is on its way to its stream.
+type message struct {
+	stream  string
+	key     string // that of its idempotency key, or ""
+	fields  []any  // of the entry, without the last value
+	data    []byte // the last value
+	lengths []byte // of all fields and values
+	last    *lastArg
+}
+
+// sent reports whether the message may have reached Redis. It may be asked when the job is done.
+func (m *message) sent() bool { return m.last != nil && m.last.written.Load() }
+
+// callMessages and callBytes bound what one run of the publish script takes: Redis does nothing else meanwhile.
+const (
+	callMessages = 32
+	callBytes    = 64 << 10
+)
+
+// call is one run of the publish script for the messages of several jobs.
+type call struct {
+	*job
+	members []*job
+}
+
+// publish sends the messages of a batch. Those that a server refused together, because of a key that belongs to one of them, are sent
+// again alone: nothing was appended then.
+func (b *Backend) publish(client *redis.Client, jobs []*job) {
+	alone := b.callAll(client, jobs, callMessages)
+	if len(alone) > 0 {
+		b.callAll(client, alone, 1)
+	}
+}
+
+// callAll sends messages, at most so many in one call, and gives every job its result, but for those that it returns.
+func (b *Backend) callAll(client *redis.Client, jobs []*job, most int) (refused []*job) {
+	calls := b.calls(jobs, most)
+	commands := make([]*job, len(calls))
+	for i, c := range calls {
+		commands[i] = c.job
+	}
+	b.publisher.send(client, commands)
+	for _, c := range calls {
+		err := c.cmd.Err()
+		if len(c.members) > 1 && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "CROSSSLOT")) {
+			refused = append(refused, c.members...)
+			continue
+		}
+		c.settle()
+	}
+	return refused
+}
+
+// calls puts messages into calls. In a cluster only those of one topic may share a call.
+func (b *Backend) calls(jobs []*job, most int) []*call {
+	var calls []*call
+	open := make(map[string]*call, 1) // by stream in a cluster
+	for _, j := range jobs {
+		stream := ""
+		if b.publisher.cluster != nil {
+			stream = j.message.stream
+		}
+		c := open[stream]
+		if c == nil || len(c.members) == most || c.size+j.size > callBytes {
+			c = &call{job: &job{}}
+			open[stream] = c
+			calls = append(calls, c)
+		}
+		c.members = append(c.members, j)
+		c.size += j.size
+	}
+	for _, c := range calls {
+		c.again = b.callCommand(c.members)
+		c.cmd = c.again(false)
+	}
+	return calls
+}
+
+// callCommand returns what makes the command for some messages.
+func (b *Backend) callCommand(members []*job) func(bySource bool) redis.Cmder {
+	last := &lastArg{bytes: members[len(members)-1].message.data}
+	var keys []any
+	index := make(map[string]int, len(members))
+	place := func(key string) int {
+		if index[key] == 0 {
+			keys = append(keys, key)
+			index[key] = len(keys)
+		}
+		return index[key]
+	}
+	args := []any{b.opts.MaxMessages, milliseconds(b.opts.MaxAge), milliseconds(b.opts.expiry()), milliseconds(b.opts.KeyWindow),
+		b.keys.suffix, b.announce}
+	for i, j := range members {
+		m := j.message
+		m.last = last
+		key := 0
+		if m.key != "" {
+			key = place(m.key)
+		}
+		args = append(args, place(m.stream), key, m.lengths, len(m.fields)+1)
+		args = append(args, m.fields...)
+		if i < len(members)-1 {
+			args = append(args, m.data)
+		}
+	}
+	return func(bySource bool) redis.Cmder {
+		last.written.Store(false)
+		all := append(publishScript.args(bySource, 2+len(keys)+len(args)), len(keys))
+		return once{redis.NewCmd(b.ctx, append(append(append(all, keys...), args...), last)...)}
+	}
+}
+
+// settle gives each job of the call its result.
+func (c *call) settle() {
+	results, err := c.cmd.(once).Slice()
+	for i, j := range c.members {
+		cmd := j.cmd.(*redis.Cmd)
+		switch {
+		case err != nil:
+			cmd.SetErr(err)
+		case i < len(results):
+			text, _ := results[i].(string)
+			if refusal, ok := strings.CutPrefix(text, "-"); ok {
+				cmd.SetErr(redisReply(strings.TrimPrefix(refusal, "-"))) // old servers have one of their own
+			}
+			cmd.SetVal(text)
+		default:
+			cmd.SetVal("")
+		}
+	}
+}
