@@ -69,7 +69,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.publisher = newLanes(b.ctx, b.clients[publishing], b.spawn)
-	b.publisher.run = b.publish
+	b.publisher.publish = b.publish
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
 	if o.Follow == FollowXRead {
@@ -104,8 +104,8 @@ func (b *Backend) Close() error {
 		b.xreaders.close()
 	}
 	var errs []error
-	for _, n := range b.clients {
-		errs = append(errs, n.close())
+	for _, c := range []interface{ close() error }{b.publisher, b.reader, b.clients[following]} {
+		errs = append(errs, c.close())
 	}
 	if b.owned {
 		errs = append(errs, b.client.Close())

@@ -44,13 +44,15 @@ func newJob(size int, command func(bySource bool) redis.Cmder) *job {
 func (j *job) withdraw() bool { return j.state.CompareAndSwap(jobQueued, jobWithdrawn) }
 
 // batcher sends the commands of many callers to one node in few pipelines. It never waits for more to come: a worker takes what is
-// queued, up to the bounds, and what comes meanwhile is the next batch. So a lone caller pays for two goroutine switches, and batches grow
-// with the load by themselves. Workers exist only while there are jobs.
+// queued, up to the bounds, and what comes meanwhile is the next batch. So batches grow with the load by themselves. Workers exist only
+// while there are jobs.
 type batcher struct {
 	ctx context.Context // of the commands; ends when the backend is closed
 	// send gives the command of every job its result. Several workers call it at once.
-	send  func(jobs []*job)
-	spawn func(func()) bool
+	send func(jobs []*job)
+	// sendAlone, if there is one, does so on the caller's goroutine, for the job of one who finds no worker. It returns soon after ctx ends.
+	sendAlone func(ctx context.Context, j *job)
+	spawn     func(func()) bool
 
 	mu      sync.Mutex
 	queue   []*job
@@ -62,6 +64,12 @@ type batcher struct {
 
 // do runs a job and waits for it, at most until ctx ends. Then err is the context's, and maybe says whether the command may have been sent.
 func (b *batcher) do(ctx context.Context, j *job) (maybe bool, err error) {
+	if b.sendAlone != nil && b.enter() {
+		b.sendAlone(ctx, j)
+		b.settle(j)
+		b.leave()
+		return true, nil
+	}
 	b.add(j)
 	select {
 	case <-j.done:
@@ -80,9 +88,39 @@ func (b *batcher) add(j *job) {
 		b.workers++
 	}
 	b.mu.Unlock()
-	if start && !b.spawn(b.work) {
+	if start {
+		b.start()
+	}
+}
+
+func (b *batcher) start() {
+	if !b.spawn(b.work) {
 		// The backend is closed, so all commands fail at once. Others may have queued theirs, counting on this worker.
 		b.work()
+	}
+}
+
+// enter makes the caller a worker if there is none. While the node is failing the workers keep the pace.
+func (b *batcher) enter() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.workers > 0 || b.failing.Load() {
+		return false
+	}
+	b.workers++
+	return true
+}
+
+// leave ends what enter began. Others may have queued jobs meanwhile, counting on this worker.
+func (b *batcher) leave() {
+	b.mu.Lock()
+	more := len(b.queue) > 0
+	if !more {
+		b.workers--
+	}
+	b.mu.Unlock()
+	if more {
+		b.start()
 	}
 }
 
@@ -100,16 +138,20 @@ func (b *batcher) work() {
 			continue
 		}
 		b.send(jobs)
-		// The node is failing when nobody got an answer, be it that of an error.
-		failing := true
-		for i, j := range jobs {
-			err := j.cmd.Err()
-			failing = failing && err != nil && !isReply(err) && !errors.Is(err, redis.Nil)
-			close(j.done)
-			jobs[i] = nil
-		}
-		b.failing.Store(failing)
+		b.settle(jobs...)
+		clear(jobs)
 	}
+}
+
+// settle ends jobs that have their results. The node is failing when nobody got an answer, be it that of an error.
+func (b *batcher) settle(jobs ...*job) {
+	failing := true
+	for _, j := range jobs {
+		err := j.cmd.Err()
+		failing = failing && err != nil && !isReply(err) && !errors.Is(err, redis.Nil)
+		close(j.done)
+	}
+	b.failing.Store(failing)
 }
 
 // take moves jobs from the queue into a batch. It reports false, and the worker is no longer counted, when there are none.

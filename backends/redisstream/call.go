@@ -1,6 +1,7 @@
 package redisstream
 
 import (
+	"context"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -33,21 +34,21 @@ type call struct {
 
 // publish sends the messages of a batch. Those that a server refused together, because of a key that belongs to one of them, are sent
 // again alone: nothing was appended then.
-func (b *Backend) publish(client *redis.Client, jobs []*job) {
-	alone := b.callAll(client, jobs, callMessages)
+func (b *Backend) publish(ctx context.Context, client *redis.Client, jobs []*job) {
+	alone := b.callAll(ctx, client, jobs, callMessages)
 	if len(alone) > 0 {
-		b.callAll(client, alone, 1)
+		b.callAll(ctx, client, alone, 1)
 	}
 }
 
 // callAll sends messages, at most so many in one call, and gives every job its result, but for those that it returns.
-func (b *Backend) callAll(client *redis.Client, jobs []*job, most int) (refused []*job) {
+func (b *Backend) callAll(ctx context.Context, client *redis.Client, jobs []*job, most int) (refused []*job) {
 	calls := b.calls(jobs, most)
 	commands := make([]*job, len(calls))
 	for i, c := range calls {
 		commands[i] = c.job
 	}
-	b.publisher.send(client, commands)
+	b.publisher.send(ctx, client, commands)
 	for _, c := range calls {
 		err := c.cmd.Err()
 		if len(c.members) > 1 && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "CROSSSLOT")) {

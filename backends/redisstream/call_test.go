@@ -1,6 +1,7 @@
 package redisstream
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -18,7 +19,7 @@ func (r *rig) together(topics []string, m func(i int) hub.Message) []*job {
 		message := m(i)
 		jobs[i] = r.messageJob(topic, &message)
 	}
-	r.publish(r.publisher.single, jobs)
+	r.publish(context.Background(), r.publisher.single, jobs)
 	return jobs
 }
 

@@ -134,17 +134,17 @@ type lanes struct {
 	nodes
 	ctx   context.Context
 	spawn func(func()) bool
-	run   func(client *redis.Client, jobs []*job) // a batch
+	// publish runs the jobs of a batch, if they are messages.
+	publish func(ctx context.Context, client *redis.Client, jobs []*job)
 
 	mu       sync.Mutex
 	batchers map[*redis.Client]*batcher
+	alone    []*alone
+	closed   bool
 }
 
-// newLanes returns lanes that run the command of each job.
 func newLanes(ctx context.Context, n nodes, spawn func(func()) bool) *lanes {
-	l := &lanes{nodes: n, ctx: ctx, spawn: spawn, batchers: make(map[*redis.Client]*batcher)}
-	l.run = l.send
-	return l
+	return &lanes{nodes: n, ctx: ctx, spawn: spawn, batchers: make(map[*redis.Client]*batcher)}
 }
 
 // do runs a job at the server that the key belongs to; see batcher.do.
@@ -153,22 +153,52 @@ func (l *lanes) do(ctx context.Context, key string, j *job) (maybe bool, err err
 	if err != nil {
 		return false, err
 	}
+	return l.batcher(client).do(ctx, j)
+}
+
+func (l *lanes) batcher(client *redis.Client) *batcher {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	b := l.batchers[client]
-	if b == nil {
-		b = &batcher{ctx: l.ctx, send: func(jobs []*job) { l.run(client, jobs) }, spawn: l.spawn}
-		l.batchers[client] = b
+	if b != nil {
+		return b
 	}
+	b = &batcher{ctx: l.ctx, spawn: l.spawn}
+	if l.publish == nil {
+		b.send = func(jobs []*job) { l.send(l.ctx, client, jobs) }
+	} else {
+		b.send = func(jobs []*job) { l.publish(l.ctx, client, jobs) }
+	}
+	if l.publish != nil && !l.closed {
+		a := newAlone(client)
+		b.sendAlone = func(ctx context.Context, j *job) {
+			a.run(ctx, func(ctx context.Context, client *redis.Client) { l.publish(ctx, client, []*job{j}) })
+		}
+		l.alone = append(l.alone, a)
+	}
+	l.batchers[client] = b
+	return b
+}
+
+// close closes the clients. Jobs fail from then on.
+func (l *lanes) close() error {
+	l.mu.Lock()
+	l.closed = true
+	alone := l.alone
 	l.mu.Unlock()
-	return b.do(ctx, j)
+	err := l.nodes.close()
+	for _, a := range alone {
+		err = errors.Join(err, a.client.Close())
+	}
+	return err
 }
 
 // send runs jobs in one pipeline and, of them, those again that the server certainly did not run.
 //
 // A server that does not know a script, being new or restarted, says so for each command: those are sent again, the first one by its
 // source, which makes it known. Should it be forgotten in between, all go by their source.
-func (l *lanes) send(client *redis.Client, jobs []*job) {
-	l.pipeline(client, jobs)
+func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
+	pipeline(ctx, client, jobs)
 	for attempt := range 2 {
 		var unknown []*job
 		seen := make(map[string]bool)
@@ -183,7 +213,7 @@ func (l *lanes) send(client *redis.Client, jobs []*job) {
 		if len(unknown) == 0 {
 			break
 		}
-		l.pipeline(client, unknown)
+		pipeline(ctx, client, unknown)
 	}
 	if l.cluster == nil {
 		return
@@ -194,21 +224,21 @@ func (l *lanes) send(client *redis.Client, jobs []*job) {
 				break
 			}
 			j.cmd = j.again(bySource > 0)
-			_ = l.cluster.Process(l.ctx, j.cmd) // follows redirections; the command has its own error
+			_ = l.cluster.Process(ctx, j.cmd) // follows redirections; the command has its own error
 		}
 	}
 }
 
-func (l *lanes) pipeline(client *redis.Client, jobs []*job) {
+func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
 	if len(jobs) == 1 {
-		_ = client.Process(l.ctx, jobs[0].cmd) // without what a pipeline costs; the command has its own error
+		_ = client.Process(ctx, jobs[0].cmd) // without what a pipeline costs; the command has its own error
 		return
 	}
 	p := client.Pipeline()
 	for _, j := range jobs {
-		_ = p.Process(l.ctx, j.cmd)
+		_ = p.Process(ctx, j.cmd)
 	}
-	_, err := p.Exec(l.ctx)
+	_, err := p.Exec(ctx)
 	for _, j := range jobs {
 		// Each command has its own error, except when the server refused the connection: go-redis leaves the commands without any then.
 		// A command that was run has a value; an empty list is one.

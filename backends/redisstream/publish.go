@@ -44,10 +44,17 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 		return hub.ID(id), nil
 	case err == nil:
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, ErrReply))
-	case isReply(err), !j.message.sent():
+	case isReply(err):
 		return "", rejected(topic, cause(err))
 	}
-	return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, cause(err)))
+	err = cause(err)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // that is why the connection was closed, or nothing sent
+	}
+	if !j.message.sent() {
+		return "", rejected(topic, err)
+	}
+	return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
 }
 
 // messageJob returns the job that publishes m. It keeps nothing of m: the command may outlive its caller.

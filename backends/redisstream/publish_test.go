@@ -273,4 +273,57 @@ func TestPublishReturnsWithItsContext(t *testing.T) {
 	if d := time.Since(began); d > 2*time.Second {
 		t.Errorf("Publish returned after %v", d)
 	}
+	s.thaw()
+	mustPublish(t, r, "t", "after")
+}
+
+// TestImpatientPublishers: whoever may not wait gives up his own call and nobody else's.
+func TestImpatientPublishers(t *testing.T) {
+	s := startServer(t)
+	r := newRig(t, s.addr, Options{MaxMessages: 1 << 20})
+	mustPublish(t, r, "t", "warm")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var gaveUp atomic.Int64
+	for g := range 3 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), time.Duration((i*37+g*11)%200)*time.Microsecond)
+				_, err := r.Publish(ctx, "t", hub.Message{Data: []byte("hasty")})
+				cancel()
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnreachable) {
+					t.Errorf("a hasty publisher: %v", err)
+					return
+				}
+				if err != nil {
+					gaveUp.Add(1)
+				}
+			}
+		})
+	}
+	for i := range 2000 {
+		if _, err := r.Publish(t.Context(), "t", hub.Message{Data: []byte(itoa(i))}); err != nil {
+			t.Errorf("a patient publisher: %v", err)
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if gaveUp.Load() == 0 {
+		t.Error("nobody gave up: the test shows nothing")
+	}
+	i := 0
+	for _, m := range everything(t, r, "t") {
+		if string(m.Data) == itoa(i) {
+			i++
+		}
+	}
+	if i != 2000 {
+		t.Errorf("of the patient publisher's messages the first %d are there in order, want 2000", i)
+	}
 }
