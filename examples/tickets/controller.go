@@ -16,13 +16,13 @@ import (
 
 // ticketController has all routes about tickets: those that answer once, and those that stream.
 type ticketController struct {
-	tickets *store
+	tickets store
 	hub     *hub.Hub
 	all     hub.Topic[change] // the typed view of the topic "tickets"
 	streams *streams
 }
 
-func newTicketController(h *hub.Hub, tickets *store) *ticketController {
+func newTicketController(h *hub.Hub, tickets store) *ticketController {
 	return &ticketController{tickets: tickets, hub: h, all: hub.NewTopic[change](h, everything), streams: newStreams()}
 }
 
@@ -53,10 +53,13 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 	)
 }
 
-func (t *ticketController) list(c *gin.Context) { c.JSON(http.StatusOK, t.tickets.list()) }
+func (t *ticketController) list(c *gin.Context) {
+	all, err := t.tickets.list(c.Request.Context())
+	answer(c, http.StatusOK, all, err)
+}
 
 func (t *ticketController) show(c *gin.Context) {
-	found, err := t.tickets.get(c.Param("ticket"))
+	found, err := t.tickets.get(c.Request.Context(), c.Param("ticket"))
 	answer(c, http.StatusOK, found, err)
 }
 
@@ -67,7 +70,10 @@ func (t *ticketController) create(c *gin.Context) {
 	if !read(c, &body) {
 		return
 	}
-	made, err := t.tickets.create(body.Subject)
+	made, err := newThread(body.Subject)
+	if err == nil {
+		err = t.tickets.create(c.Request.Context(), made)
+	}
 	if err == nil {
 		c.Header("Location", "/tickets/"+made.ID)
 	}
@@ -81,8 +87,8 @@ func (t *ticketController) comment(c *gin.Context) {
 	if !read(c, &body) {
 		return
 	}
-	changed, err := t.tickets.comment(c.Param("ticket"), body.Text)
-	answer(c, http.StatusCreated, changed, err)
+	e, err := commenting(body.Text)
+	t.change(c, http.StatusCreated, e, err)
 }
 
 // update changes one thing at a time, so that each change is one message.
@@ -94,18 +100,26 @@ func (t *ticketController) update(c *gin.Context) {
 	if !read(c, &body) {
 		return
 	}
-	id := c.Param("ticket")
-	var changed thread
+	var e edit
 	var err error
 	switch {
 	case body.Status != nil && body.Assignee == nil:
-		changed, err = t.tickets.move(id, *body.Status)
+		e, err = moving(*body.Status)
 	case body.Assignee != nil && body.Status == nil:
-		changed, err = t.tickets.assign(id, *body.Assignee)
+		e, err = assigning(*body.Assignee)
 	default:
 		err = fmt.Errorf("%w change: give either a status or an assignee", errInvalid)
 	}
-	answer(c, http.StatusOK, changed, err)
+	t.change(c, http.StatusOK, e, err)
+}
+
+// change makes an edit, if it is one, and answers with the ticket as it is since.
+func (t *ticketController) change(c *gin.Context, code int, e edit, err error) {
+	var changed thread
+	if err == nil {
+		changed, err = t.tickets.change(c.Request.Context(), c.Param("ticket"), e)
+	}
+	answer(c, code, changed, err)
 }
 
 // maxBody is more than the longest comment needs in JSON.
@@ -136,8 +150,8 @@ func read(c *gin.Context, body any) bool {
 	return false
 }
 
-// answer sends a ticket, or what went wrong.
-func answer(c *gin.Context, code int, found thread, err error) {
+// answer sends what was found, or what went wrong.
+func answer(c *gin.Context, code int, found any, err error) {
 	switch {
 	case err == nil:
 		c.JSON(code, found)
@@ -152,6 +166,10 @@ func answer(c *gin.Context, code int, found thread, err error) {
 	case errors.Is(err, errBusy):
 		c.Header("Retry-After", "1")
 		fail(c, http.StatusServiceUnavailable, err.Error())
+	case errors.Is(err, errAway):
+		_ = c.Error(err)
+		c.Header("Retry-After", "1")
+		fail(c, http.StatusServiceUnavailable, errAway.Error())
 	default:
 		_ = c.Error(err)
 		fail(c, http.StatusInternalServerError, "internal server error")

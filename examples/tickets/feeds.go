@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"iter"
+	"net/http"
 
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
@@ -15,8 +17,13 @@ type ticketParams struct {
 
 // exists is a guard: it runs before the first byte, so a client that asks for a ticket that is not there gets a plain 404.
 func (t *ticketController) exists(c *ginsse.Context[ticketParams]) error {
-	if _, err := t.tickets.get(c.Params.Ticket); err != nil {
+	_, err := t.tickets.get(c.Context(), c.Params.Ticket)
+	switch {
+	case errors.Is(err, errNotFound):
 		return ginsse.ErrNotFound
+	case err != nil:
+		_ = c.Gin().Error(err)
+		return ginsse.Status(http.StatusServiceUnavailable, errAway)
 	}
 	return nil
 }
@@ -55,12 +62,20 @@ func (t *ticketController) dashboard(c *ginsse.Context[dashboardParams]) iter.Se
 		if !yield(sse.Event{Type: "welcome", Data: map[string]string{"role": c.Params.Role}}, nil) {
 			return
 		}
-		// After Subscribe, so that no change falls between the first count and the first message.
-		if !yield(sse.Event{Type: "counts", Data: t.tickets.count()}, nil) {
+		// After Subscribe, so that no change falls between the first count and the first message. Each message comes after its change, so the last count is right.
+		counts := func() (sse.Event, error) {
+			counts, err := t.tickets.count(c.Context())
+			return sse.Event{Type: "counts", Data: counts}, err
+		}
+		if !yield(counts()) {
 			return
 		}
 		for _, err := range changes.All() {
-			if !yield(sse.Event{Type: "counts", Data: t.tickets.count()}, err) {
+			if err != nil {
+				yield(sse.Event{}, err)
+				return
+			}
+			if !yield(counts()) {
 				return
 			}
 		}

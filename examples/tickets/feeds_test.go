@@ -10,11 +10,22 @@ import (
 	"testing"
 )
 
-func TestFeeds(t *testing.T) {
-	a := serve(t, nil)
+func TestFeeds(t *testing.T) { everywhere(t, testFeeds) }
+
+func testFeeds(t *testing.T, url string) {
+	a := serveOver(t, url, nil)
 	all := a.follow("/tickets/events", "")
 	all.next("checkpoint")
 	first, second := a.create("first"), a.create("second")
+	check := func(t *testing.T, got change, id string, version int) {
+		t.Helper()
+		if got.Ticket.ID != id || got.Ticket.Version != version {
+			t.Errorf("ticket %s in version %d, want %s in version %d", got.Ticket.ID, got.Ticket.Version, id, version)
+		}
+	}
+	// The answer to a request does not wait for its message, which is in the ticket's own topic once it is in this one.
+	check(t, all.nextChange(kindCreated), first.ID, 1)
+	check(t, all.nextChange(kindCreated), second.ID, 1)
 	own := a.follow("/tickets/"+first.ID+"/events", "")
 	own.next("checkpoint")
 
@@ -24,18 +35,12 @@ func TestFeeds(t *testing.T) {
 	a.must("PATCH", "/tickets/"+first.ID, `{"assignee":"Ada"}`) // no change, no event
 	a.must("PATCH", "/tickets/"+first.ID, `{"status":"closed"}`)
 
-	check := func(t *testing.T, got change, id string, version int) {
-		t.Helper()
-		if got.Ticket.ID != id || got.Ticket.Version != version {
-			t.Errorf("ticket %s in version %d, want %s in version %d", got.Ticket.ID, got.Ticket.Version, id, version)
-		}
-	}
 	for _, want := range []struct {
 		kind    string
 		id      string
 		version int
 	}{
-		{kindCreated, first.ID, 1}, {kindCreated, second.ID, 1}, {kindCommented, first.ID, 2}, {kindCommented, second.ID, 2},
+		{kindCommented, first.ID, 2}, {kindCommented, second.ID, 2},
 		{kindAssigned, first.ID, 3}, {kindMoved, first.ID, 4},
 	} {
 		check(t, all.nextChange(want.kind), want.id, want.version)
@@ -55,16 +60,17 @@ func TestFeeds(t *testing.T) {
 
 // TestChangesArePublishedInTheirOrder: eight writers, one ticket. Its versions count the changes, so the feeds must count too.
 func TestChangesArePublishedInTheirOrder(t *testing.T) {
-	a := serve(t, nil)
+	everywhere(t, testChangesArePublishedInTheirOrder)
+}
+
+func testChangesArePublishedInTheirOrder(t *testing.T, url string) {
+	a := serveOver(t, url, nil)
 	all := a.follow("/tickets/events", "")
 	all.next("checkpoint")
 	made := a.create("busy")
 	own := a.follow("/tickets/"+made.ID+"/events", "")
 	own.next("checkpoint")
-	tickets := newStore(a.outbox) // another store on the same outbox does not mix in: its tickets are others
-	if _, err := tickets.create("elsewhere"); err != nil {
-		t.Fatal(err)
-	}
+	a.create("elsewhere")
 	const writers, each = 8, 20
 	var wg sync.WaitGroup
 	for w := range writers {
@@ -105,7 +111,10 @@ func TestChangesArePublishedInTheirOrder(t *testing.T) {
 
 func TestDropAndResume(t *testing.T) {
 	a := serve(t, nil)
+	before := a.follow("/tickets/events", "")
+	before.next("checkpoint")
 	made := a.create("made before")
+	before.nextChange(kindCreated)
 	const path = "/tickets/events?client=me"
 	mine, other := a.follow(path, ""), a.follow("/tickets/events?client=other", "")
 	start := mine.next("checkpoint").ID
@@ -140,8 +149,10 @@ func TestDropAndResume(t *testing.T) {
 	}
 }
 
-func TestDashboard(t *testing.T) {
-	a := serve(t, nil)
+func TestDashboard(t *testing.T) { everywhere(t, testDashboard) }
+
+func testDashboard(t *testing.T, url string) {
+	a := serveOver(t, url, nil)
 	for path, want := range map[string]int{
 		"/dashboard/events": http.StatusUnauthorized, "/dashboard/events?role=": http.StatusUnauthorized, "/dashboard/events?role=agent": http.StatusForbidden,
 	} {

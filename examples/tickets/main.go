@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("tickets", flag.ContinueOnError)
 	flags.SetOutput(stdout)
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
-	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages")
+	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages, and the tickets too if it is Redis")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(h)
+	server, err := newServer(h, newStore(backend, h))
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func TestStopPublishesWhatWasAccepted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := newServer(h)
+		s, err := newServer(h, newMemoryStore(h))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +16,7 @@ import (
 // Publishing right where a change is made has no good answer to a failure: the outcome may be unknown, one of the two topics may have the message and the other not, and a lock
 // that keeps the order would be held while the backend takes its time. With the outbox a change that was made is published sooner or later, and a backend that is away delays the feeds and nothing else.
 //
-// What is in it is lost with the process. So are the tickets, so here it fits; an application with a database keeps its outbox there, written in the same transaction as the change.
+// What is in it is lost with the process. So are the tickets in memory, so here it fits; where the tickets outlive the process, the outbox has to be with them, as in redis.go.
 type outbox struct {
 	hub   *hub.Hub
 	queue chan change
@@ -32,10 +31,9 @@ type outbox struct {
 }
 
 const (
-	outboxSize     = 1024 // changes that wait
-	publishTimeout = 5 * time.Second
-	firstWait      = 100 * time.Millisecond
-	longestWait    = 5 * time.Second
+	outboxSize  = 1024 // changes that wait
+	firstWait   = 100 * time.Millisecond
+	longestWait = 5 * time.Second
 )
 
 func newOutbox(h *hub.Hub) *outbox {
@@ -102,28 +100,19 @@ func (o *outbox) publish(c change) bool {
 
 // send publishes a change to one topic, trying until it succeeds. It reports false when it may not go on.
 func (o *outbox) send(topic string, c change) bool {
-	data, err := json.Marshal(c)
-	if err != nil {
-		slog.Error("tickets: a change cannot be encoded", "err", err)
-		return true
-	}
-	m := hub.Message{Type: c.Kind, Data: data}
-	if o.hub.Traits().Keys != hub.KeysNone {
-		// Of an attempt with an unknown outcome and the next one, at most one appends. Where the backend has no keys the message may come twice, and the version tells.
-		m.Key = fmt.Sprintf("%s.%d", c.Ticket.ID, c.Ticket.Version)
-	}
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
 		if o.ctx.Err() != nil {
 			return false
 		}
-		ctx, cancel := context.WithTimeout(o.ctx, publishTimeout)
-		_, err := o.hub.Publish(ctx, topic, m)
-		cancel()
+		err := publish(o.ctx, o.hub, topic, c)
 		switch {
 		case err == nil:
 			return true
 		case errors.Is(err, hub.ErrClosed):
 			return false
+		case errors.Is(err, errUnpublishable):
+			slog.Error("tickets: a change is left out of a feed", "topic", topic, "ticket", c.Ticket.ID, "version", c.Ticket.Version, "err", err)
+			return true
 		}
 		slog.Warn("tickets: publishing failed, will be tried again", "topic", topic, "wait", wait, "err", err)
 		select {

@@ -17,15 +17,14 @@ const outboxTimeout = 3 * time.Second
 // server is the application: the HTTP server and what is behind it.
 type server struct {
 	*http.Server
-	hub    *hub.Hub
-	outbox *outbox
+	hub     *hub.Hub
+	tickets store
 }
 
-// newServer puts the application together. stop releases it.
-func newServer(h *hub.Hub) (*server, error) {
-	outbox := newOutbox(h)
-	s := &server{hub: h, outbox: outbox}
-	router, err := newRouter(newTicketController(h, newStore(outbox)))
+// newServer puts the application together. stop releases it, with the hub and the store.
+func newServer(h *hub.Hub, tickets store) (*server, error) {
+	s := &server{hub: h, tickets: tickets}
+	router, err := newRouter(newTicketController(h, tickets))
 	if err != nil {
 		return nil, errors.Join(err, s.stop(context.Background()))
 	}
@@ -69,7 +68,7 @@ func (s *server) stop(ctx context.Context) error {
 	// A backend that is away must not use up the time of the streams.
 	publishing, cancel := context.WithTimeout(ctx, outboxTimeout)
 	defer cancel()
-	err := errors.Join(s.outbox.close(publishing), s.hub.Shutdown(ctx))
+	err := errors.Join(s.tickets.close(publishing), s.hub.Shutdown(ctx))
 	if s.Server == nil {
 		return err
 	}

@@ -4,184 +4,316 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"net"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/headrace/headrace/backends/memory"
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/backends"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
-// flaky is a backend that fails when told to: before it appends, or after.
-type flaky struct {
-	*memory.Backend
-	mu     sync.Mutex
-	before int // publishes to refuse
-	after  int // publishes to append and then fail
+// everywhere runs a test over each place that tickets may live in. Instances over one URL of Redis share them.
+func everywhere(t *testing.T, f func(t *testing.T, url string)) {
+	t.Run("memory", func(t *testing.T) { f(t, "memory://") })
+	overRedis(t, f)
 }
 
-var errAway = errors.New("the backend is away")
-
-func (f *flaky) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.before > 0 {
-		f.before--
-		return "", fmt.Errorf("%w: %w", hub.ErrRejected, errAway)
-	}
-	id, err := f.Backend.Publish(ctx, topic, m)
-	if f.after > 0 {
-		f.after--
-		return "", fmt.Errorf("%w: %w", hub.ErrUnknown, errAway)
-	}
-	return id, err
+// overRedis runs a test over an empty miniredis and an empty redis-server.
+func overRedis(t *testing.T, f func(t *testing.T, url string)) {
+	t.Run("miniredis", func(t *testing.T) { f(t, "redis://"+miniredis.RunT(t).Addr()) })
+	t.Run("redis-server", func(t *testing.T) { f(t, "redis://"+startRedis(t)) })
 }
 
-// start returns a store whose outbox publishes to the backend, and how to stop it.
-func start(t *testing.T, backend hub.Backend) (*store, *hub.Hub, func()) {
+// startRedis starts a redis-server that ends with the test, and returns its address.
+func startRedis(t *testing.T) string {
 	t.Helper()
-	h, err := hub.New(backend, hub.Options{})
+	path := testenv.Need(t, "redis")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStore(newOutbox(h))
-	return s, h, func() {
-		t.Helper()
+	addr := l.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	l.Close()
+	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	client := redis.NewClient(&redis.Options{Addr: addr})
+	defer client.Close()
+	until(t, "redis-server", func() bool { return client.Ping(t.Context()).Err() == nil })
+	return addr
+}
+
+// until asks again and again, for what only asking tells.
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for pause := time.Millisecond; !f(); pause = min(2*pause, 50*time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not in time", what)
+		}
+		<-time.After(pause)
+	}
+}
+
+// instance is what one process has.
+type instance struct {
+	store
+	t       *testing.T
+	backend hub.Backend
+	hub     *hub.Hub
+}
+
+// dead returns an instance without a store.
+func dead(t *testing.T, url string, o hub.Options) *instance {
+	t.Helper()
+	backend, err := backends.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := hub.New(backend, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
-		_ = s.outbox.close(ctx)
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		_ = backend.Close()
-	}
+	})
+	return &instance{t: t, backend: backend, hub: h}
 }
 
-// TestNothingIsLostWhileTheBackendIsAway: requests succeed, and the messages come once the backend is back, each once and in order.
-func TestNothingIsLostWhileTheBackendIsAway(t *testing.T) {
-	for name, backend := range map[string]*flaky{
-		"refusing":                   {before: 7},
-		"appending, outcome unknown": {after: 7},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				backend.Backend = memory.New(memory.Options{})
-				s, h, stop := start(t, backend)
-				defer stop()
-				made, err := s.create("a")
-				if err != nil {
-					t.Fatal(err)
-				}
-				for i := range 9 {
-					if _, err := s.comment(made.ID, fmt.Sprint(i)); err != nil {
-						t.Fatal(err)
-					}
-				}
-				for _, topic := range made.changeTopics() {
-					sub, err := hub.NewTopic[change](h, topic).Subscribe(t.Context(), hub.Earliest())
-					if err != nil {
-						t.Fatal(err)
-					}
-					version := 0
-					for e, err := range sub.All() {
-						version++
-						if err != nil || e.Err != nil || e.Value.Ticket.Version != version {
-							t.Fatalf("%s: version %d, errors %v and %v; want version %d", topic, e.Value.Ticket.Version, err, e.Err, version)
-						}
-						if version == 10 {
-							break
-						}
-					}
-					sub.Close()
-				}
-			})
-		})
-	}
+// open returns an instance whose store publishes.
+func open(t *testing.T, url string) *instance {
+	t.Helper()
+	i := dead(t, url, hub.Options{})
+	i.store = newStore(i.backend, i.hub)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if err := i.close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return i
 }
 
-func (t thread) changeTopics() []string { return change{Ticket: t.ticket}.topics() }
+// published returns the first n changes of a topic, as soon as they are there.
+func (i *instance) published(topic string, n int) []change {
+	i.t.Helper()
+	sub, err := hub.NewTopic[change](i.hub, topic).Subscribe(i.t.Context(), hub.Earliest())
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer sub.Close()
+	var all []change
+	for e, err := range sub.All() {
+		if err := errors.Join(err, e.Err); err != nil {
+			i.t.Fatal(err)
+		}
+		e.Value.Kind = e.Type
+		if all = append(all, e.Value); len(all) == n {
+			break
+		}
+	}
+	return all
+}
 
-// TestRefusedChangeIsNotMade: what cannot be published any more does not happen.
-func TestRefusedChangeIsNotMade(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		backend := &flaky{Backend: memory.New(memory.Options{}), before: 1 << 30}
-		s, _, stop := start(t, backend)
-		defer stop()
-		made, err := s.create("a")
+func create(t *testing.T, s store, subject string) (thread, error) {
+	t.Helper()
+	made, err := newThread(subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, s.create(t.Context(), made)
+}
+
+func mustCreate(t *testing.T, s store, subject string) thread {
+	t.Helper()
+	made, err := create(t, s, subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// edited returns a function that makes an edit.
+func edited(t *testing.T, s store, id string) func(edit, error) (thread, error) {
+	return func(e edit, err error) (thread, error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // the outbox holds this one, and its queue is empty
-		for i := range outboxSize {
-			if _, err := s.assign(made.ID, fmt.Sprint(i)); err != nil {
-				t.Fatalf("change %d: %v", i, err)
+		return s.change(t.Context(), id, e)
+	}
+}
+
+func TestStore(t *testing.T) {
+	everywhere(t, func(t *testing.T, url string) {
+		i := open(t, url)
+		if all, err := i.list(t.Context()); err != nil || all == nil || len(all) != 0 {
+			t.Errorf("the empty list is %v, %v", all, err)
+		}
+		made := mustCreate(t, i, "first")
+		second := mustCreate(t, i, "second")
+		change := func(made func(string) (edit, error), words string) func() (thread, error) {
+			return func() (thread, error) { return edited(t, i, second.ID)(made(words)) }
+		}
+		steps := []struct {
+			name    string
+			do      func() (thread, error)
+			err     error
+			version int
+			kind    string // of the change to be published, "" for none
+		}{
+			{"comment", change(commenting, "<one>\n\u2028."), nil, 2, kindCommented},
+			{"assign", change(assigning, "Ada"), nil, 3, kindAssigned},
+			{"assign to the same", change(assigning, "Ada"), nil, 3, ""},
+			{"comment again", change(commenting, "two"), nil, 4, kindCommented},
+			{"close", change(moving, "closed"), nil, 5, kindMoved},
+			{"close again", change(moving, "closed"), nil, 5, ""},
+			{"comment on a closed one", change(commenting, "late"), errClosed, 5, ""},
+			{"assign a closed one", change(assigning, "Bob"), errClosed, 5, ""},
+			{"assign a closed one to the same", change(assigning, "Ada"), nil, 5, ""},
+			{"open again", change(moving, "pending"), nil, 6, kindMoved},
+			{"assign to nobody", change(assigning, ""), nil, 7, kindAssigned},
+			{"no such ticket", func() (thread, error) { return edited(t, i, "nix")(commenting("a")) }, errNotFound, 7, ""},
+		}
+		kinds := []string{kindCreated, kindCreated}
+		for _, step := range steps {
+			got, err := step.do()
+			if !errors.Is(err, step.err) || (err == nil && got.Version != step.version) {
+				t.Errorf("%s: version %d, %v; want %d, %v", step.name, got.Version, err, step.version, step.err)
+			}
+			stored, _ := i.get(t.Context(), second.ID)
+			if stored.Version != step.version || err == nil && !reflect.DeepEqual(stored, got) {
+				t.Errorf("%s: returned %+v, stored %+v", step.name, got, stored)
+			}
+			if step.kind != "" {
+				kinds = append(kinds, step.kind)
 			}
 		}
-		before, _ := s.get(made.ID)
-		if _, err := s.assign(made.ID, "one too many"); !errors.Is(err, errBusy) {
-			t.Errorf("assign with a full outbox: %v, want errBusy", err)
+		final, err := i.get(t.Context(), second.ID)
+		if err != nil || final.ticket.Comments != 2 || len(final.Comments) != 2 || final.Comments[0].Text != "<one>\n\u2028." || final.Comments[1].ID != 2 || final.Created.IsZero() {
+			t.Errorf("got %+v, %v", final, err)
 		}
-		if _, err := s.create("one too many"); !errors.Is(err, errBusy) {
-			t.Errorf("create with a full outbox: %v, want errBusy", err)
+		if got, err := i.get(t.Context(), made.ID); err != nil || !reflect.DeepEqual(got, made) {
+			t.Errorf("the other ticket is %+v, %v; want it as it was made: %+v", got, err, made)
 		}
-		after, _ := s.get(made.ID)
-		if before.ticket != after.ticket || len(s.list()) != 1 || s.count()[statusOpen] != 1 {
-			t.Errorf("a refused change was made: %+v, then %+v, %d tickets", before.ticket, after.ticket, len(s.list()))
+		if _, err := i.get(t.Context(), "nix"); !errors.Is(err, errNotFound) {
+			t.Errorf("no such ticket: %v", err)
 		}
-
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := s.outbox.close(ctx); err == nil {
-			t.Error("close reports no error although changes were not published")
+		if all, err := i.list(t.Context()); err != nil || !slices.Equal(all, []ticket{made.ticket, final.ticket}) {
+			t.Errorf("list %+v, %v", all, err)
 		}
-		if _, err := s.assign(made.ID, "after close"); !errors.Is(err, errBusy) {
-			t.Errorf("assign after close: %v, want errBusy", err)
+		counts, err := i.count(t.Context())
+		if want := map[status]int{statusOpen: 1, statusPending: 1, statusClosed: 0}; err != nil || !reflect.DeepEqual(counts, want) {
+			t.Errorf("counts %v, %v; want %v", counts, err, want)
+		}
+		changes := i.published(everything, len(kinds))
+		for n, c := range changes {
+			if c.Kind != kinds[n] {
+				t.Errorf("change %d is %s, want %s", n, c.Kind, kinds[n])
+			}
+		}
+		if last := changes[len(changes)-1]; last.Ticket != final.ticket || last.Comment != nil {
+			t.Errorf("the last change is %+v, want %+v", last, final.ticket)
+		}
+		if c := i.published(second.changeTopics()[0], 2)[1].Comment; c == nil || c.Text != "<one>\n\u2028." {
+			t.Errorf("the comment is published as %+v", c)
 		}
 	})
 }
 
+func TestEditsAreChecked(t *testing.T) {
+	for name, f := range map[string]func() error{
+		"no subject":            func() error { _, err := newThread(" "); return err },
+		"long subject":          func() error { _, err := newThread(strings.Repeat("a", maxSubject+1)); return err },
+		"no comment":            func() error { _, err := commenting(""); return err },
+		"long comment":          func() error { _, err := commenting(strings.Repeat("a", maxText+1)); return err },
+		"long assignee":         func() error { _, err := assigning(strings.Repeat("a", maxAssignee+1)); return err },
+		"assignee of two lines": func() error { _, err := assigning("a\nb"); return err },
+		"unknown status":        func() error { _, err := moving("lost"); return err },
+	} {
+		if err := f(); !errors.Is(err, errInvalid) {
+			t.Errorf("%s: %v, want errInvalid", name, err)
+		}
+	}
+}
+
+// TestStoreIsBounded: what waits is published in between, so that only the limit of tickets and comments refuses.
 func TestStoreIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, _, stop := start(t, memory.New(memory.Options{}))
-		defer stop()
-		var id string
-		for range maxTickets {
-			made, err := s.create("a")
-			if err != nil {
+	everywhere(t, func(t *testing.T, url string) {
+		i := open(t, url)
+		made := func(err error) bool {
+			if err != nil && !errors.Is(err, errBusy) {
 				t.Fatal(err)
 			}
-			id = made.ID
-			synctest.Wait() // for the outbox
+			return err == nil
 		}
-		if _, err := s.create("a"); !errors.Is(err, errFull) {
+		var id string
+		for range maxTickets {
+			until(t, "create", func() bool {
+				created, err := create(t, i, "a")
+				id = created.ID
+				return made(err)
+			})
+		}
+		if _, err := create(t, i, "a"); !errors.Is(err, errFull) {
 			t.Errorf("ticket %d: %v, want errFull", maxTickets+1, err)
 		}
 		for range maxComments {
-			if _, err := s.comment(id, "a"); err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
+			until(t, "comment", func() bool {
+				_, err := edited(t, i, id)(commenting("a"))
+				return made(err)
+			})
 		}
-		if _, err := s.comment(id, "a"); !errors.Is(err, errFull) {
+		if _, err := edited(t, i, id)(commenting("a")); !errors.Is(err, errFull) {
 			t.Errorf("comment %d: %v, want errFull", maxComments+1, err)
 		}
-		if counts := s.count(); counts[statusOpen] != maxTickets || counts[statusPending] != 0 || counts[statusClosed] != 0 {
-			t.Errorf("counts %v", counts)
+		counts, err := i.count(t.Context())
+		if err != nil || counts[statusOpen] != maxTickets || counts[statusPending] != 0 || counts[statusClosed] != 0 {
+			t.Errorf("counts %v, %v", counts, err)
+		}
+		if all, err := i.list(t.Context()); err != nil || len(all) != maxTickets || all[maxTickets-1].ID != id {
+			t.Errorf("%d tickets, %v", len(all), err)
 		}
 	})
 }
 
-// TestReadersShareNothing: what the store has given away does not change.
+// TestReadersShareNothing: what the store was given, or has given away, does not change what it has.
 func TestReadersShareNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, _, stop := start(t, memory.New(memory.Options{}))
-		defer stop()
-		made, _ := s.create("a")
-		first, _ := s.comment(made.ID, "one")
-		first.Comments[0].Text = "changed by the reader"
-		if got, _ := s.get(made.ID); got.Comments[0].Text != "one" {
-			t.Errorf("the store has %q", got.Comments[0].Text)
+	everywhere(t, func(t *testing.T, url string) {
+		i := open(t, url)
+		made := mustCreate(t, i, "a")
+		for n := range 3 { // so that there is room behind the last one
+			_, _ = edited(t, i, made.ID)(commenting(fmt.Sprint(n)))
+		}
+		first, _ := edited(t, i, made.ID)(commenting("one"))
+		first.Comments[3].Text = "changed by the reader"
+		got, _ := i.get(t.Context(), made.ID)
+		if got.Comments[3].Text != "one" {
+			t.Errorf("the store has %q", got.Comments[3].Text)
+		}
+		got.Comments[3].Text = "changed by another reader"
+		if got, _ := i.get(t.Context(), made.ID); got.Comments[3].Text != "one" {
+			t.Errorf("the store has %q", got.Comments[3].Text)
 		}
 	})
 }

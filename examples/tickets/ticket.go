@@ -72,19 +72,26 @@ func (c change) topics() []string {
 	return []string{hub.JoinTopic("tickets", c.Ticket.ID), everything}
 }
 
-// What can be wrong with a request. Their text is for the client.
-var (
-	errNotFound = errors.New("there is no such ticket")
-	errClosed   = errors.New("the ticket is closed: open it again first")
-	errFull     = errors.New("there is no room for more: this is an example with its tickets in memory")
-	errBusy     = errors.New("changes are not taken right now: try again")
-	errInvalid  = errors.New("invalid")
+// refusal is what can be wrong with a request. Its text is for the client.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+const (
+	errNotFound = refusal("there is no such ticket")
+	errClosed   = refusal("the ticket is closed: open it again first")
+	errFull     = refusal("there is no room for more: this is an example, with narrow limits")
+	errBusy     = refusal("changes are not taken right now: try again")
+	errInvalid  = refusal("invalid")
 )
 
-// errUnchanged is for the store alone: the ticket already is as it should become.
-var errUnchanged = errors.New("unchanged")
+// errAway is that the tickets are out of reach. The error has the cause, which is not for the client. A change that met it may have been made nevertheless.
+var errAway = errors.New("the tickets are out of reach right now: look at them again before you repeat a change")
 
-// Limits keep the memory of the example bounded. Lengths are in characters.
+// errUnchanged is for the stores alone: the ticket already is as it should become.
+const errUnchanged = refusal("unchanged")
+
+// Limits keep the example small, wherever its tickets are. Lengths are in characters.
 const (
 	maxTickets  = 1000
 	maxComments = 200

@@ -14,7 +14,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/headrace/headrace/backends/memory"
+	"github.com/headrace/headrace/backends"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
@@ -32,15 +32,24 @@ type app struct {
 	url string
 }
 
-// serve starts the application; wrap, if not nil, stands between the network and it.
+// serve starts the application with its tickets in memory; wrap, if not nil, stands between the network and it.
 func serve(t *testing.T, wrap func(http.Handler) http.Handler) *app {
 	t.Helper()
-	backend := memory.New(memory.Options{})
+	return serveOver(t, "memory://", wrap)
+}
+
+// serveOver starts an instance of the application over a backend.
+func serveOver(t *testing.T, url string, wrap func(http.Handler) http.Handler) *app {
+	t.Helper()
+	backend, err := backends.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h, err := hub.New(backend, hub.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(h)
+	s, err := newServer(h, newStore(backend, h))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,8 +173,10 @@ func (c *connection) nextChange(kind string) change {
 	return got
 }
 
-func TestJSON(t *testing.T) {
-	a := serve(t, nil)
+func TestJSON(t *testing.T) { everywhere(t, testJSON) }
+
+func testJSON(t *testing.T, url string) {
+	a := serveOver(t, url, nil)
 	one := "/tickets/" + a.create("  Printer on fire ").ID
 	long := func(n int) string { return strings.Repeat("ä", n) }
 	tests := []struct {
@@ -226,8 +237,10 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-func TestListIsOldestFirst(t *testing.T) {
-	a := serve(t, nil)
+func TestListIsOldestFirst(t *testing.T) { everywhere(t, testListIsOldestFirst) }
+
+func testListIsOldestFirst(t *testing.T, url string) {
+	a := serveOver(t, url, nil)
 	if _, answer := a.do("GET", "/tickets", ""); answer != "[]" {
 		t.Errorf("the empty list is %s, want []", answer)
 	}
