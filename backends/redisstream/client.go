@@ -76,12 +76,26 @@ func singleOptions(o redis.Options, p purpose) *redis.Options {
 		o.ReadTimeout = min(o.ReadTimeout, followTimeout)
 		o.WriteTimeout = min(o.WriteTimeout, followTimeout)
 	}
+	if o.Dialer != nil {
+		o.Dialer = toMaster(o.Dialer)
+	}
 	o.Limiter = nil
 	o.PushNotificationProcessor = nil
 	o.AutoPipelineOptions = nil
 	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return &o
+}
+
+// toMaster is a dialer that tells the nil of sentinels, which know no master of that name, from the nil that servers reply to commands.
+func toMaster(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if errors.Is(err, redis.Nil) {
+			return nil, &failure{ErrUnreachable, "the sentinels know no master of that name"}
+		}
+		return conn, err
+	}
 }
 
 // clusterOptions does for a cluster what singleOptions does for one server. Reads go to masters: a replica that lags would answer that

@@ -70,9 +70,12 @@ func isReply(err error) bool {
 
 // cause reduces an error of go-redis to what may be shown. Texts of the network and of the server hold addresses, user names and arguments.
 func cause(err error) error {
+	known, ok := errors.AsType[*failure](err)
 	switch {
 	case err == nil:
 		return nil
+	case ok:
+		return known
 	case errors.Is(err, redis.ErrClosed):
 		return hub.ErrClosed
 	case isReply(err):
@@ -101,8 +104,11 @@ func replyCause(err error) error {
 	if len(code) > 16 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
 		code = ""
 	}
-	if strings.Contains(text, "unknown command") {
-		code = "unknown command: Redis 6.2 or newer is needed, 7.0 in a cluster"
+	// Within a script the text is another one, and an argument that is not known is an error of syntax.
+	for _, lack := range []string{"unknown command", "Unknown Redis command", "syntax error"} {
+		if strings.Contains(text, lack) {
+			code = "it lacks a command: Redis 6.2 or newer is needed, 7.0 in a cluster"
+		}
 	}
 	return &failure{ErrReply, code}
 }

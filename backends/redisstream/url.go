@@ -45,6 +45,8 @@ func init() {
 // and those that go-redis knows in its own URLs, such as dial_timeout, read_timeout, client_name, protocol and skip_verify, unless the backend
 // sets what they are for by itself.
 //
+// TLS trusts the authorities that the system does. For others, and for certificates of clients, use New.
+//
 // Open does not wait for the server. The backend owns its connections, and Close closes them.
 func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	o := Options{
@@ -158,8 +160,9 @@ func openSentinel(v url.URL, user, password string) (redis.UniversalClient, erro
 		o.Username = node.Username()
 		o.Password, _ = node.Password()
 	}
-	o.TLSConfig = sharedTLS(o.TLSConfig, hosts)
+	o.TLSConfig = sharedTLS(o.TLSConfig, len(hosts)+1) // the master is one more
 	o.DialTimeout = bounded(o.DialTimeout, dialTimeout)
+	o.DialerRetries = 1 // go-redis asks a sentinel several times anyway, and all that within DialTimeout
 	return redis.NewFailoverClient(o), nil
 }
 
@@ -181,7 +184,7 @@ func openCluster(v url.URL) (redis.UniversalClient, error) {
 		return nil, parseError(err)
 	}
 	o.Addrs = hosts
-	o.TLSConfig = sharedTLS(o.TLSConfig, hosts)
+	o.TLSConfig = sharedTLS(o.TLSConfig, len(hosts))
 	switch {
 	case skipVerify == "":
 	case o.TLSConfig == nil:
@@ -195,13 +198,13 @@ func openCluster(v url.URL) (redis.UniversalClient, error) {
 }
 
 // sharedTLS makes a configuration fit for all hosts: go-redis writes the first one's name into it.
-func sharedTLS(c *tls.Config, hosts []string) *tls.Config {
+func sharedTLS(c *tls.Config, hosts int) *tls.Config {
 	if c == nil {
 		return nil
 	}
 	c = c.Clone()
 	c.MinVersion = tls.VersionTLS12
-	if len(hosts) > 1 {
+	if hosts > 1 {
 		c.ServerName = "" // each connection takes that of its own address
 	}
 	return c

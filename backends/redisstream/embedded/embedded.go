@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/backends"
 	"github.com/headrace/headrace/backends/redisstream"
@@ -24,38 +23,28 @@ import (
 func init() { backends.Register("miniredis", Open) }
 
 // Open is the backends.Opener of miniredis://. Backends that are opened with the same name, as in miniredis://name, share one server for
-// as long as one of them is open; without a name each has its own. The query parameters are those of redis:// that belong to
-// redisstream.Options: prefix, maxlen, retention, forever and keys.
-func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
+// as long as one of them is open; without a name each has its own. The query parameters are those of redis://, see redisstream.Open.
+//
+// With follow=xread a message can be 0.05 s late when its topic was followed just before: the server cannot end what waits.
+func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	if u.User != nil || strings.Trim(u.Path, "/") != "" || u.Port() != "" {
 		return nil, fmt.Errorf("%w: miniredis:// has neither user, port nor path", backends.ErrURL)
-	}
-	o := redisstream.Options{
-		Prefix:      q.String("prefix", ""),
-		MaxMessages: q.Int("maxlen", 0, 1),
-		MaxAge:      q.Duration("retention", 0, 1),
-		KeepForever: q.Bool("forever", false),
-		KeyWindow:   q.Duration("keys", 0, 1),
-	}
-	if err := q.Err(); err != nil {
-		return nil, err
 	}
 	s, err := acquire(u.Hostname())
 	if err != nil {
 		return nil, err
 	}
-	client := redis.NewClient(&redis.Options{Addr: s.redis.Addr(), DisableIdentity: true})
-	b, err := redisstream.New(client, o)
+	b, err := redisstream.Open(ctx, &url.URL{Scheme: "redis", Host: s.redis.Addr(), RawQuery: u.RawQuery}, q)
 	if err != nil {
-		return nil, errors.Join(err, client.Close(), s.release())
+		s.release()
+		return nil, err
 	}
-	return &backend{Backend: b, client: client, server: s}, nil
+	return &backend{Backend: b.(*redisstream.Backend), server: s}, nil
 }
 
-// backend owns its client and a share of its server.
+// backend has a share of its server.
 type backend struct {
 	*redisstream.Backend
-	client *redis.Client
 	server *server
 	once   sync.Once
 	err    error
@@ -63,7 +52,10 @@ type backend struct {
 
 // Close implements hub.Backend.
 func (b *backend) Close() error {
-	b.once.Do(func() { b.err = errors.Join(b.Backend.Close(), b.client.Close(), b.server.release()) })
+	b.once.Do(func() {
+		b.err = b.Backend.Close()
+		b.server.release()
+	})
 	return b.err
 }
 
@@ -100,7 +92,7 @@ func acquire(name string) (*server, error) {
 	return s, nil
 }
 
-func (s *server) release() error {
+func (s *server) release() {
 	mu.Lock()
 	s.users--
 	last := s.users == 0
@@ -113,7 +105,6 @@ func (s *server) release() error {
 		<-s.done
 		s.redis.Close()
 	}
-	return nil
 }
 
 // tick makes keys expire: miniredis has no clock for that.

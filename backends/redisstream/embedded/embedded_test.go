@@ -22,10 +22,52 @@ func open(t testing.TB, url string) hub.Backend {
 }
 
 func TestConformance(t *testing.T) {
-	backendtest.Run(t, backendtest.Config{
-		New:  func(t testing.TB) hub.Backend { return open(t, "miniredis://conformance") },
-		Peer: func(t testing.TB, _ hub.Backend) hub.Backend { return open(t, "miniredis://conformance") },
-	})
+	for _, mode := range []string{"pubsub", "xread"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			at := "miniredis://" + mode + "?follow=" + mode
+			backendtest.Run(t, backendtest.Config{
+				New:  func(t testing.TB) hub.Backend { return open(t, at) },
+				Peer: func(t testing.TB, _ hub.Backend) hub.Backend { return open(t, at) },
+				Trim: func(t testing.TB, b hub.Backend, topic string) {
+					if err := b.(*backend).Client().XTrimMaxLen(t.Context(), "headrace:{"+topic+"}", 0).Err(); err != nil {
+						t.Fatal(err)
+					}
+				},
+			})
+		})
+	}
+}
+
+// TestForeignEntriesArriveAtOnce tells follow=xread from the default: nobody announces what another program adds.
+func TestForeignEntriesArriveAtOnce(t *testing.T) {
+	b := open(t, "miniredis://?follow=xread&prefix=app:")
+	defer b.Close()
+	h, err := hub.New(b, hub.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Shutdown(t.Context())
+	sub, err := h.Subscribe(t.Context(), "t", hub.Latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	if _, err := h.Publish(t.Context(), "t", hub.Message{Data: []byte("first")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.(*backend).Client().Do(t.Context(), "XADD", "app:{t}", "*", "n", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"first", `{"n":"1"}`}
+	for m, err := range sub.All() {
+		if err != nil || string(m.Data) != want[0] {
+			t.Fatalf("%q, %v, want %q", m.Data, err, want[0])
+		}
+		if want = want[1:]; len(want) == 0 {
+			break
+		}
+	}
 }
 
 func TestServersAreShared(t *testing.T) {
@@ -67,6 +109,7 @@ func TestOpenRefuses(t *testing.T) {
 	for url, want := range map[string]error{
 		"miniredis://u:p@x": backends.ErrURL, "miniredis://x/1": backends.ErrURL, "miniredis://x:1": backends.ErrURL,
 		"miniredis://?nonsense=1": backends.ErrParameter, "miniredis://?maxlen=0": backends.ErrParameter,
+		"miniredis://?follow=poll": backends.ErrParameter, "miniredis://?read_timeout=soon": backends.ErrParameter,
 	} {
 		if b, err := backends.Open(t.Context(), url); !errors.Is(err, want) {
 			if err == nil {
@@ -74,5 +117,8 @@ func TestOpenRefuses(t *testing.T) {
 			}
 			t.Errorf("%s: %v, want %v", url, err, want)
 		}
+	}
+	if len(servers) != 0 {
+		t.Errorf("%d servers are left", len(servers))
 	}
 }
