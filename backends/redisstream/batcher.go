@@ -3,6 +3,7 @@ package redisstream
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,12 +21,12 @@ const (
 	failingPace = 50 * time.Millisecond
 )
 
-// job is one caller's command. The caller waits for done, and may leave before.
+// job is one caller's command, or a message that shares a command with others. The caller waits for done, and may leave before.
 type job struct {
 	cmd     redis.Cmder
-	size    int                             // about the bytes of the command
 	again   func(bySource bool) redis.Cmder // makes the command anew, after it was certainly not run
-	message *message                        // of a publish: it shares a command with others, and cmd is for its own result only
+	message *message                        // instead of the two
+	size    int                             // about the bytes of the command
 	state   atomic.Uint32
 	done    chan struct{} // closed when the command has its result
 }
@@ -38,6 +39,14 @@ const (
 
 func newJob(size int, command func(bySource bool) redis.Cmder) *job {
 	return &job{cmd: command(false), size: size, again: command, done: make(chan struct{})}
+}
+
+// err is why the job has no answer, or an error that is one.
+func (j *job) err() error {
+	if j.message != nil {
+		return j.message.err
+	}
+	return j.cmd.Err()
 }
 
 // withdraw takes the job back. It reports false when a worker already has it: then the command may have been sent.
@@ -140,6 +149,8 @@ func (b *batcher) work() {
 		b.send(jobs)
 		b.settle(jobs...)
 		clear(jobs)
+		// The callers that have their results now run first: what they do next is in the next batch.
+		runtime.Gosched()
 	}
 }
 
@@ -147,7 +158,7 @@ func (b *batcher) work() {
 func (b *batcher) settle(jobs ...*job) {
 	failing := true
 	for _, j := range jobs {
-		err := j.cmd.Err()
+		err := j.err()
 		failing = failing && err != nil && !isReply(err) && !errors.Is(err, redis.Nil)
 		close(j.done)
 	}

@@ -15,6 +15,10 @@ type message struct {
 	data    []byte // the last value
 	lengths []byte // of all fields and values
 	last    *lastArg
+
+	// When the job is done: what the script returned for the message, or why there is nothing.
+	result string
+	err    error
 }
 
 // sent reports whether the message may have reached Redis. It may be asked when the job is done.
@@ -22,7 +26,7 @@ func (m *message) sent() bool { return m.last != nil && m.last.written.Load() }
 
 // callMessages and callBytes bound what one run of the publish script takes: Redis does nothing else meanwhile.
 const (
-	callMessages = 32
+	callMessages = 64
 	callBytes    = 64 << 10
 )
 
@@ -119,22 +123,20 @@ func (b *Backend) callCommand(members []*job) func(bySource bool) redis.Cmder {
 	}
 }
 
-// settle gives each job of the call its result.
+// settle gives each message of the call its result.
 func (c *call) settle() {
 	results, err := c.cmd.(once).Slice()
 	for i, j := range c.members {
-		cmd := j.cmd.(*redis.Cmd)
-		switch {
-		case err != nil:
-			cmd.SetErr(err)
-		case i < len(results):
-			text, _ := results[i].(string)
-			if refusal, ok := strings.CutPrefix(text, "-"); ok {
-				cmd.SetErr(redisReply(strings.TrimPrefix(refusal, "-"))) // old servers have one of their own
-			}
-			cmd.SetVal(text)
-		default:
-			cmd.SetVal("")
+		m := j.message
+		if err != nil {
+			m.err = err
+			continue
+		}
+		if i < len(results) {
+			m.result, _ = results[i].(string)
+		}
+		if refusal, ok := strings.CutPrefix(m.result, "-"); ok {
+			m.err = redisReply(strings.TrimPrefix(refusal, "-")) // old servers have one of their own
 		}
 	}
 }

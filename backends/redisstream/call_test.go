@@ -23,7 +23,7 @@ func (r *rig) together(topics []string, m func(i int) hub.Message) []*job {
 	return jobs
 }
 
-func (j *job) result() (string, error) { return j.cmd.(*redis.Cmd).Text() }
+func (j *job) result() (string, error) { return j.message.result, j.message.err }
 
 func numbered(i int) hub.Message { return hub.Message{Data: []byte(itoa(i))} }
 

@@ -24,7 +24,12 @@ func newKeys(prefix string, db int) keys {
 var topicEncoder = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
 
 // stream returns the key of a topic's stream.
-func (k keys) stream(topic string) string { return k.prefix + "{" + topicEncoder.Replace(topic) + "}" }
+func (k keys) stream(topic string) string {
+	if strings.ContainsAny(topic, "%{}") {
+		topic = topicEncoder.Replace(topic)
+	}
+	return k.prefix + "{" + topic + "}"
+}
 
 // channel returns the Pub/Sub channel of a topic.
 func (k keys) channel(stream string) string { return stream + k.suffix }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/headrace/headrace/hub"
 )
 
@@ -34,8 +32,8 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	case err != nil:
 		return "", rejected(topic, callError(ctx, err))
 	}
-	result, err := j.cmd.(*redis.Cmd).Text()
-	id, warning, warned := strings.Cut(result, " ")
+	id, warning, warned := strings.Cut(j.message.result, " ")
+	err = j.message.err
 	switch {
 	case err == nil && hub.ID(id).Valid():
 		if warned {
@@ -68,7 +66,7 @@ func (b *Backend) messageJob(topic string, m *hub.Message) *job {
 	for k, v := range m.Headers {
 		size += len(k) + len(v)
 	}
-	return &job{cmd: redis.NewCmd(b.ctx), size: size, message: p, done: make(chan struct{})}
+	return &job{size: size, message: p, done: make(chan struct{})}
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
