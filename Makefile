@@ -27,6 +27,12 @@ help: ## Say what can be made
 run: ## Start the tickets example; ARGS="-addr … -backend …" are its flags
 	@$(GO) run ./examples/tickets $(ARGS)
 
+# Not go run: it would end at a signal without passing it on, and leave the demo and all it started alone.
+.PHONY: demo
+demo: ## Start two instances of each example on Redis behind nginx; ARGS="-addr … -again …" are its flags
+	@$(GO) build -o $(BIN)/demo ./examples/demo
+	@exec $(BIN)/demo $(ARGS)
+
 ##@ Check
 
 .PHONY: test

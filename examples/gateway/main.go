@@ -19,7 +19,8 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/headrace/headrace/backends"
-	_ "github.com/headrace/headrace/backends/all" // so that -backend takes the URL of any of them
+	_ "github.com/headrace/headrace/backends/all"                  // so that -backend takes the URL of any of them
+	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
 	"github.com/headrace/headrace/hub"
 )
 

@@ -1,0 +1,73 @@
+// Command demo shows the examples as several instances: two tickets servers and two gateways on one Redis, behind one nginx. Whatever is killed
+// comes back after a moment, as under compose, and what is followed through nginx goes on meanwhile.
+//
+//	go run ./examples/demo
+//
+// It needs redis-server, nginx and Go, and leaves nothing behind when it ends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	// Until run has returned, a second signal changes nothing: the programs would be left alone.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run shows the demo until ctx ends, and then ends all programs it started.
+func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(stdout)
+	addr := flags.String("addr", "127.0.0.1:8080", "`address` at which nginx listens; port 0 takes a free one")
+	again := flags.Duration("again", 3*time.Second, "`pause` before a program that ended is started again")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("demo: unexpected argument %q: there are flags only", flags.Arg(0))
+	}
+	dir, err := os.MkdirTemp("", "headrace-demo-")
+	if err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	d := &demo{dir: dir, addr: *addr, pause: rest(*again), stdout: stdout}
+	defer func() { err = errors.Join(err, d.stop(context.WithoutCancel(ctx))) }()
+	if err := d.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was told to end before it was there
+		}
+		return err
+	}
+	<-ctx.Done()
+	d.say("ending")
+	return nil
+}
+
+// rest returns a function that lets some time pass, or returns when its context ends.
+func rest(d time.Duration) func(context.Context) {
+	return func(ctx context.Context) {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
+}
