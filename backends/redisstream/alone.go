@@ -2,53 +2,56 @@ package redisstream
 
 import (
 	"context"
-	"net"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// alone is a connection for the caller who has a node to himself. He sends his command from his own goroutine: handing it to another one
-// and back would be a good part of what a call takes. A read from a connection does not end with a context, so the connection is closed
-// under a caller who may not wait any longer.
+// alone is a connection for the caller who has a server to himself. He sends his command from his own goroutine: handing it to another one
+// and back would be a good part of what a call takes. A read from a connection does not end with a context, so the client is closed
+// under a caller who may not wait any longer, and the next caller gets another one.
 type alone struct {
-	client *redis.Client // of one connection
+	options *redis.Options
 
-	mu   sync.Mutex
-	conn net.Conn // dialed last
+	mu     sync.Mutex
+	client *redis.Client // of one connection
+	closed bool
 }
 
 func newAlone(client *redis.Client) *alone {
-	a := &alone{}
 	o := singleOptions(*client.Options(), publishing)
 	o.PoolSize = 1
-	dial := o.Dialer
-	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err == nil {
-			a.mu.Lock()
-			a.conn = conn
-			a.mu.Unlock()
-		}
-		return conn, err
-	}
-	a.client = redis.NewClient(o)
-	return a
+	return &alone{options: o, client: redis.NewClient(o)}
 }
 
-// run calls send and returns when it does, which is soon after the end of ctx.
+// run calls send, which nobody else may do meanwhile, and returns when it does: soon after the end of ctx.
 func (a *alone) run(ctx context.Context, send func(context.Context, *redis.Client)) {
-	aborted := make(chan struct{})
+	a.mu.Lock()
+	client := a.client
+	a.mu.Unlock()
+	replaced := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(aborted)
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if a.conn != nil {
-			_ = a.conn.Close()
-		}
+		defer close(replaced)
+		a.replace(client)
 	})
-	send(ctx, a.client)
+	send(ctx, client)
 	if !stop() {
-		<-aborted // or it would close the connection under the next caller
+		<-replaced // or it would be closed under the next caller
 	}
+}
+
+func (a *alone) replace(client *redis.Client) {
+	_ = client.Close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.client = redis.NewClient(a.options)
+	}
+}
+
+func (a *alone) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	return a.client.Close()
 }

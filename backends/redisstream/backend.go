@@ -55,7 +55,9 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	db := 0
 	switch c := client.(type) {
 	case *redis.Client:
-		db = c.Options().DB
+		if db = c.Options().DB; db < 0 {
+			return nil, errors.New("redisstream: the client's database has a negative number")
+		}
 	case *redis.ClusterClient:
 		b.announce = "SPUBLISH"
 	}

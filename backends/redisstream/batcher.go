@@ -69,14 +69,19 @@ type batcher struct {
 
 	failing atomic.Bool
 	nextTry time.Time // while failing, no batch is sent before; guarded by mu
+	calm    time.Time // nobody sends alone before; guarded by mu
 }
 
 // do runs a job and waits for it, at most until ctx ends. Then err is the context's, and maybe says whether the command may have been sent.
 func (b *batcher) do(ctx context.Context, j *job) (maybe bool, err error) {
 	if b.sendAlone != nil && b.enter() {
 		b.sendAlone(ctx, j)
-		b.settle(j)
-		b.leave()
+		if ctx.Err() == nil {
+			b.settle(j)
+		} else {
+			close(j.done) // it says nothing about the node that somebody could not wait
+		}
+		b.leave(ctx.Err() != nil)
 		return true, nil
 	}
 	b.add(j)
@@ -113,16 +118,20 @@ func (b *batcher) start() {
 func (b *batcher) enter() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.workers > 0 || b.failing.Load() {
+	if b.workers > 0 || b.failing.Load() || time.Now().Before(b.calm) {
 		return false
 	}
 	b.workers++
 	return true
 }
 
-// leave ends what enter began. Others may have queued jobs meanwhile, counting on this worker.
-func (b *batcher) leave() {
+// leave ends what enter began. Others may have queued jobs meanwhile, counting on this worker. Callers who break off one after the other,
+// each with a connection closed, are sent by the workers for a while: those find out whether the node is failing.
+func (b *batcher) leave(brokenOff bool) {
 	b.mu.Lock()
+	if brokenOff {
+		b.calm = time.Now().Add(failingPace)
+	}
 	more := len(b.queue) > 0
 	if !more {
 		b.workers--
@@ -154,12 +163,12 @@ func (b *batcher) work() {
 	}
 }
 
-// settle ends jobs that have their results. The node is failing when nobody got an answer, be it that of an error.
+// settle ends jobs that have their results. The node is failing when nobody got an answer, be it that of an error, but for the one that it is not ready.
 func (b *batcher) settle(jobs ...*job) {
 	failing := true
 	for _, j := range jobs {
 		err := j.err()
-		failing = failing && err != nil && !isReply(err) && !errors.Is(err, redis.Nil)
+		failing = failing && err != nil && !errors.Is(err, redis.Nil) && (!isReply(err) || notReady(err))
 		close(j.done)
 	}
 	b.failing.Store(failing)

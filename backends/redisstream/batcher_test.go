@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -184,4 +185,37 @@ func TestBatcherOfClosedBackend(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestBrokenOffAlone: who cannot wait for his call says nothing about the node, and callers who break off one after the other do not go on alone.
+func TestBrokenOffAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLine(t.Context())
+		close(l.hold)
+		alone := 0
+		l.sendAlone = func(ctx context.Context, j *job) {
+			alone++
+			<-ctx.Done()
+			j.cmd.SetErr(errors.New("connection closed"))
+		}
+		do := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if _, err := l.do(ctx, testJob(1)); err != nil {
+				t.Errorf("do: %v", err)
+			}
+		}
+		began := time.Now()
+		do()
+		do()
+		if l.failing.Load() || alone != 1 || time.Since(began) != time.Millisecond {
+			t.Errorf("%d calls alone in %v; failing: %v", alone, time.Since(began), l.failing.Load())
+		}
+		time.Sleep(failingPace)
+		do()
+		if alone != 2 {
+			t.Errorf("%d calls alone, want 2", alone)
+		}
+		l.wg.Wait()
+	})
 }

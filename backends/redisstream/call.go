@@ -55,13 +55,18 @@ func (b *Backend) callAll(ctx context.Context, client *redis.Client, jobs []*job
 	b.publisher.send(ctx, client, commands)
 	for _, c := range calls {
 		err := c.cmd.Err()
-		if len(c.members) > 1 && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "CROSSSLOT")) {
+		if len(c.members) > 1 && ofOneKey(err) {
 			refused = append(refused, c.members...)
 			continue
 		}
 		c.settle()
 	}
 	return refused
+}
+
+// ofOneKey reports whether a server refuses a call for one of its keys: for want of a right, or because the key is somewhere else or on its way there.
+func ofOneKey(err error) bool {
+	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "CROSSSLOT") || redis.HasErrorPrefix(err, "TRYAGAIN")
 }
 
 // calls puts messages into calls. In a cluster only those of one topic may share a call.

@@ -137,7 +137,7 @@ func TestCallBounds(t *testing.T) {
 		members []int
 	}{
 		{"of several topics", single, "aabc", 1, 32, []int{4}},
-		{"so many messages", single, strings.Repeat("a", 70), 1, 32, []int{32, 32, 6}},
+		{"so many messages", single, strings.Repeat("a", 2*callMessages+6), 1, callMessages, []int{callMessages, callMessages, 6}},
 		{"so many bytes", single, "aaaaa", 30 << 10, 32, []int{2, 2, 1}},
 		{"one that is too large", single, "aa", 1 << 20, 32, []int{1, 1}},
 		{"alone", single, "aab", 1, 1, []int{1, 1, 1}},

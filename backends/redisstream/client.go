@@ -24,6 +24,10 @@ const (
 	followTimeout  = 3 * time.Second // of the commands that open a Pub/Sub connection
 )
 
+// idleTime is how long a connection may lie unused. Over TLS go-redis cannot see that one was closed meanwhile, as servers and balancers do
+// after some minutes, and the next command would be lost.
+const idleTime = time.Minute
+
 // purpose is what a client is for. Each has connections of its own: what waits on one must not hold up the others.
 type purpose uint8
 
@@ -70,6 +74,7 @@ func singleOptions(o redis.Options, p purpose) *redis.Options {
 	o.ContextTimeoutEnabled = false
 	o.PoolSize = max(2*batchesAtOnce, runtime.GOMAXPROCS(0))
 	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 0, 0, 0, 0
+	o.ConnMaxIdleTime = bounded(o.ConnMaxIdleTime, idleTime)
 	o.PipelinePoolSize = -1
 	o.ReadBufferSize, o.WriteBufferSize = 64<<10, 64<<10
 	if p == following {
@@ -108,6 +113,7 @@ func clusterOptions(o redis.ClusterOptions, p purpose) *redis.ClusterOptions {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = s.DialTimeout, s.ReadTimeout, s.WriteTimeout
 	o.PoolTimeout, o.PoolSize, o.PipelinePoolSize = s.PoolTimeout, s.PoolSize, s.PipelinePoolSize
 	o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 0, 0, 0, 0
+	o.ConnMaxIdleTime = bounded(o.ConnMaxIdleTime, idleTime)
 	o.ContextTimeoutEnabled = false
 	o.ReadBufferSize, o.WriteBufferSize = s.ReadBufferSize, s.WriteBufferSize
 	o.PushNotificationProcessor = nil
@@ -123,12 +129,27 @@ func bounded(d, most time.Duration) time.Duration {
 	return min(d, most)
 }
 
-// of returns the client of the server that a key belongs to.
+// of returns the client of the server that a key belongs to. In a cluster whose layout is not known yet it waits for that, at most until
+// ctx ends; go-redis itself would not look at ctx.
 func (n nodes) of(ctx context.Context, key string) (*redis.Client, error) {
 	if n.cluster == nil {
 		return n.single, nil
 	}
-	return n.cluster.MasterForKey(ctx, key)
+	type found struct {
+		client *redis.Client
+		err    error
+	}
+	answer := make(chan found, 1)
+	go func() {
+		client, err := n.cluster.MasterForKey(context.WithoutCancel(ctx), key)
+		answer <- found{client, err}
+	}()
+	select {
+	case f := <-answer:
+		return f.client, f.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 func (n nodes) close() error {
@@ -163,7 +184,7 @@ func newLanes(ctx context.Context, n nodes, spawn func(func()) bool) *lanes {
 
 // do runs a job at the server that the key belongs to; see batcher.do.
 func (l *lanes) do(ctx context.Context, key string, j *job) (maybe bool, err error) {
-	client, err := l.of(l.ctx, key)
+	client, err := l.of(ctx, key)
 	if err != nil {
 		return false, err
 	}
@@ -183,7 +204,8 @@ func (l *lanes) batcher(client *redis.Client) *batcher {
 	} else {
 		b.send = func(jobs []*job) { l.publish(l.ctx, client, jobs) }
 	}
-	if l.publish != nil && !l.closed {
+	// A cluster may send a command elsewhere, over connections that know no context.
+	if l.publish != nil && l.cluster == nil && !l.closed {
 		a := newAlone(client)
 		b.sendAlone = func(ctx context.Context, j *job) {
 			a.run(ctx, func(ctx context.Context, client *redis.Client) { l.publish(ctx, client, []*job{j}) })
@@ -202,7 +224,7 @@ func (l *lanes) close() error {
 	l.mu.Unlock()
 	err := l.nodes.close()
 	for _, a := range alone {
-		err = errors.Join(err, a.client.Close())
+		err = errors.Join(err, a.close())
 	}
 	return err
 }

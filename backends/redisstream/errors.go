@@ -68,6 +68,16 @@ func isReply(err error) bool {
 	return ok && !errors.Is(err, redis.Nil)
 }
 
+// notReady reports whether a server answers that it cannot do anything for the moment.
+func notReady(err error) bool {
+	for _, code := range []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY"} {
+		if redis.HasErrorPrefix(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
 // cause reduces an error of go-redis to what may be shown. Texts of the network and of the server hold addresses, user names and arguments.
 func cause(err error) error {
 	known, ok := errors.AsType[*failure](err)

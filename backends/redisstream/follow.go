@@ -47,7 +47,7 @@ func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.
 		return tail, stop, nil
 	}
 	f := &follower{sink: sink, first: true}
-	t, err := b.live.add(stream, b.keys.channel(stream), f)
+	t, err := b.live.add(ctx, stream, b.keys.channel(stream), f)
 	if err != nil {
 		return "", nil, opError("follow", topic, err)
 	}

@@ -64,10 +64,10 @@ func newLive(ctx context.Context, n nodes, d *decoder, spawn func(func()) bool) 
 }
 
 // add adds a follower to a topic, subscribing to its channel if nobody did.
-func (l *live) add(stream, channel string, f *follower) (*liveTopic, error) {
-	client, err := l.of(l.ctx, stream)
+func (l *live) add(ctx context.Context, stream, channel string, f *follower) (*liveTopic, error) {
+	client, err := l.of(ctx, stream)
 	if err != nil {
-		return nil, cause(err)
+		return nil, callError(ctx, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

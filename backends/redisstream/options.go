@@ -1,6 +1,7 @@
 package redisstream
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -49,14 +50,17 @@ const (
 const (
 	defaultPrefix = "headrace:"
 	leastExpiry   = 24 * time.Hour
+	maxAge        = 100 * 365 * 24 * time.Hour
 )
+
+var errPrefix = errors.New("redisstream: Options.Prefix has a brace or a control character")
 
 func (o Options) withDefaults() (Options, error) {
 	if o.Prefix == "" {
 		o.Prefix = defaultPrefix
 	}
 	if strings.ContainsFunc(o.Prefix, func(r rune) bool { return r == '{' || r == '}' || r < ' ' || r == 0x7f }) {
-		return o, fmt.Errorf("redisstream: Options.Prefix has a brace or a control character")
+		return o, errPrefix
 	}
 	if o.Follow > FollowXRead {
 		return o, fmt.Errorf("redisstream: Options.Follow is no FollowMode")
@@ -67,13 +71,14 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxAge <= 0 {
 		o.MaxAge = 24 * time.Hour
 	}
+	// Redis counts in milliseconds, and takes no zero for a time to live. Twice the age has to be a duration too.
+	o.MaxAge = min(max(o.MaxAge, time.Millisecond), maxAge)
 	if o.KeepForever {
 		o.MaxAge = 0
 	}
 	if o.KeyWindow <= 0 {
 		o.KeyWindow = 24 * time.Hour
 	}
-	// Redis counts in milliseconds, and takes no zero for a time to live.
 	o.KeyWindow = max(o.KeyWindow, time.Millisecond)
 	if o.Foreign == nil {
 		o.Foreign = Entry.JSON

@@ -15,14 +15,20 @@ import (
 // commandOverhead is about what a publish command has besides the message.
 const commandOverhead = 256
 
+// maxHeaders bounds the fields of an entry: a Lua script cannot hand more than about 8,000 arguments to a command.
+const maxHeaders = 3900
+
 // Publish implements hub.Backend. Concurrent publishes share commands; none waits for another one to come. The error is ErrRejected
-// when Redis answered with an error or nothing was sent, with the cause (ErrFull, ErrDenied, …), and hub.ErrUnknown when the command was sent
+// when Redis answered with an error or nothing was sent, with the cause (ErrFull, ErrDenied, …; hub.ErrTooLarge for more than 3,900 headers), and hub.ErrUnknown when the command was sent
 // and no answer came. It is never sent twice.
 //
 // What Redis refuses after it appended the message, such as announcing it to followers, does not fail Publish: it is logged, at most once a minute.
 func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
 	if err := ctx.Err(); err != nil {
 		return "", rejected(topic, err)
+	}
+	if len(m.Headers) > maxHeaders {
+		return "", rejected(topic, fmt.Errorf("%w: more than %d headers", hub.ErrTooLarge, maxHeaders))
 	}
 	j := b.messageJob(topic, &m)
 	maybe, err := b.publisher.do(ctx, j.message.stream, j)

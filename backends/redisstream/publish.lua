@@ -30,8 +30,10 @@ end
 local function append(stream, key, lengths, first, last)
   if key then
     local id = redis.call('GET', key)
-    if id then
+    if id and string.match(id, '^%d+%-%d+$') then
       return id
+    elseif id then
+      error({err = 'WRONGTYPE the idempotency key holds no ID'})
     end
   end
 
@@ -57,20 +59,28 @@ local function append(stream, key, lengths, first, last)
   local warning
   local function try(...)
     local reply = redis.pcall(...)
-    if not warning and type(reply) == 'table' and reply.err then
-      warning = select(1, ...) .. ': ' .. reply.err
+    if type(reply) ~= 'table' or not reply.err then
+      return reply
     end
+    warning = warning or select(1, ...) .. ': ' .. reply.err
   end
-  -- What counts in hours is brought up to date once in a second, which the first ten digits of an ID are: the two commands are a good
-  -- part of what a publish costs. An entry of another program came without them.
-  if not ours or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10) then
-    local cut = tonumber(string.match(id, '^%d+')) - tonumber(ARGV[2])
-    if ARGV[2] ~= '0' and cut > 0 then
+  -- What counts in hours is brought up to date once in a second, which the first ten digits of an ID are: the two commands are a good part
+  -- of what a publish costs. An entry of another program came without them; and one with an ID of the future would keep the IDs, which
+  -- only count on from there, in its second.
+  local now
+  local due = not ours or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10)
+  if due or string.sub(id, -2) ~= '-0' then
+    now = try('TIME')
+    due = due or now and now[1] ~= string.sub(id, 1, 10)
+  end
+  if due and now and ARGV[2] ~= '0' then
+    local cut = now[1] * 1000 - ARGV[2]
+    if cut > 0 then
       try('XTRIM', stream, 'MINID', '~', string.format('%.0f', cut))
     end
-    if ARGV[3] ~= '0' then
-      try('PEXPIRE', stream, ARGV[3])
-    end
+  end
+  if due and ARGV[3] ~= '0' then
+    try('PEXPIRE', stream, ARGV[3])
   end
   if key then
     try('SET', key, id, 'PX', ARGV[4])
@@ -89,6 +99,11 @@ while ARGV[at] do
   if not ok then
     -- Redis 7 raises a table, older ones a text.
     result = '-' .. (type(result) == 'table' and result.err or tostring(result))
+    if string.find(result, 'READONLY', 1, true) then
+      -- Nothing at all is appended here. As the reply to the whole call, clients take it for a reason to connect anew: the master may have
+      -- moved away from behind its address.
+      return redis.error_reply('READONLY ' .. string.sub(result, 2))
+    end
   end
   results[#results + 1] = result
   at = last + 1

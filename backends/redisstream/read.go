@@ -11,6 +11,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
+// maxPage bounds what one Read asks Redis for, whatever its limit.
+const maxPage = 1 << 16
+
 // Read implements hub.Backend.
 //
 // A page has no gap when it can be proven that nothing is missing: the entry with the given ID is still there, and so is all that came
@@ -18,7 +21,7 @@ import (
 // place before the topic's first message, which is still there.
 // Everything else is a gap: IDs that are malformed or foreign, and those whose entry was trimmed, deleted, or lost together with the stream.
 func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
-	p, err := b.page(ctx, b.keys.stream(topic), after, max(limit, 1))
+	p, err := b.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage))
 	if err != nil {
 		return hub.Page{}, opError("read", topic, err)
 	}

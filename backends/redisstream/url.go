@@ -3,6 +3,7 @@ package redisstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -70,6 +71,9 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 	b, err := New(client, o)
 	if err != nil {
 		_ = client.Close()
+		if errors.Is(err, errPrefix) {
+			err = fmt.Errorf("%w: prefix has a brace or a control character", backends.ErrParameter)
+		}
 		return nil, err
 	}
 	b.owned = true

@@ -97,7 +97,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"redis+sentinel://" + secret + "@h", backends.ErrURL, "master"},
 		{"redis+sentinel://s1,,s2/m", backends.ErrURL, "host"},
 		{"redis+sentinel://s1/m/x", backends.ErrURL, "database"},
-		{"redis://h?prefix=a{b", nil, "Prefix"},
+		{"redis://h?prefix=a{b", backends.ErrParameter, "prefix"},
 		{"unix://", backends.ErrURL, ""},
 	} {
 		b, err := backends.Open(t.Context(), test.url)
