@@ -254,7 +254,7 @@ func TestCallsWhileDown(t *testing.T) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			for err := error(hub.ErrRejected); err != nil && ctx.Err() == nil; { // the backend spaces attempts
+			for err := hub.ErrRejected; err != nil && ctx.Err() == nil; { // the backend spaces attempts
 				_, err = r.Publish(ctx, "t"+itoa(i), hub.Message{Data: []byte("back")})
 			}
 		})

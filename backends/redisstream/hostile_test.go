@@ -39,7 +39,7 @@ func TestMasterMovesBehindItsAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := old.SlaveOf(ctx, host, port).Err(); err != nil {
+	if err := old.ReplicaOf(ctx, host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, "the old master to follow", func() bool { n, _ := next.Wait(ctx, 1, 0).Result(); return n == 1 })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,9 +104,7 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	// The caller may leave before the broker has it.
 	o.Data = append([]byte(nil), m.Data...)
 	o.Headers = make(map[string]string, len(m.Headers))
-	for k, v := range m.Headers {
-		o.Headers[k] = v
-	}
+	maps.Copy(o.Headers, m.Headers)
 	if !b.send(name, o) {
 		return rejected(hub.ErrClosed)
 	}

@@ -2,6 +2,7 @@ package watermill
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -59,6 +60,12 @@ func (t *topic) verify(ctx context.Context) error {
 	case <-timer.C:
 		return ErrCompeting
 	case <-ctx.Done():
+		t.mu.Lock()
+		came := len(c.seen)
+		t.mu.Unlock()
+		if came > 0 {
+			return fmt.Errorf("%w: %w", context.Cause(ctx), ErrCompeting)
+		}
 		return context.Cause(ctx)
 	case <-t.ctx.Done():
 		return context.Cause(t.ctx)

@@ -11,7 +11,7 @@ var (
 	// to one of them.
 	ErrCompeting = errors.New("the subscription does not get every message: do instances share a consumer group or a queue?")
 	// ErrSilent means that no probe came back: the subscription does not deliver.
-	ErrSilent = errors.New("no probe came back: the subscription does not deliver")
+	ErrSilent = errors.New("no probe came back: the subscription does not deliver, or another instance gets what is meant for it")
 	// ErrEnded means that the subscriber closed the subscription.
 	ErrEnded = errors.New("the subscriber closed the subscription")
 	// ErrBroker means that the Publisher or the Subscriber failed. What it said is found with errors.As and errors.Is, and is not part of the

@@ -181,6 +181,19 @@ func TestProbesCannotBePublished(t *testing.T) {
 	})
 }
 
+// TestProbesCannotBePublishedAnyMore: nothing proves then that the subscription lives.
+func TestProbesCannotBePublishedAnyMore(t *testing.T) {
+	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
+		s := mustFollow(t, b, "t")
+		f.set(func() { f.onPublish = func(*message.Message) error { return errDown } })
+		time.Sleep(30*time.Second + probeWait + time.Second)
+		s.want(t, "broken")
+		f.set(func() { f.onPublish = nil })
+		time.Sleep(time.Minute)
+		s.want(t, "broken", "gap")
+	})
+}
+
 // TestCompetingInstances: each message goes to one of two subscriptions, so neither instance has them all.
 func TestCompetingInstances(t *testing.T) {
 	for _, ordered := range []bool{true, false} {

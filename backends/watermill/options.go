@@ -16,8 +16,11 @@ type Options struct {
 	// Name is the broker's name in logs and statistics. Default "watermill".
 	Name string
 	// Ordered declares that every subscription gets the messages of a topic in the same order, and those of one publisher in the order of
-	// publishing. Losses are noticed by it, and what comes out of order is not shown.
+	// publishing.
 	Ordered bool
+	// OrderedByPublisher declares the second half of that alone. Losses are noticed by it, and what comes out of order is not shown. Ordered
+	// includes it.
+	OrderedByPublisher bool
 	// Persistent declares that the broker keeps messages when it restarts.
 	Persistent bool
 	// Local declares that the Pub/Sub ends at this process, as gochannel does.
@@ -44,6 +47,7 @@ func (o Options) withDefaults() Options {
 	if o.Name == "" {
 		o.Name = "watermill"
 	}
+	o.OrderedByPublisher = o.OrderedByPublisher || o.Ordered
 	if o.Topic == nil {
 		o.Topic = func(topic string) (string, error) { return topic, nil }
 	}

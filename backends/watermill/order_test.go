@@ -17,7 +17,7 @@ func text(m *message.Message) string {
 }
 
 func TestLostMessageIsSaid(t *testing.T) {
-	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
+	run(t, Options{OrderedByPublisher: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
 		s := mustFollow(t, b, "t")
 		f.set(func() {
 			f.onDeliver = func(_ *fakeSub, m *message.Message) bool { return text(m) == "2" || text(m) == "3" }

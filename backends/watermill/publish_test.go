@@ -201,7 +201,7 @@ func TestLargeMessageGoesAlone(t *testing.T) {
 }
 
 func TestLanesAreForgotten(t *testing.T) {
-	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
+	run(t, Options{Ordered: true}, func(t *testing.T, _ *fakeBroker, b *Backend) {
 		s := mustFollow(t, b, "kept")
 		for i := range lanesKept + 500 {
 			mustPublish(t, b, fmt.Sprint("t", i), "x")

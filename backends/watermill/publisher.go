@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
@@ -136,9 +137,7 @@ func (p *publisher) translate(m *message.Message) hub.Message {
 		Binary:  p.opts.Binary || !utf8.Valid(m.Payload),
 		Headers: make(map[string]string, len(m.Metadata)+1),
 	}
-	for key, value := range m.Metadata {
-		got.Headers[key] = value
-	}
+	maps.Copy(got.Headers, m.Metadata)
 	if m.UUID != "" && utf8.ValidString(m.UUID) {
 		got.Headers[UUIDHeader] = m.UUID
 	}

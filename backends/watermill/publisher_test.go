@@ -368,7 +368,7 @@ func TestPublisherIsConcurrent(t *testing.T) {
 	}
 	wg.Wait()
 	var next [calls]int
-	for _, data := range strings.Fields(b.appended(t, "a")) {
+	for data := range strings.FieldsSeq(b.appended(t, "a")) {
 		var call, i int
 		if _, err := fmt.Sscanf(data, "%d.%d", &call, &i); err != nil || i != next[call] {
 			t.Fatalf("%s where %d.%d belongs (%v)", data, call, next[call], err)

@@ -110,12 +110,12 @@ func (s *subscription) probe() {
 	}
 }
 
-// published notes that a probe is at the broker, or that it could not be published.
+// published notes that a probe is at the broker, or that it could not be published: that proves nothing either.
 func (s *subscription) published() {
 	err := s.probing.err
 	s.probing = nil
 	s.note(err)
-	if err == nil && s.asked.IsZero() && s.number > s.answered { // it may have come back before the Publisher returned
+	if s.asked.IsZero() && s.number > s.answered { // it may have come back before the Publisher returned
 		s.asked = time.Now()
 		if s.proven {
 			s.timer.Reset(min(s.b.opts.ProbeEvery, probeWait))
@@ -158,7 +158,7 @@ func (s *subscription) receive(m *message.Message) {
 	if !s.proven {
 		return // from before, or nobody knows: a gap is said when it is over
 	}
-	if s.b.opts.Ordered && e.origin != "" {
+	if s.b.opts.OrderedByPublisher && e.origin != "" {
 		v, lost := s.origins.judge(e.origin, e.seq)
 		switch v {
 		case late:

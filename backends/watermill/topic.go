@@ -182,6 +182,9 @@ func (t *topic) run() {
 		if t.ctx.Err() != nil {
 			return
 		}
+		if errors.Is(err, ErrSilent) {
+			t.b.verified.Store(false)
+		}
 		t.note(err)
 		t.giveUp(err)
 		t.b.counters.reopened.Add(1)
