@@ -145,7 +145,7 @@ func TestCallBounds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var jobs []*job
-			for _, topic := range strings.SplitSeq(test.topics, "") {
+			for topic := range strings.SplitSeq(test.topics, "") {
 				jobs = append(jobs, test.b.messageJob(topic, &hub.Message{Data: make([]byte, test.size), Binary: true}))
 			}
 			calls := test.b.calls(jobs, test.most)
