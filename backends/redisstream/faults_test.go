@@ -147,7 +147,7 @@ func TestFaults(t *testing.T) {
 			if err := s.ScriptKill(t.Context()).Err(); err != nil {
 				t.Error(err)
 			}
-			<-looping
+			_ = <-looping
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -228,7 +228,7 @@ func TestCloseIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go b.Publish(context.Background(), "t", hub.Message{})
+		go func() { _, _ = b.Publish(context.Background(), "t", hub.Message{}) }()
 		synctest.Wait()
 		began := time.Now()
 		if err := b.Close(); !errors.Is(err, ErrBroker) {

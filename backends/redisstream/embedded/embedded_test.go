@@ -47,7 +47,7 @@ func TestForeignEntriesArriveAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Shutdown(t.Context())
+	defer func() { _ = h.Shutdown(t.Context()) }()
 	sub, err := h.Subscribe(t.Context(), "t", hub.Latest())
 	if err != nil {
 		t.Fatal(err)
