@@ -21,7 +21,7 @@ GOLANGCI_STAMP = $(BIN)/golangci-lint-$(GOLANGCI_VERSION)-$(shell $(GO) env GOVE
 help: ## Say what can be made
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: ## Start the tickets example; ARGS="-addr … -backend …" are its flags
@@ -45,6 +45,15 @@ test: deps ## Install what the tests need, then run them all once with the race 
 race: ## Run the tests with the race detector, with what is installed already
 	$(GO) test -race -count=1 -timeout=7m $(PKG)
 
+# The module in integration/brokers has the libraries of the brokers, so that nobody else needs them. Those that are not embedded in the
+# tests, RabbitMQ and PostgreSQL, take part in the long form only.
+BROKERS_SHORT = ./brokertest/... ./gochannel/... ./nats/... ./kafka/... ./redisstream/...
+
+.PHONY: test-brokers
+test-brokers: ## Install what the brokers' tests need, then run them with the race detector; SHORT=1 leaves out RabbitMQ and PostgreSQL
+	@$(if $(SHORT),,.ci/deps brokers)
+	cd integration/brokers && $(GO) test -race -count=1 -timeout=10m $(if $(SHORT),$(BROKERS_SHORT),./...)
+
 .PHONY: lint
 lint: $(GOLANGCI_STAMP) ## Check formatting, go.mod and the code for every system it builds on
 	@unformatted=$$(gofmt -l .); \
@@ -54,6 +63,7 @@ lint: $(GOLANGCI_STAMP) ## Check formatting, go.mod and the code for every syste
 	GOOS=darwin CGO_ENABLED=0 $(GO) vet ./...
 	GOOS=windows CGO_ENABLED=0 $(GO) vet ./...
 	$(BIN)/golangci-lint run ./...
+	cd integration/brokers && $(GO) mod tidy -diff && $(GO) vet ./... && $(BIN)/golangci-lint run ./...
 
 FUZZTIME ?= 20s
 

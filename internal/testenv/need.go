@@ -15,16 +15,19 @@ const requireVariable = "HEADRACE_REQUIRE"
 // tools maps each tool to the names its program goes by, the preferred one first.
 var tools = map[string][]string{
 	"redis":    {"redis-server"},
+	"rabbitmq": {"rabbitmq-server"},
+	"postgres": {"postgres"},
 	"nginx":    {"nginx"},
 	"chromium": {"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"},
 }
 
-// daemonDirs are searched after PATH: Debian keeps daemons out of an ordinary user's PATH.
-var daemonDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
+// daemonDirs are searched after PATH, each a pattern as filepath.Match takes it: Debian keeps daemons out of an ordinary user's PATH,
+// and those of PostgreSQL out of everybody's.
+var daemonDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/postgresql/*/bin"}
 
-// Need returns the path of a tool's program, for the tools redis (redis-server), nginx and chromium. Where the program is not
-// installed it skips the test, saying how to get it, or fails the test if the environment variable HEADRACE_REQUIRE, a list separated
-// by commas, names the tool. An unknown name, in the call or in the variable, fails the test too. Like t.Skip and t.Fatal, Need must
+// Need returns the path of a tool's program, for the tools redis (redis-server), rabbitmq (rabbitmq-server), postgres, nginx and
+// chromium. Where the program is not installed it skips the test, saying how to get it, or fails the test if the environment variable
+// HEADRACE_REQUIRE, a list separated by commas, names the tool. An unknown name, in the call or in the variable, fails the test too. Like t.Skip and t.Fatal, Need must
 // be called from the goroutine of the test.
 func Need(t testing.TB, tool string) string {
 	t.Helper()
@@ -57,8 +60,12 @@ func find(programs []string) string {
 			return path
 		}
 		for _, dir := range daemonDirs {
-			if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
-				return path
+			// Of several versions the last one, which is the newest.
+			found, _ := filepath.Glob(filepath.Join(dir, program))
+			for _, file := range slices.Backward(found) {
+				if path, err := exec.LookPath(file); err == nil {
+					return path
+				}
 			}
 		}
 	}

@@ -45,7 +45,11 @@ func program(t *testing.T, dir, name string) {
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
-	if err := os.WriteFile(filepath.Join(dir, name), nil, 0o755); err != nil {
+	file := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -57,13 +61,14 @@ func TestNeed(t *testing.T) {
 		require  string
 		path     []string // programs in PATH
 		sbin     []string // programs in a folder for daemons
-		want     string   // base name of the path
+		want     string   // end of the path
 		outcome  string
 		messages []string
 	}{
 		{name: "in PATH", tool: "redis", path: []string{"redis-server"}, want: "redis-server"},
 		{name: "in PATH and required", tool: "redis", require: "redis", path: []string{"redis-server"}, want: "redis-server"},
 		{name: "among the daemons", tool: "nginx", sbin: []string{"nginx"}, want: "nginx"},
+		{name: "among the daemons of the newest version", tool: "postgres", sbin: []string{"14/bin/postgres", "15/bin/postgres"}, want: "15/bin/postgres"},
 		{name: "under another name", tool: "chromium", path: []string{"google-chrome"}, want: "google-chrome"},
 		{name: "preferred name first", tool: "chromium", path: []string{"google-chrome", "chromium"}, want: "chromium"},
 		{name: "missing", tool: "nginx", outcome: "skip", messages: []string{"nginx is not installed", "make deps"}},
@@ -88,14 +93,15 @@ func TestNeed(t *testing.T) {
 			t.Setenv("PATH", path)
 			t.Setenv(requireVariable, test.require)
 			dirs := daemonDirs
-			daemonDirs = []string{sbin}
+			daemonDirs = []string{sbin, filepath.Join(sbin, "*", "bin")}
 			t.Cleanup(func() { daemonDirs = dirs })
 
 			got, tb := need(test.tool)
 			if tb.outcome != test.outcome {
 				t.Errorf("outcome %q (%s), want %q", tb.outcome, tb.message, test.outcome)
 			}
-			if base := strings.TrimSuffix(filepath.Base(got), ".exe"); got != "" && base != test.want || got == "" && test.want != "" {
+			end := strings.TrimSuffix(filepath.ToSlash(got), ".exe")
+			if got != "" && !strings.HasSuffix(end, "/"+test.want) || got == "" && test.want != "" {
 				t.Errorf("path %q, want %q", got, test.want)
 			}
 			for _, part := range test.messages {
