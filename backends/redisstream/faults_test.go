@@ -147,7 +147,9 @@ func TestFaults(t *testing.T) {
 			if err := s.ScriptKill(t.Context()).Err(); err != nil {
 				t.Error(err)
 			}
-			_ = <-looping
+			if err := <-looping; err == nil {
+				t.Error("the script that never ends ended by itself")
+			}
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
