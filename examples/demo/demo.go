@@ -45,9 +45,9 @@ func (d *demo) start(ctx context.Context) error {
 	if err := vacant(d.addr); err != nil {
 		return err
 	}
-	programs := filepath.Join(d.dir, "bin") + string(filepath.Separator)
 	d.say("building the examples")
-	if err := build(ctx, programs); err != nil {
+	programs, err := build(ctx, d.dir)
+	if err != nil {
 		return err
 	}
 	for _, name := range []string{"redis", "nginx"} {
@@ -82,23 +82,26 @@ func (d *demo) start(ctx context.Context) error {
 	return nil
 }
 
-// build builds the examples into a folder.
-func build(ctx context.Context, programs string) error {
-	p, err := begin(command("go", "build", "-o", programs, module+"tickets", module+"gateway"))
+// build builds the examples within a folder, and returns where they are.
+func build(ctx context.Context, dir string) (programs string, err error) {
+	programs = filepath.Join(dir, "bin") + string(filepath.Separator)
+	cmd := command("go", "build", "-o", programs, module+"tickets", module+"gateway")
+	cmd.Env = append(os.Environ(), "GOTMPDIR="+dir) // when it is killed it leaves there what it was at
+	p, err := begin(cmd)
 	if err != nil {
-		return fmt.Errorf("demo: go build: %w", err)
+		return "", fmt.Errorf("demo: go build: %w", err)
 	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
 		_ = killGroup(p.cmd)
 		<-p.done
-		return context.Cause(ctx)
+		return "", context.Cause(ctx)
 	}
 	if !p.cmd.ProcessState.Success() {
-		return fmt.Errorf("demo: go build: %v%s", p.cmd.ProcessState, p.output.quote())
+		return "", fmt.Errorf("demo: go build: %v%s", p.cmd.ProcessState, p.output.quote())
 	}
-	return nil
+	return programs, nil
 }
 
 func (d *demo) own(s *service) *service {

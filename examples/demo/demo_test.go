@@ -22,7 +22,16 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asDemo) != "" {
+		main() // instead of the tests, in a process of its own
+		return
+	}
+	testenv.Main(m)
+}
+
+// asDemo is the variable that makes the test program the demo.
+const asDemo = "HEADRACE_TEST_AS_DEMO"
 
 // patience is how long one step may take before the test gives up.
 const patience = 30 * time.Second
@@ -90,11 +99,30 @@ func follow(t *testing.T, url string) *sse.Decoder {
 // outline is what the demo prints about one of its programs.
 var outline = regexp.MustCompile(`^(\S+) +pid (\d+) +(\S+)$`)
 
+// introduction reads what the demo prints when all is there: the URLs and the pids of its programs, by name.
+func introduction(lines *bufio.Scanner) (urls, pids map[string]string, err error) {
+	urls, pids = make(map[string]string), make(map[string]string)
+	for lines.Scan() && lines.Text() != "Ctrl-C ends it." {
+		if m := outline.FindStringSubmatch(lines.Text()); m != nil {
+			pids[m[1]], urls[m[1]] = m[2], m[3]
+		}
+	}
+	for _, name := range []string{"redis", "tickets-1", "tickets-2", "gateway-1", "gateway-2", "nginx"} {
+		if urls[name] == "" {
+			err = errors.Join(err, fmt.Errorf("nothing is printed about %s", name))
+		}
+	}
+	return urls, pids, err
+}
+
 // TestRun starts the demo as a user does: what is published at any place is followed at any other, and at the end nothing is left.
 func TestRun(t *testing.T) {
 	testenv.Need(t, "redis")
 	testenv.Need(t, "nginx")
-	temp := t.TempDir()
+	temp := filepath.Join(t.TempDir(), `a "folder"; of [many] $names`)
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv("TMPDIR", temp)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -104,17 +132,10 @@ func TestRun(t *testing.T) {
 		ended <- run(ctx, []string{"-addr", "127.0.0.1:0"}, out)
 		out.Close()
 	}()
-	urls, pids := make(map[string]string), make(map[string]string)
 	lines := bufio.NewScanner(stdout)
-	for lines.Scan() && lines.Text() != "Ctrl-C ends it." {
-		if m := outline.FindStringSubmatch(lines.Text()); m != nil {
-			pids[m[1]], urls[m[1]] = m[2], m[3]
-		}
-	}
-	for _, name := range []string{"redis", "tickets-1", "tickets-2", "gateway-1", "gateway-2", "nginx"} {
-		if urls[name] == "" {
-			t.Fatalf("nothing is printed about %s; run: %v", name, <-ended)
-		}
+	urls, pids, err := introduction(lines)
+	if err != nil {
+		t.Fatalf("%v; run: %v", err, <-ended)
 	}
 	go func() {
 		for lines.Scan() {
@@ -269,7 +290,7 @@ func TestStoppedWhileStarting(t *testing.T) {
 	for _, test := range []struct {
 		name, first, file string // once there is such a file
 	}{
-		{"building", script(t, "go", `mkdir "$3"; touch "$3/begun"; sleep 600 & wait`), "bin/begun"},
+		{"building", script(t, "go", `mktemp -d "${GOTMPDIR:-$TMPDIR}/go-build-XXXXXX"; mkdir "$3"; touch "$3/begun"; sleep 600 & wait`), "bin/begun"},
 		{"Redis runs", "", "redis/*"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

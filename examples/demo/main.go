@@ -19,8 +19,14 @@ import (
 )
 
 func main() {
-	// Until run has returned, a second signal changes nothing: the programs would be left alone.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Until run has returned, a second signal changes nothing: the programs would be left alone. So they would be if the demo ended because nobody
+	// reads its output any more.
+	signal.Ignore(syscall.SIGPIPE)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup makes it
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout)
 	switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,15 +31,24 @@ func begin(cmd *exec.Cmd) (*process, error) {
 	// Wait ends when nobody holds the output any more, at the latest after this time.
 	cmd.WaitDelay = time.Second
 	isolate(cmd)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
+	started := make(chan error)
 	go func() {
+		// Linux ends a program when the thread that started it ends, see outlived: this one must not be another goroutine's to end.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		defer close(p.done)
 		_ = cmd.Wait() // its outcome is in cmd.ProcessState
 		// Nobody waits for these but init; they must not keep the program's port.
 		_ = killGroup(cmd)
 	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 

@@ -5,11 +5,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +33,15 @@ func shell(name, script string) *service {
 
 // forever keeps a script alive; a trap runs between two of its rounds.
 const forever = "echo ready; while :; do sleep 0.02; done"
+
+// gone returns an error while a process runs. Where there is no /proc it cannot tell.
+func gone(pid string) error {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil || strings.Contains(string(stat), ") Z ") { // dead, and nobody has waited for it
+		return nil
+	}
+	return fmt.Errorf("process %s runs", pid)
+}
 
 // TestStopOrder: Redis is told to end when the last instance has ended, however long that takes.
 func TestStopOrder(t *testing.T) {
@@ -60,23 +69,13 @@ func TestEndKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(s.process().output.String(), "child ")
-	child, err := strconv.Atoi(strings.Fields(rest)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	child := strings.Fields(rest)[0]
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := s.stop(ctx); err == nil || !strings.Contains(err.Error(), "demo: deaf: ") || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("error %v", err)
 	}
-	eventually(t, "the child is killed", func() error {
-		// Until somebody waits for it, it is there and dead.
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(child) + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return nil
-		}
-		return errors.New("it runs")
-	})
+	eventually(t, "the child is killed", func() error { return gone(child) })
 	if err := s.stop(ctx); err != nil {
 		t.Errorf("stopping it again: %v", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -100,19 +99,20 @@ func newInstance(name, program, backendURL string) *service {
 //go:embed nginx.conf.template
 var nginxTemplate string
 
-// nginxMain is what nginx's image brings along: the rest of the configuration, with all files in the demo's own folder.
+// nginxMain is what nginx's image brings along: the rest of the configuration. All paths are relative to the folder that is given with -p, whose own
+// path may have characters that mean something here.
 const nginxMain = `daemon off;
-pid %[1]s/nginx.pid;
+pid nginx.pid;
 error_log stderr;
 events {}
 http {
 	access_log off;
-	client_body_temp_path %[1]s/body;
-	proxy_temp_path %[1]s/proxy;
-	fastcgi_temp_path %[1]s/fastcgi;
-	uwsgi_temp_path %[1]s/uwsgi;
-	scgi_temp_path %[1]s/scgi;
-	include %[1]s/demo.conf;
+	client_body_temp_path body;
+	proxy_temp_path proxy;
+	fastcgi_temp_path fastcgi;
+	uwsgi_temp_path uwsgi;
+	scgi_temp_path scgi;
+%s
 }
 `
 
@@ -127,11 +127,8 @@ func newNginx(path, dir, addr string, instances []*service) *service {
 			for _, s := range instances {
 				values[variable(s.name)] = s.addr
 			}
-			main, demo := filepath.Join(dir, "nginx.conf"), filepath.Join(dir, "demo.conf")
-			err := errors.Join(
-				os.WriteFile(main, fmt.Appendf(nil, nginxMain, dir), 0o600),
-				os.WriteFile(demo, []byte(fill(nginxTemplate, values)), 0o600))
-			cmd := command(path, "-p", dir, "-c", main, "-e", "stderr")
+			err := os.WriteFile(filepath.Join(dir, "nginx.conf"), fmt.Appendf(nil, nginxMain, fill(nginxTemplate, values)), 0o600)
+			cmd := command(path, "-p", dir, "-c", "nginx.conf", "-e", "stderr")
 			if os.Geteuid() == 0 {
 				// As root nginx gives its workers to a user who may not enter the folder.
 				cmd.Args = append(cmd.Args, "-g", "user root;")

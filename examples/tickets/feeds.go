@@ -64,8 +64,8 @@ func (t *ticketController) dashboard(c *ginsse.Context[dashboardParams]) iter.Se
 		}
 		// After Subscribe, so that no change falls between the first count and the first message. Each message comes after its change, so the last count is right.
 		counts := func() (sse.Event, error) {
-			counts, err := t.tickets.count(c.Context())
-			return sse.Event{Type: "counts", Data: counts}, err
+			all, err := t.tickets.list(c.Context())
+			return sse.Event{Type: "counts", Data: count(all)}, err
 		}
 		if !yield(counts()) {
 			return

@@ -16,13 +16,12 @@ type memoryStore struct {
 	mu      sync.RWMutex
 	threads map[string]thread
 	order   []string // IDs, oldest first
-	counts  map[status]int
 }
 
 var _ store = (*memoryStore)(nil)
 
 func newMemoryStore(h *hub.Hub) *memoryStore {
-	return &memoryStore{outbox: newOutbox(h), threads: make(map[string]thread), counts: make(map[status]int)}
+	return &memoryStore{outbox: newOutbox(h), threads: make(map[string]thread)}
 }
 
 func (s *memoryStore) list(context.Context) ([]ticket, error) {
@@ -45,16 +44,6 @@ func (s *memoryStore) get(_ context.Context, id string) (thread, error) {
 	return t.copy(), nil
 }
 
-func (s *memoryStore) count(context.Context) (map[status]int, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	counts := make(map[status]int, len(statuses))
-	for _, st := range statuses {
-		counts[st] = s.counts[st]
-	}
-	return counts, nil
-}
-
 func (s *memoryStore) create(_ context.Context, t thread) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +56,6 @@ func (s *memoryStore) create(_ context.Context, t thread) error {
 	}
 	s.threads[t.ID] = t.copy()
 	s.order = append(s.order, t.ID)
-	s.counts[t.Status]++
 	return nil
 }
 
@@ -88,8 +76,6 @@ func (s *memoryStore) change(_ context.Context, id string, e edit) (thread, erro
 	if err := s.outbox.put(c); err != nil {
 		return thread{}, err
 	}
-	s.counts[t.Status]--
-	s.counts[next.Status]++
 	s.threads[id] = next
 	return next.copy(), nil
 }

@@ -128,7 +128,7 @@ func TestRefusedChangeIsNotMade(t *testing.T) {
 		}
 		after, _ := s.get(t.Context(), made.ID)
 		all, _ := s.list(t.Context())
-		counts, _ := s.count(t.Context())
+		counts, _ := counted(t, s)
 		if before.ticket != after.ticket || len(all) != 1 || counts[statusOpen] != 1 {
 			t.Errorf("a refused change was made: %+v, then %+v, %d tickets", before.ticket, after.ticket, len(all))
 		}

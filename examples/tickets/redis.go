@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,7 +30,6 @@ var _ store = (*redisStore)(nil)
 // The keys. What is in braces makes all of them live on the same node of a cluster: a transaction has to have its keys together.
 const (
 	orderKey       = "{tickets}:order"     // list of IDs, oldest first
-	countsKey      = "{tickets}:counts"    // hash: how many tickets have each status
 	outboxKey      = "{tickets}:outbox"    // list of changes that are made and not published yet
 	deadLettersKey = "{tickets}:dead"      // list of entries of the outbox that cannot be published, for people to look at
 	ticketKeys     = "{tickets}:ticket:"   // ID follows: the ticket without its comments
@@ -55,26 +55,40 @@ func (s *redisStore) list(ctx context.Context) ([]ticket, error) {
 	if err != nil || len(ids) == 0 {
 		return []ticket{}, reached(err)
 	}
+	keys := make([]string, len(ids))
 	for i, id := range ids {
-		ids[i] = ticketKeys + id
+		keys[i] = ticketKeys + id
 	}
-	found, err := s.client.MGet(ctx, ids...).Result()
+	found, err := s.client.MGet(ctx, keys...).Result()
 	if err != nil {
 		return nil, reached(err)
 	}
 	all := make([]ticket, 0, len(found))
-	for _, value := range found {
+	for i, value := range found {
 		text, ok := value.(string)
 		if !ok {
 			continue // evicted, or removed by hand
 		}
-		var t ticket
-		if err := json.Unmarshal([]byte(text), &t); err != nil {
-			return nil, reached(err)
+		t, err := decodeTicket(ids[i], text)
+		if err != nil {
+			slog.Warn("tickets: a ticket is left out of the list", "err", err)
+			continue
 		}
 		all = append(all, t)
 	}
 	return all, nil
+}
+
+// decodeTicket returns the ticket in the text of its key, which another program may have written.
+func decodeTicket(id, text string) (ticket, error) {
+	var t ticket
+	if err := json.Unmarshal([]byte(text), &t); err != nil {
+		return ticket{}, fmt.Errorf("tickets: ticket %q: %w", id, err)
+	}
+	if t.ID != id || t.Version < 1 || !slices.Contains(statuses, t.Status) {
+		return ticket{}, fmt.Errorf("tickets: ticket %q: its key has id %q, version %d and status %q", id, t.ID, t.Version, t.Status)
+	}
+	return t, nil
 }
 
 func (s *redisStore) get(ctx context.Context, id string) (thread, error) {
@@ -85,25 +99,6 @@ func (s *redisStore) get(ctx context.Context, id string) (thread, error) {
 	_, _ = p.Exec(ctx) // each command has its error
 	t, err := found()
 	return t, reached(err)
-}
-
-func (s *redisStore) count(ctx context.Context) (map[status]int, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	fields := make([]string, len(statuses))
-	for i, st := range statuses {
-		fields[i] = string(st)
-	}
-	values, err := s.client.HMGet(ctx, countsKey, fields...).Result()
-	if err != nil {
-		return nil, reached(err)
-	}
-	counts := make(map[status]int, len(statuses))
-	for i, st := range statuses {
-		text, _ := values[i].(string) // none yet
-		counts[st], _ = strconv.Atoi(text)
-	}
-	return counts, nil
 }
 
 func (s *redisStore) create(ctx context.Context, t thread) error {
@@ -118,9 +113,7 @@ func (s *redisStore) create(ctx context.Context, t thread) error {
 		if err != nil {
 			return err
 		}
-		return s.commit(ctx, tx, c, waiting.Val(), func(p redis.Pipeliner) {
-			p.RPush(ctx, orderKey, t.ID)
-		})
+		return s.commit(ctx, tx, c, waiting.Val())
 	})
 }
 
@@ -148,9 +141,7 @@ func (s *redisStore) change(ctx context.Context, id string, e edit) (thread, err
 			return err
 		}
 		changed = next
-		return s.commit(ctx, tx, c, waiting.Val(), func(p redis.Pipeliner) {
-			p.HIncrBy(ctx, countsKey, string(t.Status), -1)
-		})
+		return s.commit(ctx, tx, c, waiting.Val())
 	})
 	if err != nil {
 		return thread{}, err
@@ -168,10 +159,11 @@ func reading(ctx context.Context, p redis.Pipeliner, id string) func() (thread, 
 		if err := errors.Join(head.Err(), rest.Err()); err != nil {
 			return thread{}, err
 		}
-		t := thread{Comments: make([]comment, len(rest.Val()))}
-		if err := json.Unmarshal([]byte(head.Val()), &t.ticket); err != nil {
+		made, err := decodeTicket(id, head.Val())
+		if err != nil {
 			return thread{}, err
 		}
+		t := thread{ticket: made, Comments: make([]comment, len(rest.Val()))}
 		for i, text := range rest.Val() {
 			if err := json.Unmarshal([]byte(text), &t.Comments[i]); err != nil {
 				return thread{}, err
@@ -181,8 +173,8 @@ func reading(ctx context.Context, p redis.Pipeliner, id string) func() (thread, 
 	}
 }
 
-// commit executes the transaction that makes a change: what every change writes, and more.
-func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting int64, more func(redis.Pipeliner)) error {
+// commit executes the transaction that makes a change.
+func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting int64) error {
 	// The outbox is not watched, or all changes would be in each other's way. So it may become longer, by as many as are at this point at the same time.
 	if waiting >= outboxSize {
 		return errBusy
@@ -197,7 +189,9 @@ func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting
 	}
 	_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		p.Set(ctx, ticketKeys+c.Ticket.ID, t, 0)
-		p.HIncrBy(ctx, countsKey, string(c.Ticket.Status), 1)
+		if c.Kind == kindCreated {
+			p.RPush(ctx, orderKey, c.Ticket.ID)
+		}
 		if c.Comment != nil {
 			said, err := json.Marshal(c.Comment)
 			if err != nil {
@@ -205,7 +199,6 @@ func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting
 			}
 			p.RPush(ctx, commentKeys+c.Ticket.ID, said)
 		}
-		more(p)
 		p.RPush(ctx, outboxKey, e)
 		return nil
 	})

@@ -173,7 +173,7 @@ func TestFullOutboxRefuses(t *testing.T) {
 		}
 		got, err := i.get(t.Context(), made.ID)
 		all, _ := i.list(t.Context())
-		counts, _ := i.count(t.Context())
+		counts, _ := counted(t, i)
 		if err != nil || !reflect.DeepEqual(got, made) || len(all) != 1 || counts[statusOpen] != 1 {
 			t.Errorf("a refused change was made: %+v, %v, %d tickets, counts %v", got, err, len(all), counts)
 		}
@@ -250,8 +250,8 @@ func (s *severed) Write(p []byte) (int, error) {
 	n, err := s.Conn.Write(p)
 	if bytes.Contains(p, []byte("exec")) && s.armed.CompareAndSwap(true, false) {
 		// The server has executed it when it answers; the answer is lost.
-		_, _ = s.Conn.Read(make([]byte, 1))
-		_ = s.Conn.Close()
+		_, _ = s.Read(make([]byte, 1))
+		_ = s.Close()
 	}
 	return n, err
 }
@@ -276,6 +276,48 @@ func TestLostReply(t *testing.T) {
 		got, err := s.get(t.Context(), made.ID)
 		if waiting := i.client().LLen(t.Context(), outboxKey).Val(); err != nil || got.Version != 2 || len(got.Comments) != 1 || waiting != 2 {
 			t.Errorf("%+v, %v, %d changes in the outbox: want the change made once", got, err, waiting)
+		}
+	})
+}
+
+// TestKeysOfOthers: what another program has deleted or overwritten is missing, and hides nothing else.
+func TestKeysOfOthers(t *testing.T) {
+	overRedis(t, func(t *testing.T, url string) {
+		a := serveOver(t, url, nil)
+		i := silent(t, url)
+		var made []thread
+		for range 8 {
+			made = append(made, a.create("a"))
+		}
+		key := func(n int) string { return ticketKeys + made[n].ID }
+		if _, err := i.client().Pipelined(t.Context(), func(p redis.Pipeliner) error {
+			p.Set(t.Context(), key(0), `{"id":`, 0)
+			p.Set(t.Context(), key(1), `null`, 0)
+			p.Set(t.Context(), key(2), `{}`, 0)
+			p.Del(t.Context(), key(3))
+			p.Rename(t.Context(), key(4), key(3)) // the ticket with its own ID in the wrong place
+			p.LPush(t.Context(), key(4), "a")
+			p.Set(t.Context(), key(5), `{"id":"`+made[5].ID+`","version":1,"status":"lost"}`, 0)
+			p.Set(t.Context(), key(6), `{"id":"`+made[6].ID+`","status":"open"}`, 0)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		var listed []ticket
+		if code, answer := a.do("GET", "/tickets", ""); code != http.StatusOK || json.Unmarshal([]byte(answer), &listed) != nil || len(listed) != 1 || listed[0].ID != made[7].ID {
+			t.Errorf("GET /tickets: status %d, %s; want the ticket that is whole", code, answer)
+		}
+		for n := range 7 {
+			if code, answer := a.do("POST", "/tickets/"+made[n].ID+"/comments", `{"text":"a"}`); code != http.StatusServiceUnavailable {
+				t.Errorf("a change of broken ticket %d: status %d, %s; want 503", n, code, answer)
+			}
+		}
+		if _, err := edited(t, i, made[7].ID)(moving("closed")); err != nil {
+			t.Fatal(err)
+		}
+		counts, err := counted(t, i)
+		if want := map[status]int{statusOpen: 0, statusPending: 0, statusClosed: 1}; err != nil || !reflect.DeepEqual(counts, want) {
+			t.Errorf("counts %v, %v; want %v", counts, err, want)
 		}
 	})
 }

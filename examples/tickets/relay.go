@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/headrace/headrace/backends/redisstream"
 	"github.com/headrace/headrace/hub"
 )
 
@@ -26,11 +27,12 @@ import (
 // Nor does it when A dies anywhere in this. And since a change is only published while it is the head, everything before it has been: the feeds have the order of the
 // outbox. The backend remembers keys for a day unless told otherwise, far longer than A may be held up.
 type relay struct {
-	client redis.UniversalClient
-	hub    *hub.Hub
-	woken  chan struct{}
-	closed chan struct{} // closed by close
-	done   chan struct{} // closed when run has returned
+	client   redis.UniversalClient
+	hub      *hub.Hub
+	woken    chan struct{}
+	closed   chan struct{}  // closed by close
+	done     chan struct{}  // closed when run has returned
+	refusals map[string]int // how often in a row each topic was refused; drain's own
 
 	ctx    context.Context // ends when nothing may be published any more
 	cancel context.CancelFunc
@@ -38,6 +40,9 @@ type relay struct {
 
 // lookEvery is how soon a relay finds what an instance has left that was killed.
 const lookEvery = time.Second
+
+// mostRefusals are as many refusals of a topic in a row as are taken for something that passes: about three seconds. Until then the feeds of all tickets wait.
+const mostRefusals = 6
 
 // entry is a change in the outbox.
 type entry struct {
@@ -53,7 +58,7 @@ var removeScript = redis.NewScript(removeSource)
 
 // newRelay returns a relay. It publishes nothing before run.
 func newRelay(client redis.UniversalClient, h *hub.Hub) *relay {
-	r := &relay{client: client, hub: h, woken: make(chan struct{}, 1), closed: make(chan struct{}), done: make(chan struct{})}
+	r := &relay{client: client, hub: h, woken: make(chan struct{}, 1), closed: make(chan struct{}), done: make(chan struct{}), refusals: make(map[string]int)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -137,16 +142,48 @@ func (r *relay) publish(ctx context.Context, head string) error {
 	if err := json.Unmarshal([]byte(head), &e); err != nil {
 		return fmt.Errorf("%w: %w", errUnpublishable, err)
 	}
+	if e.Kind == "" || e.Ticket.ID == "" || e.Ticket.Version < 1 {
+		return fmt.Errorf("%w: the entry lacks the kind, or the ticket's id or version", errUnpublishable)
+	}
 	e.change.Kind = e.Kind
 	var unpublishable error
+	refused, serving := make(map[string]error), false
 	for _, topic := range e.topics() {
 		err := publish(ctx, r.hub, topic, e.change)
+		wrongType := errors.Is(err, redisstream.ErrWrongType)
 		switch {
+		case err == nil:
+			serving = true
+			delete(r.refusals, topic)
 		case errors.Is(err, errUnpublishable):
 			unpublishable = err
-		case err != nil:
+		case errors.Is(err, hub.ErrRejected) && (wrongType || errors.Is(err, redisstream.ErrReply)):
+			serving = serving || wrongType
+			refused[topic] = err
+		default:
 			return err
 		}
 	}
-	return unpublishable
+	if len(refused) == 0 {
+		return unpublishable
+	}
+	return r.refuse(refused, serving)
+}
+
+// refuse counts the refusals of topics. It returns errUnpublishable when none of them is expected to pass. Redis may also refuse a command for a reason that is not the
+// topic's, such as too many clients: unless it is known to be serving, by what it said to another topic, nothing is counted.
+func (r *relay) refuse(refused map[string]error, serving bool) error {
+	passes := !serving
+	var causes []error
+	for topic, err := range refused {
+		causes = append(causes, err)
+		if serving {
+			r.refusals[topic]++
+			passes = passes || r.refusals[topic] < mostRefusals
+		}
+	}
+	if passes {
+		return errors.Join(causes...)
+	}
+	return fmt.Errorf("%w: %w", errUnpublishable, errors.Join(causes...))
 }

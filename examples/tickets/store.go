@@ -15,8 +15,6 @@ type store interface {
 	list(ctx context.Context) ([]ticket, error)
 	// get returns a ticket with its comments.
 	get(ctx context.Context, id string) (thread, error)
-	// count returns how many tickets have each status.
-	count(ctx context.Context) (map[status]int, error)
 	// create adds a new ticket.
 	create(ctx context.Context, t thread) error
 	// change makes one change to a ticket, or none when the ticket already is as it should become.

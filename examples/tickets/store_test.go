@@ -117,7 +117,9 @@ func open(t *testing.T, url string) *instance {
 // published returns the first n changes of a topic, as soon as they are there.
 func (i *instance) published(topic string, n int) []change {
 	i.t.Helper()
-	sub, err := hub.NewTopic[change](i.hub, topic).Subscribe(i.t.Context(), hub.Earliest())
+	ctx, cancel := context.WithTimeout(i.t.Context(), time.Minute)
+	defer cancel()
+	sub, err := hub.NewTopic[change](i.hub, topic).Subscribe(ctx, hub.Earliest())
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -162,6 +164,13 @@ func edited(t *testing.T, s store, id string) func(edit, error) (thread, error) 
 		}
 		return s.change(t.Context(), id, e)
 	}
+}
+
+// counted returns what the dashboard shows.
+func counted(t *testing.T, s store) (map[status]int, error) {
+	t.Helper()
+	all, err := s.list(t.Context())
+	return count(all), err
 }
 
 func TestStore(t *testing.T) {
@@ -222,7 +231,7 @@ func TestStore(t *testing.T) {
 		if all, err := i.list(t.Context()); err != nil || !slices.Equal(all, []ticket{made.ticket, final.ticket}) {
 			t.Errorf("list %+v, %v", all, err)
 		}
-		counts, err := i.count(t.Context())
+		counts, err := counted(t, i)
 		if want := map[status]int{statusOpen: 1, statusPending: 1, statusClosed: 0}; err != nil || !reflect.DeepEqual(counts, want) {
 			t.Errorf("counts %v, %v; want %v", counts, err, want)
 		}
@@ -287,7 +296,7 @@ func TestStoreIsBounded(t *testing.T) {
 		if _, err := edited(t, i, id)(commenting("a")); !errors.Is(err, errFull) {
 			t.Errorf("comment %d: %v, want errFull", maxComments+1, err)
 		}
-		counts, err := i.count(t.Context())
+		counts, err := counted(t, i)
 		if err != nil || counts[statusOpen] != maxTickets || counts[statusPending] != 0 || counts[statusClosed] != 0 {
 			t.Errorf("counts %v, %v", counts, err)
 		}

@@ -35,6 +35,18 @@ type ticket struct {
 	Updated  time.Time `json:"updated"`
 }
 
+// count returns how many tickets have each status. Counters kept beside the tickets could come to disagree with them.
+func count(all []ticket) map[status]int {
+	counts := make(map[status]int, len(statuses))
+	for _, st := range statuses {
+		counts[st] = 0
+	}
+	for _, t := range all {
+		counts[t.Status]++
+	}
+	return counts
+}
+
 // comment is one remark on a ticket. ID counts the ticket's comments from 1.
 type comment struct {
 	ID      int       `json:"id"`
