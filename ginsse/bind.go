@@ -44,10 +44,11 @@ type field struct {
 	required bool
 	multiple bool // a slice: every value of the query parameter or header
 	set      func(v reflect.Value, text string) error
+	model    *Model // of a Ref, else nil
 }
 
-// newBinder makes the plan for a struct type and the parameters of a path. All mistakes are found here, so that a request meets none.
-func newBinder(t reflect.Type, pathParams []string) (*binder, error) {
+// newBinder makes the plan for a struct type, the parameters of a path and the models of its references. All mistakes are found here, so that a request meets none.
+func newBinder(t reflect.Type, pathParams []string, models map[reflect.Type]*Model) (*binder, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("parameters must be a struct, %s is not", t)
 	}
@@ -56,16 +57,16 @@ func newBinder(t reflect.Type, pathParams []string) (*binder, error) {
 	for _, sf := range reflect.VisibleFields(t) {
 		if sf.Anonymous {
 			// An embedded struct's fields are visible themselves; behind a pointer they would need a struct that nobody has made.
-			if sf.Type.Kind() != reflect.Struct || isTagged(sf) {
-				errs = append(errs, fmt.Errorf("field %s: only a struct without a tag can be embedded", sf.Name))
+			if sf.Type.Kind() != reflect.Struct || isTagged(sf) || isRef(sf.Type) {
+				errs = append(errs, fmt.Errorf("field %s: only a struct without a tag can be embedded, and no Ref", sf.Name))
 			}
 			continue
 		}
-		f, ok, err := newField(t, sf, pathParams)
+		f, ok, err := newField(t, sf, pathParams, models)
 		if err != nil {
 			errs = append(errs, err)
 		}
-		if ok && err == nil {
+		if ok { // with an error too: the parameter has a field, if not a right one
 			b.fields = append(b.fields, f)
 		}
 	}
@@ -108,7 +109,7 @@ func isTagged(sf reflect.StructField) bool {
 	return false
 }
 
-func newField(t reflect.Type, sf reflect.StructField, pathParams []string) (f field, ok bool, err error) {
+func newField(t reflect.Type, sf reflect.StructField, pathParams []string, models map[reflect.Type]*Model) (f field, ok bool, err error) {
 	f = field{index: sf.Index}
 	for _, in := range []string{inPath, inQuery, inHeader} {
 		tag, tagged := sf.Tag.Lookup(in)
@@ -141,7 +142,7 @@ func newField(t reflect.Type, sf reflect.StructField, pathParams []string) (f fi
 		return f, false, nil
 	}
 	if f.in == "" {
-		if f.name, err = matchPath(sf.Name, pathParams); err != nil {
+		if f.name, err = matchPath(sf, pathParams); err != nil {
 			return f, false, err
 		}
 		f.in = inPath
@@ -155,7 +156,23 @@ func newField(t reflect.Type, sf reflect.StructField, pathParams []string) (f fi
 			return f, false, fmt.Errorf("field %s names path parameter %q, which the path does not have", sf.Name, f.name)
 		}
 	}
+	if isRef(sf.Type) {
+		return f, true, f.planRef(sf, models)
+	}
 	return f, true, f.plan(t, sf)
+}
+
+// planRef decides which model a Ref's value is made with.
+func (f *field) planRef(sf reflect.StructField, models map[reflect.Type]*Model) error {
+	f.model = models[sf.Type]
+	switch {
+	case f.model == nil:
+		return fmt.Errorf("field %s is a %s, and the route has no model for it; give it one with Models", sf.Name, sf.Type)
+	case !f.required:
+		return fmt.Errorf("field %s is a Ref, which cannot be absent; its %s tag needs the option required", sf.Name, f.in)
+	}
+	f.set = f.model.set
+	return nil
 }
 
 // plan decides how the field's value is made of text.
@@ -180,11 +197,13 @@ func (f *field) plan(t reflect.Type, sf reflect.StructField) error {
 	return nil
 }
 
-// matchPath finds the path parameter that a field without a tag stands for: the one of the same name, letter case, underscores and hyphens apart.
-func matchPath(name string, pathParams []string) (string, error) {
+// matchPath finds the path parameter that a field without a tag stands for: the one of the same name, letter case, underscores and hyphens apart. For a Ref the
+// parameter's name may have "ref" at its end.
+func matchPath(sf reflect.StructField, pathParams []string) (string, error) {
+	name, ref := sf.Name, isRef(sf.Type)
 	var found []string
 	for _, p := range pathParams {
-		if fold(p) == fold(name) {
+		if fold(p) == fold(name) || ref && fold(p) == fold(name+"Ref") {
 			found = append(found, p)
 		}
 	}

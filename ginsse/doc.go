@@ -4,7 +4,7 @@
 // handler that is a generator.
 //
 //	type TicketParams struct {
-//		Ticket int64 // :ticket
+//		Ticket ginsse.Ref[*Ticket] // :ticket, :Ticket or :ticketRef
 //	}
 //
 //	func (t *Tickets) Routes(r gin.IRouter) error {
@@ -13,6 +13,7 @@
 //			ginsse.SSE[TicketParams]("/tickets/:ticket/events").
 //				Use(t.auth).
 //				Guard(t.mayRead).
+//				Models(ginsse.ModelOf(t.store.ByID)).
 //				Topic(t.hub, "tickets/{ticket}"),
 //			ginsse.SSE[struct{}]("/dashboard/events").
 //				Handle(t.dashboard),
@@ -45,8 +46,29 @@
 //		}
 //	}
 //
+// # References and keys
+//
+// A parameter of type Ref stands for a model: it is the key, and loads the model when it is asked for, once per request. What middleware finds out, who the user is for
+// example, travels in a slot of its own type, a Key; guards, load functions and handlers get it from the request's context.
+//
+//	var user = ginsse.NewKey[*User]("user") // t.auth does user.Set(c, u)
+//
+//	func (t *Tickets) mayRead(c *ginsse.Context[TicketParams]) error {
+//		ticket, err := c.Params.Ticket.Get(c.Context())
+//		if err != nil {
+//			return err // 404 when it is ErrNotFound
+//		}
+//		if u, ok := user.Get(c.Context()); !ok || !u.MayRead(ticket) {
+//			return ginsse.ErrForbidden
+//		}
+//		return nil
+//	}
+//
 // # Order of things
 //
-// A request passes the group's and the route's middleware (Use), then its parameters are bound, then the guards run, then the topic is named and followed.
-// All of that happens before the first byte of the stream, so each may still answer with a status of its own: 400 for a parameter, 401, 403 or 404 from a guard.
+// A request passes the group's and the route's middleware (Use), then its parameters are bound, then the guards run, then what is left of the models is loaded if
+// the route says Preload, then the topic is named and followed, or the generator started. The order in which a route's methods are called counts among uses and among guards, not
+// between them: what must come before a middleware is a middleware itself.
+// All of that happens before the first byte of the stream, so each may still answer with a status of its own: 400 for a parameter, 401, 403 or 404 from a guard, 404
+// for a model.
 package ginsse

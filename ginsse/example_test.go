@@ -2,12 +2,14 @@ package ginsse_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -138,6 +140,109 @@ func ExampleRoute_Guard() {
 	// 401 application/json; charset=utf-8
 	// 403 application/json; charset=utf-8
 	// 200 text/event-stream
+}
+
+// A reference is a parameter that loads its model, here from a map, when a guard asks for it.
+func ExampleRef() {
+	type article struct{ author, text string }
+	articles := map[int64]*article{7: {author: "ann", text: "Rivers"}}
+	byID := func(_ context.Context, id int64) (*article, error) {
+		if a, ok := articles[id]; ok {
+			return a, nil
+		}
+		return nil, ginsse.ErrNotFound
+	}
+	user := ginsse.NewKey[string]("user")
+	auth := func(c *gin.Context) { user.Set(c, c.Query("user")) }
+
+	type articleParams struct {
+		Article ginsse.Ref[*article] // :article, :Article or :articleRef
+	}
+	isAuthor := func(c *ginsse.Context[articleParams]) error {
+		a, err := c.Params.Article.Get(c.Context())
+		if err != nil {
+			return err
+		}
+		if name, _ := user.Get(c.Context()); name != a.author {
+			return ginsse.ErrForbidden
+		}
+		return nil
+	}
+	send := func(c *ginsse.Context[articleParams]) iter.Seq2[sse.Event, error] {
+		return func(yield func(sse.Event, error) bool) {
+			a, err := c.Params.Article.Get(c.Context()) // is there already
+			if err != nil {
+				yield(sse.Event{}, err)
+				return
+			}
+			yield(sse.Event{Data: a.text}, nil)
+		}
+	}
+	r := gin.New()
+	err := ginsse.Mount(r,
+		ginsse.SSE[articleParams]("/articles/:article/events").
+			Use(auth).
+			Guard(isAuthor).
+			Models(ginsse.ModelOf(byID)).
+			Handle(send),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	for _, target := range []string{"/articles/x/events", "/articles/8/events", "/articles/7/events?user=bob", "/articles/7/events?user=ann"} {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+		fmt.Println(target, w.Code)
+	}
+	follow(r, "/articles/7/events?user=ann", 1)
+	// Output:
+	// /articles/x/events 400
+	// /articles/8/events 404
+	// /articles/7/events?user=bob 403
+	// /articles/7/events?user=ann 200
+	//  Rivers
+}
+
+// What was mounted can be listed, for a page about an API or a test of it.
+func ExampleDescribe() {
+	type clockParams struct {
+		Every time.Duration `query:"every"`
+	}
+	r := gin.New()
+	err := ginsse.Mount(r.Group("/api"),
+		ginsse.SSE[clockParams]("/clock").
+			Events("tick").
+			Handle(func(*ginsse.Context[clockParams]) iter.Seq2[sse.Event, error] { return nil }),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	text, err := json.MarshalIndent(ginsse.Describe(r), "", "  ")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(text))
+	// Output:
+	// [
+	//   {
+	//     "method": "GET",
+	//     "path": "/api/clock",
+	//     "kind": "generator",
+	//     "parameters": [
+	//       {
+	//         "in": "query",
+	//         "name": "every",
+	//         "type": "time.Duration",
+	//         "required": false
+	//       }
+	//     ],
+	//     "events": [
+	//       "tick"
+	//     ]
+	//   }
+	// ]
 }
 
 // What is wrong with a route shows when it is mounted, not when the first client comes.

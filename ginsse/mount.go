@@ -19,8 +19,8 @@ type Controller interface {
 }
 
 // Mount adds the routes of controllers to a router: an engine, or a group, whose prefix and middleware count. It checks every route against the whole
-// path: a parameter without a field, a field without a parameter, two candidates for one, a type that cannot be a parameter, an unknown name in a topic template, a
-// route with no topic and no handler or with several, a path that Gin refuses. The error names each such route; the others are mounted.
+// path: a parameter without a field, a field without a parameter, two candidates for one, a type that cannot be a parameter, a Ref without a model, two models
+// for one type, an unknown name in a topic template, an event type that cannot be sent, a route with no topic and no handler or with several, a path that Gin refuses. The error names each such route; the others are mounted.
 func Mount(r gin.IRouter, controllers ...Controller) error {
 	var errs []error
 	for _, c := range controllers {
@@ -50,8 +50,15 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 	if err := r.check(); err != nil {
 		return err
 	}
-	if e.binder, err = newBinder(reflect.TypeFor[P](), pathParameters(whole)); err != nil {
+	models, err := modelsByRef(r.models)
+	if err != nil {
 		return err
+	}
+	if e.binder, err = newBinder(reflect.TypeFor[P](), pathParameters(whole), models); err != nil {
+		return err
+	}
+	if r.preload && !slices.ContainsFunc(e.binder.fields, func(f field) bool { return f.model != nil }) {
+		return errors.New("it has Preload, and no Ref among its parameters")
 	}
 	e.name = r.topicFunc
 	if r.template != nil {
@@ -67,7 +74,8 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 			err = fmt.Errorf("gin: %v", p)
 		}
 	}()
-	handlers := append(slices.Clone(r.use), e.serve)
+	last := &handler{serve: e.serve, description: e.describe(whole)}
+	handlers := append(slices.Clone(r.use), last.handle)
 	router.Handle(http.MethodGet, r.path, handlers...)
 	return nil
 }
@@ -86,6 +94,9 @@ func (r *Route[P]) check() error {
 		if guard == nil {
 			return errors.New("a guard is nil")
 		}
+	}
+	if err := checkEvents(r.events, r.handle == nil); err != nil {
+		return err
 	}
 	switch {
 	case r.kinds == 0:

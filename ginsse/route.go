@@ -27,7 +27,7 @@ type Options = feed.Options
 //		Tenant string        `header:"X-Tenant,required"`
 //	}
 //
-// A parameter may be a string, a number, a bool, a time.Duration, or anything that implements encoding.TextUnmarshaler; a query parameter or header may be a slice of
+// A parameter may be a Ref, a string, a number, a bool, a time.Duration, or anything that implements encoding.TextUnmarshaler; a query parameter or header may be a slice of
 // these, or a pointer. One that is absent keeps its zero value, unless it is required; path parameters always are.
 //
 // A Route is built before the server starts, by one goroutine, and not changed after it is mounted. Mistakes show at Mount.
@@ -35,6 +35,9 @@ type Route[P any] struct {
 	path      string
 	use       []gin.HandlerFunc
 	guards    []func(*Context[P]) error
+	models    []Model
+	preload   bool
+	events    []string
 	options   Options
 	kinds     int // how often a topic or handler was given: exactly once is right
 	hub       *hub.Hub
@@ -46,7 +49,8 @@ type Route[P any] struct {
 // SSE begins a route for GET requests to a path, in Gin's notation.
 func SSE[P any](path string) *Route[P] { return &Route[P]{path: path} }
 
-// Use adds Gin middleware to the route. It runs after the group's, in the order given, before parameters are bound.
+// Use adds Gin middleware to the route. It runs after the group's, in the order given, before parameters are bound, also when
+// a guard was added first.
 func (r *Route[P]) Use(middleware ...gin.HandlerFunc) *Route[P] {
 	r.use = append(r.use, middleware...)
 	return r
@@ -56,6 +60,27 @@ func (r *Route[P]) Use(middleware ...gin.HandlerFunc) *Route[P] {
 // Return ErrUnauthorized, ErrForbidden, ErrNotFound or a Status; any other error is answered 500 without its text.
 func (r *Route[P]) Guard(guards ...func(*Context[P]) error) *Route[P] {
 	r.guards = append(r.guards, guards...)
+	return r
+}
+
+// Models adds the models that the route's references load: one for each type of reference. Models that no parameter refers to are fine, so that
+// routes can share a list.
+func (r *Route[P]) Models(models ...Model) *Route[P] {
+	r.models = append(r.models, models...)
+	return r
+}
+
+// Preload makes the route load each of its references, in the order of the fields, once the guards have passed and before the stream begins, unless a guard has loaded it
+// already. An error is answered like a guard's: 404 for ErrNotFound. Without Preload a reference that nobody gets is not loaded, and one that a generator gets comes too
+// late for a status.
+func (r *Route[P]) Preload() *Route[P] {
+	r.preload = true
+	return r
+}
+
+// Events declares the types of the route's events, for Describe. What is sent is not held against them.
+func (r *Route[P]) Events(types ...string) *Route[P] {
+	r.events = append(r.events, types...)
 	return r
 }
 
@@ -120,6 +145,12 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 			return
 		}
 	}
+	if e.preload {
+		if err := e.load(c); err != nil {
+			refuse(g, err)
+			return
+		}
+	}
 	options := e.options
 	if !c.expire.IsZero() && (options.ExpireAt.IsZero() || c.expire.Before(options.ExpireAt)) {
 		options.ExpireAt = c.expire
@@ -140,6 +171,20 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		return
 	}
 	note(g, feed.Serve(g.Writer, g.Request, e.hub, topic, options))
+}
+
+// load loads the references that no guard has loaded.
+func (e *endpoint[P]) load(c *Context[P]) error {
+	v := reflect.ValueOf(&c.Params).Elem()
+	for _, f := range e.binder.fields {
+		if f.model == nil {
+			continue
+		}
+		if err := f.model.get(c.Context(), v.FieldByIndex(f.index)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // answered reports whether a guard, or the function that names a topic, has answered by itself.

@@ -69,7 +69,7 @@ func (b *binder) find(name string, params reflect.Type) (*field, error) {
 	case !found.required:
 		return nil, fmt.Errorf("{%s} may be absent: a topic needs a required parameter", name)
 	}
-	if typ := params.FieldByIndex(found.index).Type; !hasText(typ) {
+	if typ := params.FieldByIndex(found.index).Type; found.model == nil && !hasText(typ) {
 		return nil, fmt.Errorf("{%s} is a %s, which has no text: it needs a MarshalText or String method", name, typ)
 	}
 	return found, nil
@@ -93,7 +93,7 @@ func (t *template) topic(v reflect.Value) (string, error) {
 	var b strings.Builder
 	b.WriteString(t.literals[0])
 	for i, f := range t.fields {
-		text, err := formatValue(v.FieldByIndex(f.index))
+		text, err := f.format(v.FieldByIndex(f.index))
 		if err != nil {
 			return "", &ParameterError{In: f.in, Name: f.name, Err: malformedError{err}}
 		}
@@ -101,6 +101,14 @@ func (t *template) topic(v reflect.Value) (string, error) {
 		b.WriteString(t.literals[i+1])
 	}
 	return b.String(), nil
+}
+
+// format returns a bound parameter as text; of a reference, its key.
+func (f *field) format(v reflect.Value) (string, error) {
+	if f.model != nil {
+		return f.model.text(v), nil
+	}
+	return formatValue(v)
 }
 
 // formatValue returns a bound value as text. It is the value's own text, not the request's, so that 7 and 07 are one topic.
