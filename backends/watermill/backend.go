@@ -21,8 +21,9 @@ type Backend struct {
 	opts       Options
 	publisher  message.Publisher
 	subscriber message.Subscriber
-	instance   string // names this backend in probes and origins
-	origins    atomic.Uint64
+	instance   string        // names this backend in probes and origins
+	origins    atomic.Uint64 // how many this backend has begun
+	probes     atomic.Uint64 // the number of the last probe
 	counters   counters
 	verified   atomic.Bool // a subscription was seen to get every message
 
@@ -114,8 +115,12 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 		if o.withdraw() {
+			o.lane.remove(o)
 			return rejected(err)
 		}
+	}
+	if errors.Is(err, errNotSent) {
+		return rejected(hub.ErrClosed)
 	}
 	if err != nil {
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))

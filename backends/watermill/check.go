@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/headrace/headrace/hub"
 )
 
 const (
@@ -14,19 +16,20 @@ const (
 
 // see notes a probe that came back. The topic's mu is held.
 func (c *check) see(number uint64) {
-	if number < c.from || number > c.to || c.seen[number] {
+	if !c.missing[number] {
 		return
 	}
-	c.seen[number] = true
-	if uint64(len(c.seen)) == c.to-c.from+1 {
+	delete(c.missing, number)
+	c.came++
+	if c.came == checkProbes {
 		close(c.done)
 	}
 }
 
 // verify sends a row of probes and waits for all of them. Of subscriptions that compete, each gets some: the chance that one gets them all is 1 in 256.
 func (t *topic) verify(ctx context.Context) error {
+	c := &check{missing: make(map[uint64]bool), done: make(chan struct{})}
 	t.mu.Lock()
-	c := &check{from: t.sent + 1, to: t.sent + checkProbes, seen: make(map[uint64]bool), done: make(chan struct{})}
 	t.checks = append(t.checks, c)
 	t.mu.Unlock()
 	defer func() {
@@ -36,12 +39,10 @@ func (t *topic) verify(ctx context.Context) error {
 	}()
 	var row []*outgoing
 	for range checkProbes {
-		if o, _ := t.sendProbe(); o != nil {
+		if o, _ := t.sendProbe(c); o != nil {
 			row = append(row, o)
 		}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	for _, o := range row {
 		select {
 		case <-o.done:
@@ -50,24 +51,36 @@ func (t *topic) verify(ctx context.Context) error {
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-t.ctx.Done():
+			return hub.ErrClosed
 		}
 	}
 	timer := time.NewTimer(checkWait)
 	defer timer.Stop()
-	select {
-	case <-c.done:
-		return nil
-	case <-timer.C:
-		return ErrCompeting
-	case <-ctx.Done():
-		t.mu.Lock()
-		came := len(c.seen)
-		t.mu.Unlock()
-		if came > 0 {
-			return fmt.Errorf("%w: %w", context.Cause(ctx), ErrCompeting)
+	for before := t.answers.Load(); ; {
+		select {
+		case <-c.done:
+			return nil
+		case <-timer.C:
+			now := t.answers.Load()
+			if now == before {
+				return ErrCompeting
+			}
+			before = now // slow, with probes of before in front of the row
+			timer.Reset(checkWait)
+		case <-ctx.Done():
+			if t.came(c) > 0 {
+				return fmt.Errorf("%w: %w", context.Cause(ctx), ErrCompeting)
+			}
+			return context.Cause(ctx)
+		case <-t.ctx.Done():
+			return hub.ErrClosed
 		}
-		return context.Cause(ctx)
-	case <-t.ctx.Done():
-		return context.Cause(t.ctx)
 	}
+}
+
+func (t *topic) came(c *check) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return c.came
 }

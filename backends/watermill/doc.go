@@ -35,4 +35,7 @@
 // Options.Ordered so does a message whose predecessor of the same origin did not come, which also tells of losses that the broker keeps to itself;
 // a message that comes after a later one of its origin, redelivered or out of order, is not shown, for its place has passed. Messages are acknowledged when
 // they are in the window.
+//
+// Not everything can be noticed: the loss of the first messages of an origin that nobody has heard of; without a declared order any loss in a subscription
+// that lives on; and, of messages of other programs, which have no numbers, any that the Subscriber does not report by closing its channel.
 package watermill

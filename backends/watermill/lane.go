@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ const (
 // outgoing is an envelope on its way to the broker. The caller waits for done, and may leave before.
 type outgoing struct {
 	envelope
+	lane  *lane
 	state atomic.Uint32
 	done  chan struct{}
 	err   error // when done: nil, or why the outcome is not known
@@ -59,12 +61,13 @@ func (b *Backend) send(name string, o *outgoing) bool {
 	}
 	l := b.lanes[name]
 	if l == nil {
-		b.forgetLane()
+		b.forgetLanes()
 		l = &lane{name: name, origin: b.newOrigin()}
 		b.lanes[name] = l
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	o.lane = l
 	l.queue = append(l.queue, o)
 	if !l.running {
 		l.running = true
@@ -73,23 +76,31 @@ func (b *Backend) send(name string, o *outgoing) bool {
 	return true
 }
 
-// forgetLane makes room for another lane, if one of the first it looks at is idle. b.mu is held.
-func (b *Backend) forgetLane() {
+// forgetLanes makes room for another lane: of some, those that are idle are forgotten. b.mu is held.
+func (b *Backend) forgetLanes() {
 	if len(b.lanes) < lanesKept {
 		return
 	}
-	tries := 16
+	looks := 16
 	for name, l := range b.lanes {
 		l.mu.Lock()
 		idle := !l.running
 		l.mu.Unlock()
 		if idle && b.topics[name] == nil {
 			delete(b.lanes, name)
+		}
+		if looks--; looks == 0 {
 			return
 		}
-		if tries--; tries == 0 {
-			return
-		}
+	}
+}
+
+// remove takes out what was withdrawn: behind a Publisher that blocks, nobody else would.
+func (l *lane) remove(o *outgoing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.queue, o); i >= 0 {
+		l.queue = slices.Delete(l.queue, i, i+1)
 	}
 }
 
@@ -109,7 +120,10 @@ func (b *Backend) run(l *lane) {
 		}
 		// After an error too the numbers go on. What is not there then looks like a loss, and readers are told of a gap; with a new origin
 		// a loss of before would go unnoticed.
-		err := b.publishAll(l.name, batch)
+		err := errNotSent
+		if b.ctx.Err() == nil {
+			err = b.publishAll(l.name, batch)
+		}
 		for _, o := range batch {
 			o.err = err
 			close(o.done)
@@ -165,5 +179,8 @@ func (b *Backend) publishAll(name string, batch []*outgoing) (err error) {
 	}
 	return broker(b.publisher.Publish(name, ms...))
 }
+
+// errNotSent means that the backend was closed before the Publisher was called.
+var errNotSent = errors.New("not sent")
 
 var errPanic = fmt.Errorf("watermill: %w", errors.New("the Pub/Sub panicked"))

@@ -140,15 +140,19 @@ func TestOriginsAreCountedApart(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	o := make(origins)
+	o := newOrigins()
 	for i, step := range []struct {
 		origin string
 		seq    uint64
 		want   verdict
 		lost   uint64
 	}{
-		{"a", 5, inOrder, 0}, {"a", 6, inOrder, 0}, {"a", 6, late, 0}, {"a", 2, late, 0}, {"a", 9, afterLoss, 2}, {"a", 8, late, 0}, {"a", 10, inOrder, 0},
+		{"a", 5, inOrder, 0}, {"a", 6, inOrder, 0}, {"a", 6, late, 0}, {"a", 2, missed, 0}, {"a", 9, afterLoss, 2}, {"a", 8, late, 0}, {"a", 10, inOrder, 0},
 		{"b", 1, inOrder, 0}, {"a", 11, inOrder, 0},
+		// The first two swapped; the second was never shown.
+		{"c", 2, inOrder, 0}, {"c", 1, missed, 0}, {"c", 1, late, 0}, {"c", 3, inOrder, 0},
+		// Somebody used a number far ahead.
+		{"a", 1 << 40, afterLoss, 1<<40 - 12}, {"a", 12, late, 0}, {"a", 13, late, 0}, {"a", 14, afterLoss, 0}, {"a", 15, inOrder, 0},
 	} {
 		if v, lost := o.judge(step.origin, step.seq); v != step.want || lost != step.lost {
 			t.Errorf("step %d: %v, %d lost; want %v, %d", i, v, lost, step.want, step.lost)
@@ -157,7 +161,10 @@ func TestJudge(t *testing.T) {
 	for i := range 3 * maxOrigins {
 		o.judge(string(rune(i)), 1)
 	}
-	if len(o) > maxOrigins {
-		t.Errorf("%d origins are remembered", len(o))
+	if len(o.known) > maxOrigins {
+		t.Errorf("%d origins are remembered", len(o.known))
+	}
+	if v, _ := o.judge("one that was forgotten", 7); v != afterLoss {
+		t.Errorf("an origin that may have been forgotten: %v", v)
 	}
 }

@@ -2,8 +2,6 @@ package watermill
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -13,8 +11,11 @@ import (
 )
 
 const (
-	probePace = 100 * time.Millisecond // while a proof is wanted
-	probeWait = 10 * time.Second       // for a probe to come back
+	probePace  = 100 * time.Millisecond // while a proof is wanted
+	probeAgain = time.Second            // between probes while one has not come back
+	probeWait  = 10 * time.Second       // for a probe to come back
+	// backlogWait is for one that may stand behind messages that still come.
+	backlogWait = time.Minute
 )
 
 // subscription is one opened at the broker. Everything in it belongs to topic.run.
@@ -26,12 +27,11 @@ type subscription struct {
 	proven   bool   // a probe came back: from here on nothing is old
 	origins  origins
 
-	timer    *time.Timer
-	pace     time.Duration // until the next probe
-	probing  *outgoing     // a probe that is being published
-	number   uint64        // its number
-	answered uint64        // the highest number that came back
-	asked    time.Time     // when the oldest probe that has not come back was published; zero if there is none
+	timer   *time.Timer
+	pace    time.Duration // until the next probe
+	probing *outgoing     // a probe that is at the Publisher
+	asked   time.Time     // since when no probe has come back though one was sent; zero if none is missing
+	heard   time.Time     // when the last message came
 }
 
 // subscribe opens a subscription and serves the topic's followers from it. It returns why it ended.
@@ -43,7 +43,7 @@ func (t *topic) subscribe(again bool) error {
 		return err
 	}
 	t.note(nil)
-	s := &subscription{topic: t, messages: messages, again: again, since: t.lastProbe(), origins: make(origins), pace: probePace}
+	s := &subscription{topic: t, messages: messages, again: again, since: t.b.probes.Load(), origins: newOrigins(), pace: probePace}
 	defer func() { go drain(messages) }()
 	return s.serve()
 }
@@ -64,19 +64,28 @@ func (s *subscription) serve() error {
 			if !ok {
 				return ErrEnded
 			}
+			s.heard = time.Now()
+			if m == nil {
+				s.skip()
+				continue
+			}
 			s.receive(m)
 			m.Ack()
 		case <-published:
-			s.published()
+			s.note(s.probing.err)
+			s.probing = nil
 		case <-s.poke:
 			if s.b.opts.NoProbes {
 				s.prove(0, hub.ID(uuid.NewString()))
 				continue
 			}
 			s.pace = probePace
+			if s.silent() {
+				return ErrSilent
+			}
 			s.probe()
 		case <-s.timer.C:
-			if !s.asked.IsZero() && time.Since(s.asked) >= probeWait {
+			if s.silent() {
 				return ErrSilent
 			}
 			s.probe()
@@ -86,61 +95,73 @@ func (s *subscription) serve() error {
 	}
 }
 
-// probe publishes a probe, unless one is being published, and sets the timer for what is next.
+// silent reports whether a probe should have come back by now. One that cannot be published proves nothing either, and one behind a backlog may take longer.
+func (s *subscription) silent() bool {
+	if s.asked.IsZero() {
+		return false
+	}
+	quiet := s.asked
+	if s.heard.After(quiet) {
+		quiet = s.heard
+	}
+	return time.Since(quiet) >= probeWait || s.proven && time.Since(s.asked) >= backlogWait
+}
+
+// probe sends a probe, unless the last one is still at the Publisher, and sets the timer for the next one.
 func (s *subscription) probe() {
 	if s.b.opts.NoProbes {
 		return
 	}
-	if _, waiting := s.snapshot(); s.proven && !waiting {
-		s.pace = probePace
-		next := s.b.opts.ProbeEvery
-		if !s.asked.IsZero() {
-			next = min(next, max(probeWait-time.Since(s.asked), 0))
-		}
-		defer s.timer.Reset(next)
-		if !s.asked.IsZero() {
-			return // one is on its way
-		}
-	} else {
-		s.timer.Reset(s.pace)
-		s.pace = min(s.pace*5/4, longestWait) // a broker that does not answer is asked less and less
-	}
 	if s.probing == nil {
-		s.probing, s.number = s.sendProbe()
+		s.probing, _ = s.sendProbe(nil)
 	}
-}
-
-// published notes that a probe is at the broker, or that it could not be published: that proves nothing either.
-func (s *subscription) published() {
-	err := s.probing.err
-	s.probing = nil
-	s.note(err)
-	if s.asked.IsZero() && s.number > s.answered { // it may have come back before the Publisher returned
+	if s.asked.IsZero() {
 		s.asked = time.Now()
-		if s.proven {
-			s.timer.Reset(min(s.b.opts.ProbeEvery, probeWait))
-		}
 	}
+	if _, waiting := s.snapshot(); s.proven && !waiting {
+		s.timer.Reset(probeAgain)
+		return
+	}
+	s.timer.Reset(s.pace)
+	s.pace = min(s.pace*5/4, longestWait) // a broker that does not answer is asked less and less
 }
 
-// sendProbe queues the topic's next probe. It returns nil when the backend is closed.
-func (t *topic) sendProbe() (o *outgoing, n uint64) {
+// probesKept bounds how many probes of a topic are remembered that have not come back.
+const probesKept = 256
+
+// sendProbe queues a probe to the topic, for a check if that is not nil. Its number is the backend's next. It returns nil when the backend is closed.
+func (t *topic) sendProbe(c *check) (o *outgoing, n uint64) {
+	n = t.b.probes.Add(1)
+	token := uuid.NewString()
 	t.mu.Lock()
-	t.sent++
-	n = t.sent
+	if len(t.pending) >= probesKept {
+		clear(t.pending)
+	}
+	t.pending[token] = n
+	if c != nil {
+		c.missing[n] = true
+	}
 	t.mu.Unlock()
-	o = &outgoing{envelope: envelope{probe: t.b.instance + "." + strconv.FormatUint(n, 10)}, done: make(chan struct{})}
-	o.ID, o.Time = hub.ID(uuid.NewString()), time.Now()
+	o = &outgoing{envelope: envelope{probe: token}, done: make(chan struct{})}
+	o.ID, o.Time = hub.ID(token), time.Now()
 	if !t.b.send(t.name, o) {
 		return nil, n
 	}
 	return o, n
 }
 
-func (t *topic) lastProbe() uint64 {
+// answer returns the number of a probe that was sent to the topic and has not come back before. Others can see probes and send the like.
+func (t *topic) answer(token string) (n uint64, ok bool) {
+	if token == "" {
+		return 0, false
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.sent
+	if n, ok = t.pending[token]; ok {
+		delete(t.pending, token)
+		t.answers.Add(1)
+	}
+	return n, ok
 }
 
 // receive takes one message from the broker.
@@ -152,8 +173,8 @@ func (s *subscription) receive(m *message.Message) {
 		return
 	}
 	e, err := unwrap(m)
-	if number, own := s.ownProbe(e.probe); own && number > s.since { // some brokers begin with what is old
-		s.came(number, e.ID)
+	if number, own := s.answer(e.probe); own && number > s.since {
+		s.proof(number, e.ID)
 	}
 	if !s.proven {
 		return // from before, or nobody knows: a gap is said when it is over
@@ -161,9 +182,12 @@ func (s *subscription) receive(m *message.Message) {
 	if s.b.opts.OrderedByPublisher && e.origin != "" {
 		v, lost := s.origins.judge(e.origin, e.seq)
 		switch v {
-		case late:
+		case late, missed:
 			if e.probe == "" {
 				s.b.counters.late.Add(1)
+			}
+			if v == missed {
+				s.each(func(sink hub.Sink) { sink.Restored("") })
 			}
 			return
 		case afterLoss:
@@ -211,19 +235,9 @@ func (s *subscription) deliver(m hub.Message) {
 	s.each(func(sink hub.Sink) { sink.Deliver(m) })
 }
 
-// ownProbe returns the number of a probe of this backend's.
-func (s *subscription) ownProbe(token string) (n uint64, own bool) {
-	instance, digits, ok := strings.Cut(token, ".")
-	if !ok || instance != s.b.instance {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(digits, 10, 64)
-	return n, err == nil
-}
-
-// came notes that a probe came back.
-func (s *subscription) came(number uint64, id hub.ID) {
-	s.asked, s.answered = time.Time{}, max(s.answered, number)
+// proof takes note of a probe that came back.
+func (s *subscription) proof(number uint64, id hub.ID) {
+	s.asked = time.Time{}
 	s.mu.Lock()
 	for _, c := range s.checks {
 		c.see(number)

@@ -38,19 +38,21 @@ type topic struct {
 	cancel context.CancelFunc
 	poke   chan struct{} // has one element when there may be something new for run to do
 
+	answers atomic.Uint64 // how many probes have come back
+
 	mu        sync.Mutex
 	followers []*follower
-	active    []*follower // those that get messages; replaced, never modified
-	sent      uint64      // the number of the last probe
+	active    []*follower       // those that get messages; replaced, never modified
+	pending   map[string]uint64 // the numbers of probes that have not come back
 	checks    []*check
 	failure   error // why there is no subscription, or why no probe could be sent
 }
 
 // check is a wait for a row of probes.
 type check struct {
-	from, to uint64
-	seen     map[uint64]bool
-	done     chan struct{} // closed when all have been seen
+	missing map[uint64]bool
+	came    int
+	done    chan struct{} // closed when all have come
 }
 
 // follow adds a follower to a topic, which it begins to follow if nobody did.
@@ -62,14 +64,14 @@ func (b *Backend) follow(name, shown string, sink hub.Sink) (*follower, error) {
 	}
 	t := b.topics[name]
 	if t == nil {
-		t = &topic{b: b, name: name, shown: shown, poke: make(chan struct{}, 1)}
+		t = &topic{b: b, name: name, shown: shown, poke: make(chan struct{}, 1), pending: make(map[string]uint64)}
 		t.ctx, t.cancel = context.WithCancel(b.ctx)
 		b.topics[name] = t
-		b.wg.Go(t.run)
+		defer b.wg.Go(t.run) // when the follower is there: it is told if nothing can be opened
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := &follower{topic: t, sink: sink, after: t.sent, ready: make(chan struct{})}
+	f := &follower{topic: t, sink: sink, after: b.probes.Load(), ready: make(chan struct{})}
 	t.followers = append(t.followers, f)
 	t.wake()
 	return f, nil
@@ -254,6 +256,8 @@ func (t *topic) open(ctx context.Context) (<-chan *message.Message, error) {
 // drain takes what a subscription that was let go still has to give, until the Subscriber closes it: some wait for that.
 func drain(messages <-chan *message.Message) {
 	for m := range messages {
-		m.Ack()
+		if m != nil {
+			m.Ack()
+		}
 	}
 }
