@@ -57,16 +57,18 @@ func (t *topic) verify(ctx context.Context) error {
 	}
 	timer := time.NewTimer(checkWait)
 	defer timer.Stop()
-	for before := t.answers.Load(); ; {
+	for before := 0; ; {
 		select {
 		case <-c.done:
 			return nil
 		case <-timer.C:
-			now := t.answers.Load()
-			if now == before {
+			t.mu.Lock()
+			answers, passed := t.answers, t.highest > c.last
+			t.mu.Unlock()
+			if answers == before || passed {
 				return ErrCompeting
 			}
-			before = now // slow, with probes of before in front of the row
+			before = answers // slow, with probes of before in front of the row
 			timer.Reset(checkWait)
 		case <-ctx.Done():
 			if t.came(c) > 0 {

@@ -139,7 +139,7 @@ func (t *topic) sendProbe(c *check) (o *outgoing, n uint64) {
 	}
 	t.pending[token] = n
 	if c != nil {
-		c.missing[n] = true
+		c.missing[n], c.last = true, n
 	}
 	t.mu.Unlock()
 	o = &outgoing{envelope: envelope{probe: token}, done: make(chan struct{})}
@@ -159,7 +159,8 @@ func (t *topic) answer(token string) (n uint64, ok bool) {
 	defer t.mu.Unlock()
 	if n, ok = t.pending[token]; ok {
 		delete(t.pending, token)
-		t.answers.Add(1)
+		t.answers++
+		t.highest = max(t.highest, n)
 	}
 	return n, ok
 }

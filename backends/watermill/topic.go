@@ -38,12 +38,12 @@ type topic struct {
 	cancel context.CancelFunc
 	poke   chan struct{} // has one element when there may be something new for run to do
 
-	answers atomic.Uint64 // how many probes have come back
-
 	mu        sync.Mutex
 	followers []*follower
 	active    []*follower       // those that get messages; replaced, never modified
 	pending   map[string]uint64 // the numbers of probes that have not come back
+	answers   int               // how many have
+	highest   uint64            // the highest number of those
 	checks    []*check
 	failure   error // why there is no subscription, or why no probe could be sent
 }
@@ -51,6 +51,7 @@ type topic struct {
 // check is a wait for a row of probes.
 type check struct {
 	missing map[uint64]bool
+	last    uint64 // the highest number of the row
 	came    int
 	done    chan struct{} // closed when all have come
 }
