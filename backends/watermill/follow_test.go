@@ -3,6 +3,7 @@ package watermill
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -205,6 +206,29 @@ func TestCompetingInstances(t *testing.T) {
 			defer cancel()
 			if _, _, err := second.Follow(ctx, "t", &sink{}); !errors.Is(err, ErrCompeting) {
 				t.Errorf("the second instance: %v", err)
+			}
+		})
+	}
+}
+
+// TestCompetingLater: a group whose newcomer takes over for a while, as those do that hand out partitions, is noticed by who had it all before.
+func TestCompetingLater(t *testing.T) {
+	for _, ordered := range []bool{true, false} {
+		run(t, Options{Ordered: ordered}, func(t *testing.T, f *fakeBroker, b *Backend) {
+			s := mustFollow(t, b, "t")
+			probes := 0
+			f.set(func() {
+				f.onDeliver = func(_ *fakeSub, m *message.Message) bool {
+					probes++
+					return probes%2 == 0
+				}
+			})
+			time.Sleep(3 * time.Minute)
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !slices.Contains(s.told, "broken") {
+				t.Errorf("ordered %v: told %q", ordered, s.told)
 			}
 		})
 	}

@@ -14,6 +14,9 @@ const (
 	probePace  = 100 * time.Millisecond // while a proof is wanted
 	probeAgain = time.Second            // between probes while one has not come back
 	probeWait  = 10 * time.Second       // for a probe to come back
+	// maxStrikes is how many probes may be overtaken, each within strikeTime of the one before, until somebody else is believed to get them. One can be lost.
+	maxStrikes = 3
+	strikeTime = 10 * time.Minute
 	// backlogWait is for one that may stand behind messages that still come.
 	backlogWait = time.Minute
 )
@@ -31,6 +34,8 @@ type subscription struct {
 	pace    time.Duration // until the next probe
 	probing *outgoing     // a probe that is at the Publisher
 	asked   time.Time     // since when no probe has come back though one was sent; zero if none is missing
+	strikes int           // how many probes others overtook
+	struck  time.Time     // when the last of them was noticed
 	heard   time.Time     // when the last message came
 }
 
@@ -71,8 +76,13 @@ func (s *subscription) serve() error {
 			}
 			s.receive(m)
 			m.Ack()
+			if s.strikes >= maxStrikes {
+				return ErrCompeting
+			}
 		case <-published:
-			s.note(s.probing.err)
+			if s.note(s.probing.err); s.probing.err != nil {
+				s.answer(s.probing.probe) // it need not come
+			}
 			s.probing = nil
 		case <-s.poke:
 			if s.b.opts.NoProbes {
@@ -129,6 +139,11 @@ func (s *subscription) probe() {
 // probesKept bounds how many probes of a topic are remembered that have not come back.
 const probesKept = 256
 
+type pendingProbe struct {
+	number uint64
+	sent   time.Time
+}
+
 // sendProbe queues a probe to the topic, for a check if that is not nil. Its number is the backend's next. It returns nil when the backend is closed.
 func (t *topic) sendProbe(c *check) (o *outgoing, n uint64) {
 	n = t.b.probes.Add(1)
@@ -137,7 +152,7 @@ func (t *topic) sendProbe(c *check) (o *outgoing, n uint64) {
 	if len(t.pending) >= probesKept {
 		clear(t.pending)
 	}
-	t.pending[token] = n
+	t.pending[token] = pendingProbe{n, time.Now()}
 	if c != nil {
 		c.missing[n], c.last = true, n
 	}
@@ -157,12 +172,13 @@ func (t *topic) answer(token string) (n uint64, ok bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n, ok = t.pending[token]; ok {
+	p, ok := t.pending[token]
+	if ok {
 		delete(t.pending, token)
 		t.answers++
-		t.highest = max(t.highest, n)
+		t.highest = max(t.highest, p.number)
 	}
-	return n, ok
+	return p.number, ok
 }
 
 // receive takes one message from the broker.
@@ -243,10 +259,29 @@ func (s *subscription) proof(number uint64, id hub.ID) {
 	for _, c := range s.checks {
 		c.see(number)
 	}
+	overtaken := 0
+	for token, p := range s.pending {
+		if p.number >= number || !s.b.opts.OrderedByPublisher && time.Since(p.sent) < probeWait {
+			continue
+		}
+		if delete(s.pending, token); s.proven && p.number > s.since { // else it was sent before the subscription delivered anything
+			overtaken++
+		}
+	}
 	s.mu.Unlock()
+	if overtaken > 0 {
+		if time.Since(s.struck) > strikeTime {
+			s.strikes = 0
+		}
+		s.strikes, s.struck = s.strikes+overtaken, time.Now()
+	}
 	s.prove(number, id)
 	if _, waiting := s.snapshot(); !waiting {
-		s.timer.Reset(s.b.opts.ProbeEvery)
+		next := s.b.opts.ProbeEvery
+		if time.Since(s.struck) < probeWait {
+			next = min(next, probeAgain) // whether that was an accident shows soon
+		}
+		s.timer.Reset(next)
 	}
 }
 

@@ -40,10 +40,10 @@ type topic struct {
 
 	mu        sync.Mutex
 	followers []*follower
-	active    []*follower       // those that get messages; replaced, never modified
-	pending   map[string]uint64 // the numbers of probes that have not come back
-	answers   int               // how many have
-	highest   uint64            // the highest number of those
+	active    []*follower             // those that get messages; replaced, never modified
+	pending   map[string]pendingProbe // those that have not come back, by token
+	answers   int                     // how many have
+	highest   uint64                  // the highest number of those
 	checks    []*check
 	failure   error // why there is no subscription, or why no probe could be sent
 }
@@ -65,7 +65,7 @@ func (b *Backend) follow(name, shown string, sink hub.Sink) (*follower, error) {
 	}
 	t := b.topics[name]
 	if t == nil {
-		t = &topic{b: b, name: name, shown: shown, poke: make(chan struct{}, 1), pending: make(map[string]uint64)}
+		t = &topic{b: b, name: name, shown: shown, poke: make(chan struct{}, 1), pending: make(map[string]pendingProbe)}
 		t.ctx, t.cancel = context.WithCancel(b.ctx)
 		b.topics[name] = t
 		defer b.wg.Go(t.run) // when the follower is there: it is told if nothing can be opened
@@ -185,7 +185,7 @@ func (t *topic) run() {
 		if t.ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, ErrSilent) {
+		if errors.Is(err, ErrSilent) || errors.Is(err, ErrCompeting) {
 			t.b.verified.Store(false)
 		}
 		t.note(err)

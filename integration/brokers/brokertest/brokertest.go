@@ -40,6 +40,10 @@ type Broker struct {
 	// Restart ends the broker and starts it again at the same address, with what it keeps. Default: the broker cannot be restarted.
 	Restart func(t testing.TB)
 
+	// Kept reads what the broker has of a topic by its own client, from the oldest message on, and returns the data, among which may be those of probes. It
+	// is called with Traits.Durable, when the broker was restarted. Default: with Traits.Durable, readers must get all that was published.
+	Kept func(t testing.TB, topic string) []string
+
 	// Publisher returns a publisher to the broker past headrace: for messages of other programs. The caller closes it by t.Cleanup. Default: they are not tested.
 	Publisher func(t testing.TB) message.Publisher
 

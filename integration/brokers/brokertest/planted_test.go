@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -191,6 +192,79 @@ func (b *boasting) Traits() hub.Traits {
 	traits := b.Backend.Traits()
 	traits.Durable = true
 	return traits
+}
+
+// A broker that is declared durable and loses what was acknowledged fails, whether readers or the broker itself are asked.
+func TestDurableLie(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		durable bool
+		kept    func(testing.TB, string) []string
+		away    bool
+		fail    bool
+	}{
+		{name: "not declared durable", away: true},
+		{name: "readers miss messages", durable: true, away: true, fail: true},
+		{name: "readers miss none", durable: true},
+		{name: "the broker has nothing", durable: true, kept: func(testing.TB, string) []string { return nil }, fail: true},
+		{name: "the broker has all", durable: true, away: true, kept: func(testing.TB, string) (list []string) {
+			for n := range 10_000 {
+				list = append(list, strconv.Itoa(n))
+			}
+			return list
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := (&lab{}).broker()
+			b.Traits.Durable = c.durable
+			b.Kept = c.kept
+			if !c.away {
+				b.Restart = func(testing.TB) {}
+			}
+			result := try(func(tb testing.TB) { restartIsNoSilentLoss(tb, b) })
+			if result.Failed() != c.fail {
+				t.Errorf("failed %v, want %v: %s", result.Failed(), c.fail, result.text())
+			}
+		})
+	}
+}
+
+// Without an order a malformed message may come after the fence. It must be counted all the same.
+func TestSkippedWithoutOrder(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		lose bool
+	}{{"they come late", false}, {"they never come", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := &lab{}
+			var mu sync.Mutex
+			held := map[int]*message.Message{}
+			l.deliver = func(s int, m *message.Message, on func(*message.Message)) {
+				mu.Lock()
+				before := held[s]
+				delete(held, s)
+				late := strings.HasPrefix(string(m.Payload), "malformed: ")
+				if late && !c.lose {
+					held[s] = m
+				}
+				mu.Unlock()
+				if !late {
+					on(m)
+				}
+				if before != nil {
+					on(before)
+				}
+			}
+			b := l.broker()
+			b.Traits.Ordered = false
+			result := try(func(tb testing.TB) { malformedMessagesAreSkipped(tb, b) })
+			if result.Failed() != c.lose {
+				t.Errorf("failed %v, want %v: %s", result.Failed(), c.lose, result.text())
+			}
+		})
+	}
 }
 
 func TestPlantedFaults(t *testing.T) {

@@ -218,6 +218,60 @@ func TestStreamThatWasDeleted(t *testing.T) {
 	}
 }
 
+// An ordered consumer that is made anew resumes at the first message that the stream still has. Those of other programs have no number by which they would be
+// missed. What the stream has kept is no loss.
+func TestStreamThatDroppedMessages(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		limits nats.StreamConfig
+		gap    bool
+	}{
+		{"none", nats.StreamConfig{}, false},
+		{"by the limit of the stream", nats.StreamConfig{MaxMsgs: 3}, true},
+		{"by the limit of a subject", nats.StreamConfig{MaxMsgsPerSubject: 3}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startServer(t)
+			_, js := s.connect(t)
+			c.limits.Name, c.limits.Subjects = "HEADRACE", []string{"headrace.>"}
+			if _, err := js.AddStream(&c.limits); err != nil {
+				t.Fatal(err)
+			}
+			b := s.open(t, "probe_every=1s")
+			defer b.Close()
+			r := brokertest.Read(t, brokertest.NewHub(t, b), "orders")
+			put := func(subject string, i int) {
+				t.Helper()
+				m := &nats.Msg{Subject: subject, Header: nats.Header{wmnats.WatermillUUIDHdr: {fmt.Sprint("id", i)}}, Data: []byte(strconv.Itoa(i))}
+				if _, err := js.PublishMsg(m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put("headrace.old", 0) // stays first where only the subject has a limit
+			put("headrace.orders", 0)
+			r.Await(t, 10*time.Second, "0")
+			for name := range js.ConsumerNames("HEADRACE") { // as with a lost connection
+				if err := js.DeleteConsumer("HEADRACE", name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i := range 20 {
+				put("headrace.orders", i+1)
+			}
+			for i := 21; len(r.Messages()) < 2; i++ { // until the subscription is whole again
+				put("headrace.orders", i)
+				time.Sleep(50 * time.Millisecond)
+				if i > 600 {
+					t.Fatal("nothing comes")
+				}
+			}
+			if m := r.Messages()[1]; m.Gap != c.gap || !c.gap && string(m.Data) != "1" {
+				t.Errorf("the second message is %q, gap %v; want gap %v", m.Data, m.Gap, c.gap)
+			}
+		})
+	}
+}
+
 func newSubscriber(t testing.TB, conn *nats.Conn) *subscriber {
 	t.Helper()
 	s := &subscriber{stream: nats.StreamConfig{Name: "HEADRACE", Subjects: []string{"headrace.>"}}}

@@ -86,7 +86,8 @@ func (s *subscriber) Subscribe(ctx context.Context, subject string) (<-chan *mes
 	s.mu.Lock()
 	life := s.life
 	s.mu.Unlock()
-	g := &gate{}
+	ctx, stop := context.WithCancel(ctx)
+	g := &gate{stop: stop, dropped: func(last uint64) bool { return s.dropped(ctx, conn, last) }}
 	// No logger: with each message Watermill acknowledges what an ordered consumer needs no acknowledgement for, and logs that as an error.
 	inner, err := wmnats.NewSubscriberWithNatsConn(conn, wmnats.SubscriberSubscriptionConfig{
 		Unmarshaler: g,
@@ -97,16 +98,17 @@ func (s *subscriber) Subscribe(ctx context.Context, subject string) (<-chan *mes
 		},
 	}, nil)
 	if err != nil {
+		stop()
 		return nil, err
 	}
 	running, cancel := context.WithCancel(context.Background()) // ends when nothing is on its way any more
 	in, err := inner.Subscribe(running, subject)
 	if err != nil {
 		cancel()
+		stop()
 		return nil, err
 	}
 	out := make(chan *message.Message)
-	ctx, stop := context.WithCancel(ctx)
 	ended := context.AfterFunc(life, stop)
 	go func() {
 		defer close(out)
@@ -118,11 +120,28 @@ func (s *subscriber) Subscribe(ctx context.Context, subject string) (<-chan *mes
 	return out, nil
 }
 
+// dropped reports whether the stream may have lost messages after the one with the number last.
+func (s *subscriber) dropped(ctx context.Context, conn *nats.Conn, last uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	js, err := conn.JetStream()
+	if err != nil {
+		return true
+	}
+	info, err := js.StreamInfo(s.stream.Name, nats.Context(ctx))
+	// The limit of a subject makes holes in the middle of a stream, which the first number does not tell of.
+	return err != nil || info.State.FirstSeq > last+1 || info.Config.MaxMsgsPerSubject > 0
+}
+
 // Close implements message.Subscriber. The connection is not the subscriber's own.
 func (s *subscriber) Close() error { return nil }
 
 // gate is the unmarshaler of one subscription. What does not pass it is not sent into the channel.
 type gate struct {
+	stop    func()                 // ends the subscription
+	dropped func(last uint64) bool // whether the stream may have lost messages after a number
+	last    uint64                 // number in the stream of the last message. Only Unmarshal uses it, which is called for one message after the other
+
 	mu     sync.Mutex
 	shut   bool
 	passed int
@@ -131,10 +150,15 @@ type gate struct {
 var errShut = errors.New("nats: the subscription ends")
 
 // Unmarshal implements wmnats.Unmarshaler. It fails for no message: Watermill drops one that fails without a word, and of values in a repeated header the
-// first one counts.
+// first one counts. When the stream has dropped messages that the consumer was to resume at, it shuts the gate, and the subscription ends.
 func (g *gate) Unmarshal(m *nats.Msg) (*message.Message, error) {
+	whole := g.resumes(m)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !whole {
+		g.shut = true
+		g.stop()
+	}
 	if g.shut {
 		return nil, errShut
 	}
@@ -146,6 +170,19 @@ func (g *gate) Unmarshal(m *nats.Msg) (*message.Message, error) {
 		}
 	}
 	return got, nil
+}
+
+// resumes reports whether a message is from where the one before it left off. A consumer that the client made anew counts from 1 again, and begins at the
+// first message that the stream still has.
+func (g *gate) resumes(m *nats.Msg) bool {
+	meta, err := m.Metadata()
+	if err != nil {
+		return true // not from a stream
+	}
+	last := g.last
+	g.last = meta.Sequence.Stream
+	anew := meta.Sequence.Consumer == 1 && last > 0
+	return !anew || meta.Sequence.Stream <= last+1 || !g.dropped(last)
 }
 
 // forward hands messages on until ctx ends, and takes then what has passed the gate.

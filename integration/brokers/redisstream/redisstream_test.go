@@ -44,6 +44,7 @@ func TestBroker(t *testing.T) {
 				},
 				Traits:    hub.Traits{Name: "watermill+redis", Ordered: true, Shared: true, Durable: test.persistent, Keys: hub.KeysWindow},
 				Restart:   func(testing.TB) { s.Restart() },
+				Kept:      func(t testing.TB, topic string) []string { return payloads(t, s, topic) },
 				Publisher: func(t testing.TB) message.Publisher { return publisher(t, client(t, s)) },
 				Competing: func(t testing.TB, group string) hub.Backend { return sharing(t, s, group) },
 				Raw: []brokertest.Raw{
@@ -89,7 +90,7 @@ func sharing(t testing.TB, s *servers.Server, group string) hub.Backend {
 	c := client(t, s)
 	sub := newSubscriber(c, 100*time.Millisecond)
 	sub.group = group
-	b, err := watermill.New(publisher(t, c), sub, watermill.Options{OnClose: sub.Close})
+	b, err := watermill.New(publisher(t, c), sub, watermill.Options{Ordered: true, OnClose: sub.Close})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +104,20 @@ func adds(s *servers.Server, values ...string) func(testing.TB, string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// payloads reads all that a stream has.
+func payloads(t testing.TB, s *servers.Server, topic string) (list []string) {
+	t.Helper()
+	entries, err := client(t, s).XRange(t.Context(), topic, "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		text, _ := e.Values["payload"].(string)
+		list = append(list, text)
+	}
+	return list
 }
 
 func subscribe(ctx context.Context, t *testing.T, s *subscriber, topic string) <-chan *message.Message {
@@ -295,6 +310,72 @@ func TestStreamsAreBounded(t *testing.T) {
 	// Redis removes whole nodes of a hundred entries.
 	if n := client(t, s).XLen(t.Context(), "app:topic").Val(); n < 100 || n > 300 {
 		t.Errorf("%d entries are in the stream, want about 100", n)
+	}
+}
+
+// TestTrimmedBeforeRead: messages of other programs have no number by which they are missed.
+func TestTrimmedBeforeRead(t *testing.T) {
+	s := servers.Redis(t)
+	c := client(t, s)
+	for _, test := range []struct {
+		name   string
+		before int // entries that are there when reading begins
+	}{{"a new stream", 0}, {"an old stream", 5}} {
+		t.Run(test.name, func(t *testing.T) {
+			sub := newSubscriber(client(t, s), 100*time.Millisecond)
+			defer sub.Close()
+			topic := "trimmed: " + test.name
+			add(t, c, topic, 10, 0, test.before)
+			messages := subscribe(t.Context(), t, sub, topic)
+			add(t, c, topic, 10, 0, 3000)
+			last := -1
+			for m := range messages {
+				m.Ack()
+				n, err := strconv.Atoi(string(m.Payload))
+				if err != nil || n != last+1 {
+					t.Fatalf("%q came after %d", m.Payload, last)
+				}
+				last = n
+			}
+			if last == 2999 {
+				t.Error("nothing was trimmed before it was read: the test shows nothing")
+			}
+		})
+	}
+}
+
+// TestTrimmedAfterRead: a stream that keeps less than what was read has lost nothing.
+func TestTrimmedAfterRead(t *testing.T) {
+	s := servers.Redis(t)
+	c := client(t, s)
+	sub := newSubscriber(client(t, s), 100*time.Millisecond)
+	defer sub.Close()
+	add(t, c, "short", 1, 0, 3)
+	for _, topic := range []string{"short", "new"} {
+		messages := subscribe(t.Context(), t, sub, topic)
+		for i := range 20 {
+			add(t, c, topic, 1, i, i+1)
+			receive(t, messages, fmt.Sprint("id", i))
+			if i == 10 { // whoever has dealt with an entry may delete it
+				if err := c.XTrimMaxLen(t.Context(), topic, 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// add writes numbered entries of another program at once, trimmed to exactly maxlen.
+func add(t *testing.T, c *redis.Client, stream string, maxlen int64, from, to int) {
+	t.Helper()
+	p := c.Pipeline()
+	for i := from; i < to; i++ {
+		p.XAdd(t.Context(), &redis.XAddArgs{Stream: stream, MaxLen: maxlen, Values: []string{
+			redisstream.UUIDHeaderKey, fmt.Sprint("id", i), "metadata", "\x80", "payload", strconv.Itoa(i),
+		}})
+	}
+	if _, err := p.Exec(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -35,17 +35,18 @@ func newSubscriber(client *redis.Client, block time.Duration) *subscriber {
 }
 
 // Subscribe implements message.Subscriber. The channel is closed when ctx ends, and at the first error of a read: what was lost then cannot be known.
+// So it is when the stream was trimmed beyond what has been read.
 func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	if !s.enter() {
 		return nil, errClosed
 	}
-	end, err := s.end(ctx, topic)
+	end, added, err := s.end(ctx, topic)
 	if err != nil {
 		s.wg.Done()
 		return nil, err
 	}
 	inner, err := redisstream.NewSubscriber(redisstream.SubscriberConfig{
-		Client:        lent{s.client},
+		Client:        &lent{s.client, added},
 		Unmarshaller:  unmarshaller{},
 		ConsumerGroup: s.group,
 		// Never $, which is another place with each read: what comes between two reads of an idle stream is lost.
@@ -87,16 +88,18 @@ func (s *subscriber) enter() bool {
 	return !s.closed
 }
 
-// end returns the ID of the stream's last entry. Only entries after it are read.
-func (s *subscriber) end(ctx context.Context, stream string) (string, error) {
+const beginning = "0-0" // is before all entries
+
+// end returns the ID of the stream's last entry, and how many entries were ever added. Only entries after it are read.
+func (s *subscriber) end(ctx context.Context, stream string) (id string, added int64, err error) {
 	info, err := s.client.XInfoStream(ctx, stream).Result()
 	switch {
 	case err == nil:
-		return info.LastGeneratedID, nil
+		return info.LastGeneratedID, info.EntriesAdded, nil
 	case strings.Contains(err.Error(), "no such key"):
-		return "0-0", nil
+		return beginning, 0, nil
 	}
-	return "", err
+	return "", 0, err
 }
 
 // Close implements message.Subscriber. It waits until all subscriptions have ended.
@@ -109,10 +112,48 @@ func (s *subscriber) Close() error {
 	return nil
 }
 
-// lent is a client that the borrower cannot close. A Watermill Subscriber closes the one that it was given.
-type lent struct{ redis.UniversalClient }
+// lent is the client of one subscription.
+type lent struct {
+	redis.UniversalClient
+	place int64 // how many entries were added to the stream up to the last one that was read
+}
 
-func (lent) Close() error { return nil }
+// Close does nothing. A Watermill Subscriber closes the client that it was given.
+func (*lent) Close() error { return nil }
+
+var errTrimmed = errors.New("redisstream: entries were trimmed before they were read")
+
+// XRead is the client's, and fails when entries may be missing in front of the first one that it returns, the only one that Watermill takes.
+func (l *lent) XRead(ctx context.Context, a *redis.XReadArgs) *redis.XStreamSliceCmd {
+	cmd := l.UniversalClient.XRead(ctx, a)
+	if cmd.Err() != nil || len(cmd.Val()) == 0 || len(cmd.Val()[0].Messages) == 0 {
+		return cmd
+	}
+	if err := l.whole(ctx, a.Streams[0], a.Streams[1]); err != nil {
+		cmd.SetErr(err)
+	}
+	l.place++
+	return cmd
+}
+
+// whole returns an error unless all that was added to the stream after an entry was there when it was read. Trimming begins at the oldest entry: while
+// that one is there, nothing is missing. Where it is gone, so must be as many as had been added up to it, and no more.
+func (l *lent) whole(ctx context.Context, stream, after string) error {
+	entries, err := l.XRange(ctx, stream, after, after).Result()
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	info, err := l.XInfoStream(ctx, stream).Result()
+	switch {
+	case err != nil:
+		return err
+	case info.EntriesAdded == 0 && after == beginning: // a server before Redis 7 does not count, and at its beginning a stream has nothing to look for
+		return nil
+	case info.EntriesAdded == 0 || info.EntriesAdded-info.Length != l.place:
+		return errTrimmed
+	}
+	return nil
+}
 
 // unmarshaller reads whatever comes. Watermill ends the subscription at an entry that cannot be read.
 type unmarshaller struct {

@@ -87,7 +87,7 @@ func sharing(t testing.TB, s *servers.Server, group string) hub.Backend {
 	db := database(t, s)
 	sub := newSubscriber(db, "headrace_", fast, keep)
 	sub.group, sub.offsets = group, sub.places.DefaultPostgreSQLOffsetsAdapter
-	b, err := watermill.New(publisher(t, db, sub.schema), sub, watermill.Options{Topic: tableName, OnClose: sub.Close})
+	b, err := watermill.New(publisher(t, db, sub.schema), sub, watermill.Options{Ordered: true, Topic: tableName, OnClose: sub.Close})
 	if err != nil {
 		t.Fatal(err)
 	}
