@@ -2,11 +2,13 @@ package ginsse
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -39,6 +41,18 @@ func (c *Context[P]) Gin() *gin.Context { return c.gin }
 
 // LastEventID returns the cursor that the client came with. It reports false when the client stated none. A generator decides itself what it makes of it.
 func (c *Context[P]) LastEventID() (cursor string, ok bool) { return sse.LastEventID(c.gin.Request) }
+
+// Lease makes the stream end when one of keys is revoked, by hub.Hub.Revoke, in any process over the same backend: the client comes back by itself, and the guards decide anew. It is for guards. Take the
+// lease first, then check the right that it is for: then a right that is taken away in between ends the stream too. It blocks until the hub follows revocations, which the first lease of a process waits
+// for. Its error, the guard's to return, tells the client to come back later.
+func (c *Context[P]) Lease(h *hub.Hub, keys ...string) error {
+	ctx, err := h.Lease(c.gin.Request.Context(), keys...)
+	if err != nil {
+		return Status(http.StatusServiceUnavailable, fmt.Errorf("%w", err))
+	}
+	c.gin.Request = c.gin.Request.WithContext(ctx)
+	return nil
+}
 
 // ExpireAt ends the stream at a time, when the client's right to it does. The client comes back by itself, and the guards decide anew. It is for
 // guards, before the stream begins; of several times the earliest counts.

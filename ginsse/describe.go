@@ -7,11 +7,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -20,8 +19,9 @@ type Description struct {
 	Method     string      `json:"method"`               // GET
 	Path       string      `json:"path"`                 // with the prefixes of groups, in Gin's notation
 	Kind       string      `json:"kind"`                 // "feed" or "generator"
-	Topic      string      `json:"topic,omitempty"`      // the template of a feed's topic, "" when a function names it
-	Computed   bool        `json:"computed,omitempty"`   // a function names the feed's topic
+	Topics     []string    `json:"topics,omitempty"`     // the templates of a feed's topics, none when a function names them
+	Computed   bool        `json:"computed,omitempty"`   // a function names the feed's topics
+	Snapshot   bool        `json:"snapshot,omitempty"`   // the feed begins with a snapshot, and answers with it as JSON
 	Parameters []Parameter `json:"parameters,omitempty"` // in the order of the fields
 	Events     []string    `json:"events,omitempty"`     // as declared with Route.Events
 }
@@ -74,18 +74,15 @@ type probe struct {
 }
 
 func (d Description) clone() Description {
-	d.Parameters, d.Events = slices.Clone(d.Parameters), slices.Clone(d.Events)
+	d.Topics, d.Parameters, d.Events = slices.Clone(d.Topics), slices.Clone(d.Parameters), slices.Clone(d.Events)
 	return d
 }
 
 // describe returns the description of a route that was checked.
 func (e *endpoint[P]) describe(whole string) Description {
-	d := Description{Method: http.MethodGet, Path: whole, Kind: "feed", Computed: e.topicFunc != nil, Events: e.events}
+	d := Description{Method: http.MethodGet, Path: whole, Kind: "feed", Topics: e.templates, Computed: e.topics != nil, Snapshot: e.snapshot != nil, Events: e.events}
 	if e.handle != nil {
 		d.Kind = "generator"
-	}
-	if e.template != nil {
-		d.Topic = *e.template
 	}
 	params := reflect.TypeFor[P]()
 	for _, f := range e.binder.fields {
@@ -103,21 +100,21 @@ func (e *endpoint[P]) describe(whole string) Description {
 	return d.clone()
 }
 
-// reservedTypes are the types that hub.Publish refuses, besides those that end in ";base64".
-var reservedTypes = []string{"gap", "checkpoint", "snapshot", "stream-error", "close", "open", "error"}
-
 // checkEvents holds the declared event types against the rules of what can be sent: for a feed those of hub.Publish, for a generator those of sse.AppendEvent.
 func checkEvents(types []string, feed bool) error {
 	var errs []error
 	for i, t := range types {
-		_, err := sse.AppendEvent(nil, sse.Event{Type: t, Data: ""})
+		var err error
+		if feed {
+			err = hub.CheckType(t)
+		} else {
+			_, err = sse.AppendEvent(nil, sse.Event{Type: t, Data: ""})
+		}
 		switch {
 		case t == "":
 			errs = append(errs, errors.New(`an event type is empty; events without a type are called "message"`))
-		case err != nil, feed && (len(t) > 255 || !utf8.ValidString(t) || strings.ContainsFunc(t, unicode.IsControl)):
-			errs = append(errs, fmt.Errorf("event type %q is malformed", t))
-		case feed && (slices.Contains(reservedTypes, t) || strings.HasSuffix(t, ";base64")):
-			errs = append(errs, fmt.Errorf("event type %q is reserved", t))
+		case err != nil:
+			errs = append(errs, fmt.Errorf("event type %q: %w", t, err))
 		case slices.Contains(types[:i], t):
 			errs = append(errs, fmt.Errorf("event type %q is declared twice", t))
 		}

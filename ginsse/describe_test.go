@@ -47,7 +47,7 @@ const described = `[
 	{"method": "GET", "path": "/orgs/:org/a\\:b", "kind": "generator", "parameters": [{"in": "path", "name": "org", "type": "string", "required": true}],
 		"events": ["tick", "close"]},
 	{"method": "GET", "path": "/orgs/:org/computed", "kind": "feed", "computed": true, "parameters": [{"in": "path", "name": "org", "type": "string", "required": true}]},
-	{"method": "GET", "path": "/orgs/:org/tickets/:ticket/events", "kind": "feed", "topic": "orgs/{org}/tickets/{ticket}", "parameters": [
+	{"method": "GET", "path": "/orgs/:org/tickets/:ticket/events", "kind": "feed", "topics": ["orgs/{org}/tickets/{ticket}"], "parameters": [
 		{"in": "path", "name": "org", "type": "string", "required": true},
 		{"in": "path", "name": "ticket", "type": "int64", "required": true, "model": "*ginsse_test.ticket"},
 		{"in": "query", "name": "parent", "type": "string", "required": true, "model": "ginsse_test.echoed"},
@@ -55,7 +55,7 @@ const described = `[
 		{"in": "query", "name": "label", "type": "[]string", "required": false},
 		{"in": "header", "name": "X-Wait", "type": "time.Duration", "required": true}],
 		"events": ["created", "moved", "deleted"]},
-	{"method": "GET", "path": "/x", "kind": "feed", "topic": "x"}
+	{"method": "GET", "path": "/x", "kind": "feed", "topics": ["x"]}
 ]`
 
 // TestDescribe holds that the description of an engine has every route of this package, by whichever controller and group, and none else, before and after it

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 // What a guard, or the function that names a topic, returns to answer with a status. Other errors are answered 500, without their text.
@@ -22,7 +23,7 @@ var (
 )
 
 // Status returns an error that is answered with an HTTP status from 400 to 599 and the text of err, which the client sees. Other codes are answered 500.
-// A nil err stands for the status' own text.
+// A nil err stands for the status' own text. 429 and 503 are temporary: an EventSource, which never comes back from either, gets a stream that ends at once and a time to come back, and others Retry-After.
 func Status(code int, err error) error {
 	if err == nil {
 		err = errors.New(http.StatusText(code))
@@ -61,7 +62,7 @@ func (e *ParameterError) text() string {
 func (e *ParameterError) Unwrap() error { return e.Err }
 
 // refuse answers a request before its stream began.
-func refuse(c *gin.Context, err error) {
+func refuse(c *gin.Context, err error, o Options) {
 	// For middleware that logs or counts errors.
 	_ = c.Error(err)
 	c.Abort()
@@ -81,6 +82,9 @@ func refuse(c *gin.Context, err error) {
 		code, text = status.code, status.err.Error()
 	case errors.As(err, &other) && isRefusal(other.StatusCode()):
 		code, text = other.StatusCode(), strings.ToLower(http.StatusText(other.StatusCode()))
+	}
+	if (code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable) && feed.Later(c.Writer, c.Request, o) {
+		return
 	}
 	c.Header("Cache-Control", "no-store") // of some statuses caches would keep the answer
 	c.JSON(code, gin.H{"error": text})

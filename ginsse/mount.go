@@ -60,13 +60,13 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 	if r.preload && !slices.ContainsFunc(e.binder.fields, func(f field) bool { return f.model != nil }) {
 		return errors.New("it has Preload, and no Ref among its parameters")
 	}
-	e.name = r.topicFunc
-	if r.template != nil {
-		t, err := newTemplate(*r.template, e.binder, reflect.TypeFor[P]())
+	e.names = r.topics
+	if r.templates != nil {
+		t, err := newTemplates(r.templates, e.binder, reflect.TypeFor[P]())
 		if err != nil {
 			return err
 		}
-		e.name = func(c *Context[P]) (string, error) { return t.topic(reflect.ValueOf(&c.Params).Elem()) }
+		e.names = func(c *Context[P]) ([]string, error) { return t.topics(reflect.ValueOf(&c.Params).Elem()) }
 	}
 	// Gin panics at a path that is malformed or conflicts with another one.
 	defer func() {
@@ -76,6 +76,15 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 	}()
 	last := &handler{serve: e.serve, description: e.describe(whole)}
 	handlers := append(slices.Clone(r.use), last.handle)
+	if r.cors != nil {
+		cors := func(g *gin.Context) {
+			if r.cors.Apply(g.Writer, g.Request) {
+				g.Abort()
+			}
+		}
+		router.Handle(http.MethodOptions, r.path, cors)
+		handlers = slices.Insert(handlers, 0, gin.HandlerFunc(cors))
+	}
 	router.Handle(http.MethodGet, r.path, handlers...)
 	return nil
 }
@@ -98,15 +107,24 @@ func (r *Route[P]) check() error {
 	if err := checkEvents(r.events, r.handle == nil); err != nil {
 		return err
 	}
+	if r.cors != nil {
+		if err := r.cors.Check(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case r.kinds == 0:
-		return errors.New("it needs a Topic, a TopicFunc or a Handle")
+		return errors.New("it needs a Topic, Topics, a TopicFunc, TopicsFunc or a Handle")
 	case r.kinds > 1:
-		return errors.New("it has more than one of Topic, TopicFunc and Handle")
+		return errors.New("it has more than one of Topic, Topics, TopicFunc, TopicsFunc and Handle")
+	case r.handle != nil && (r.hello != nil || r.snapshot != nil || r.filter != nil || r.mapping != nil):
+		return errors.New("a Handle yields all of its events itself: Hello, Snapshot, Filter and Map are for topics")
 	case r.handle != nil:
 		return nil
-	case r.template == nil && r.topicFunc == nil:
+	case r.templates == nil && r.topics == nil:
 		return errors.New("its function is nil")
+	case r.topics == nil && len(r.templates) == 0:
+		return errors.New("its Topics are none")
 	case r.hub == nil:
 		return errors.New("its hub is nil")
 	}

@@ -16,6 +16,9 @@ import (
 // Options are the settings of a route's streams; see feed.Options for each field and its default.
 type Options = feed.Options
 
+// CORS lets pages of other origins follow a route; see feed.CORS for each field and its default.
+type CORS = feed.CORS
+
 // Route is a Server-Sent Events route with parameters P, a struct, or struct{} for none. Each field of P is one parameter:
 //
 //	type Params struct {
@@ -39,11 +42,16 @@ type Route[P any] struct {
 	preload   bool
 	events    []string
 	options   Options
-	kinds     int // how often a topic or handler was given: exactly once is right
+	kinds     int // how often topics or a handler were given: exactly once is right
 	hub       *hub.Hub
-	template  *string
-	topicFunc func(*Context[P]) (string, error)
+	templates []string
+	topics    func(*Context[P]) ([]string, error)
+	hello     func(*Context[P]) (sse.Event, error)
+	snapshot  func(*Context[P]) (any, error)
+	filter    func(*Context[P], string, *hub.Message) bool
+	mapping   func(*Context[P], string, *hub.Message) []sse.Event
 	handle    func(*Context[P]) iter.Seq2[sse.Event, error]
+	cors      *CORS
 }
 
 // SSE begins a route for GET requests to a path, in Gin's notation.
@@ -90,19 +98,68 @@ func (r *Route[P]) Options(o Options) *Route[P] {
 	return r
 }
 
+// CORS lets pages of other origins follow the route, and mounts a route for OPTIONS beside it, which fetch with a cursor needs. It runs before what Use adds, so that pages can read refusals
+// too. Middleware of a group runs before it: one that refuses requests without credentials must let OPTIONS pass.
+func (r *Route[P]) CORS(c CORS) *Route[P] {
+	r.cors = &c
+	return r
+}
+
 // Topic makes the route a feed of the topic that a template names: "tickets/{ticket}". A name in braces is a parameter of the route, by its name in the path,
 // the query or the header, and stands for its value, escaped as hub.JoinTopic does: no value can name another topic.
-func (r *Route[P]) Topic(h *hub.Hub, template string) *Route[P] {
+func (r *Route[P]) Topic(h *hub.Hub, template string) *Route[P] { return r.Topics(h, template) }
+
+// Topics makes the route a feed of several topics on one stream, each named by a template as for Topic. Each has its own order; see feed.Feed.
+func (r *Route[P]) Topics(h *hub.Hub, templates ...string) *Route[P] {
 	r.kinds++
-	r.hub, r.template = h, &template
+	r.hub, r.templates = h, append([]string{}, templates...)
 	return r
 }
 
 // TopicFunc makes the route a feed of the topic that name returns. It runs after the guards, and its error is answered like a guard's.
 // Values of a request belong into a name by hub.JoinTopic only.
 func (r *Route[P]) TopicFunc(h *hub.Hub, name func(*Context[P]) (string, error)) *Route[P] {
+	if name == nil {
+		return r.TopicsFunc(h, nil)
+	}
+	return r.TopicsFunc(h, func(c *Context[P]) ([]string, error) {
+		topic, err := name(c)
+		return []string{topic}, err
+	})
+}
+
+// TopicsFunc makes the route a feed of the topics that names returns, as TopicFunc does for one. It may return others at the client's next connection.
+func (r *Route[P]) TopicsFunc(h *hub.Hub, names func(*Context[P]) ([]string, error)) *Route[P] {
 	r.kinds++
-	r.hub, r.topicFunc = h, name
+	r.hub, r.topics = h, names
+	return r
+}
+
+// Hello makes an event that each connection of a feed begins with; see feed.Feed. It runs after the guards, and an error that carries a status is answered with it.
+func (r *Route[P]) Hello(hello func(*Context[P]) (sse.Event, error)) *Route[P] {
+	r.hello = hello
+	return r
+}
+
+// Snapshot gives a feed the state that its messages change. It is sent first, with the place in the topics that it belongs to, then come the changes, with nothing lost in between; after a gap it is sent
+// again, so that a page heals by itself. The same URL answers a client that asks for application/json with the state and, in the header Last-Event-ID, the
+// place where a stream may go on. See feed.Feed.
+//
+// It runs after the guards. ErrNotFound, and any error that carries a status, is answered with it. After a gap it runs on a goroutine of its own, with a Context of its own.
+func (r *Route[P]) Snapshot(load func(*Context[P]) (any, error)) *Route[P] {
+	r.snapshot = load
+	return r
+}
+
+// Filter reports, for each message of a feed, whether this client gets it. It must be quick, and must not modify the message. See feed.Feed.
+func (r *Route[P]) Filter(keep func(c *Context[P], topic string, m *hub.Message) bool) *Route[P] {
+	r.filter = keep
+	return r
+}
+
+// Map makes the events of each message of a feed for this client. It must be quick, and must not modify the message. See feed.Feed.
+func (r *Route[P]) Map(events func(c *Context[P], topic string, m *hub.Message) []sse.Event) *Route[P] {
+	r.mapping = events
 	return r
 }
 
@@ -123,7 +180,7 @@ func (r *Route[P]) Handle(generator func(*Context[P]) iter.Seq2[sse.Event, error
 type endpoint[P any] struct {
 	Route[P]
 	binder *binder
-	name   func(c *Context[P]) (string, error)
+	names  func(c *Context[P]) ([]string, error)
 }
 
 // serve is the Gin handler of a route.
@@ -133,12 +190,12 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 	}
 	c := &Context[P]{gin: g}
 	if err := e.binder.bind(g, reflect.ValueOf(&c.Params).Elem()); err != nil {
-		refuse(g, err)
+		refuse(g, err, e.options)
 		return
 	}
 	for _, guard := range e.guards {
 		if err := guard(c); err != nil {
-			refuse(g, err)
+			refuse(g, err, e.options)
 			return
 		}
 		if answered(g) {
@@ -147,7 +204,7 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 	}
 	if e.preload {
 		if err := e.load(c); err != nil {
-			refuse(g, err)
+			refuse(g, err, e.options)
 			return
 		}
 	}
@@ -159,18 +216,44 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		e.generate(c, options)
 		return
 	}
-	topic, err := e.name(c)
+	topics, err := e.names(c)
 	if err == nil && answered(g) {
 		return
 	}
-	if err == nil {
-		err = hub.CheckTopic(topic)
+	for _, topic := range topics {
+		if err == nil {
+			err = hub.CheckTopic(topic)
+		}
 	}
 	if err != nil {
-		refuse(g, err)
+		refuse(g, err, e.options)
 		return
 	}
-	note(g, feed.Serve(g.Writer, g.Request, e.hub, topic, options))
+	note(g, feed.Serve(g.Writer, g.Request, e.feed(c, topics), options))
+}
+
+// feed returns what a client is served.
+func (e *endpoint[P]) feed(c *Context[P], topics []string) feed.Feed {
+	f := feed.Of(e.hub, topics...)
+	// Snapshot may run beside the rest, and each has a context of its own.
+	with := func(ctx context.Context) *Context[P] {
+		own := *c
+		own.ctx = ctx
+		return &own
+	}
+	if e.hello != nil {
+		f.Hello = func(ctx context.Context) (sse.Event, error) { return e.hello(with(ctx)) }
+	}
+	if e.snapshot != nil {
+		f.Snapshot = func(ctx context.Context) (any, error) { return e.snapshot(with(ctx)) }
+	}
+	if e.filter != nil {
+		f.Filter = func(topic string, m *hub.Message) bool { return e.filter(c, topic, m) }
+	}
+	if e.mapping != nil {
+		f.Map = func(topic string, m *hub.Message) []sse.Event { return e.mapping(c, topic, m) }
+	}
+	return f
 }
 
 // load loads the references that no guard has loaded.

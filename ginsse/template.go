@@ -50,6 +50,33 @@ func newTemplate(text string, b *binder, params reflect.Type) (*template, error)
 	return t, nil
 }
 
+// templates name the topics of a route.
+type templates []*template
+
+func newTemplates(texts []string, b *binder, params reflect.Type) (templates, error) {
+	var ts templates
+	for _, text := range texts {
+		t, err := newTemplate(text, b, params)
+		if err != nil {
+			return nil, err
+		}
+		ts = append(ts, t)
+	}
+	return ts, nil
+}
+
+// topics returns the topics' names for the bound parameters v.
+func (ts templates) topics(v reflect.Value) ([]string, error) {
+	names := make([]string, len(ts))
+	for i, t := range ts {
+		var err error
+		if names[i], err = t.topic(v); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
 // find returns the parameter of a name that a template has in braces.
 func (b *binder) find(name string, params reflect.Type) (*field, error) {
 	var found *field

@@ -21,7 +21,7 @@ import (
 func lookOnly(topic *string) ginsse.Options {
 	o := quiet
 	o.ExpireAt = time.Unix(1, 0)
-	o.OnEnd = func(e feed.End) { *topic = e.Topic }
+	o.OnEnd = func(e feed.End) { *topic = strings.Join(e.Topics, " ") }
 	return o
 }
 

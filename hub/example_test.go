@@ -151,3 +151,48 @@ func ExampleMarkGaps() {
 	// 3 true
 	// 4 false
 }
+
+// A right that is taken away ends the stream, also on other instances: here two hubs over one backend.
+func ExampleHub_Lease() {
+	ctx, cancel := context.WithCancel(context.Background()) // a request's
+	defer cancel()
+	backend := memory.New(memory.Options{})
+	defer func() { _ = backend.Close() }()
+	here, err := hub.New(backend, hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	there, err := hub.New(backend, hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	members := map[string]bool{"ada": true, "ben": true}
+
+	// The lease comes before the check, so that no revocation falls between the two.
+	leased, err := here.Lease(ctx, "user/ada", "room/7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if !members["ada"] {
+		log.Fatal("not a member")
+	}
+	sub, err := here.Subscribe(leased, "rooms/7", hub.Latest())
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// Elsewhere, first what the check looks at is changed.
+	delete(members, "ada")
+	if err := there.Revoke(ctx, "user/ada"); err != nil {
+		log.Fatal(err)
+	}
+	for _, err := range sub.All() {
+		fmt.Println("revoked:", errors.Is(err, hub.ErrRevoked))
+	}
+	for _, h := range []*hub.Hub{here, there} {
+		if err := h.Shutdown(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output: revoked: true
+}

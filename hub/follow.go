@@ -68,7 +68,9 @@ func (h *Hub) follow(topic string) (*followed, error) {
 		h.wg.Go(f.establish)
 	}
 	f.readers++
-	h.subscriptions++
+	if !internal(topic) {
+		h.subscriptions++
+	}
 	if f.idle != nil {
 		f.idle.Stop()
 		f.idle = nil
@@ -81,9 +83,11 @@ func (h *Hub) unfollow(f *followed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f.readers--
-	h.subscriptions--
-	if h.closed && h.subscriptions == 0 {
-		close(h.idle)
+	if !internal(f.name) {
+		h.subscriptions--
+		if h.closed && h.subscriptions == 0 {
+			close(h.idle)
+		}
 	}
 	if f.readers == 0 && h.topics[f.name] == f && !h.closed {
 		f.idle = time.AfterFunc(h.opts.IdleDelay, func() {
@@ -245,7 +249,7 @@ func (f *followed) take(m Message) {
 	if f.state == released {
 		return
 	}
-	if !received(&m) {
+	if !received(f.name, &m) {
 		f.hub.counters.skipped.Add(1)
 		return
 	}

@@ -17,6 +17,7 @@ func (f *followed) mend() {
 				f.append(m)
 			}
 		}
+		f.log.Wake() // those who are not to wait for the next message to hear of the gap
 	case f.state == healing:
 		f.again = true
 	default:

@@ -66,6 +66,8 @@ type Hub struct {
 	idle          chan struct{} // closed when closed and the last subscription is gone
 	checking      bool
 
+	leases leases
+
 	sweep       sync.Mutex // held by the one goroutine that evicts for TotalBytes
 	windowBytes atomic.Int64
 	keptBytes   atomic.Int64 // of pages that readers keep between polls
@@ -164,7 +166,7 @@ func (h *Hub) Finish(ctx context.Context, topic string) (ID, error) {
 // finishKey makes Finish idempotent where keys are honoured: an unknown outcome is tried again, and finishing twice ends a topic once.
 const finishKey = ReservedPrefix + "finish"
 
-// published counts and reports the outcome of Publish or Finish.
+// published counts and reports the outcome of Publish, Finish or Revoke.
 func (h *Hub) published(topic string, id ID, start time.Time, err error) {
 	h.counters.published(err)
 	if h.opts.Observer.Published != nil {
@@ -217,8 +219,8 @@ func hide(err error) error {
 }
 
 // Shutdown ends every subscription with ErrClosed, once its reader has what is in the topic's window, waits until all are closed by their readers, and releases everything the hub holds at the
-// backend. It returns nil when nothing is left, or an error that says what is left when ctx ends before. Publish and Subscribe fail
-// with ErrClosed from its beginning. It may be called again, to wait once more.
+// backend. It returns nil when nothing is left, or an error that says what is left when ctx ends before. Publish, Subscribe, Lease and Revoke fail
+// with ErrClosed from its beginning. Leases do not end by it, but can no longer be revoked. It may be called again, to wait once more.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.closed {

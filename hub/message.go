@@ -146,11 +146,20 @@ func validText(s string, most int) bool {
 	return true
 }
 
+// CheckType returns nil when t may be the type of a published message, by the rules of Message.Type; "" may. Otherwise the error is ErrType.
+func CheckType(t string) error {
+	if reservedTypes[t] || strings.HasSuffix(t, binarySuffix) || !validText(t, maxType) {
+		return ErrType
+	}
+	return nil
+}
+
 // checkMessage applies the rules of Publish to what a user wants to publish.
 func checkMessage(m *Message, maxMessage int) error {
+	if err := CheckType(m.Type); err != nil {
+		return err
+	}
 	switch {
-	case reservedTypes[m.Type], strings.HasSuffix(m.Type, binarySuffix), !validText(m.Type, maxType):
-		return ErrType
 	case !validText(m.Key, maxType), strings.HasPrefix(m.Key, ReservedPrefix):
 		return ErrKey
 	case !m.Binary && !utf8.Valid(m.Data):
@@ -169,12 +178,13 @@ func checkMessage(m *Message, maxMessage int) error {
 	return nil
 }
 
-// received makes a message from a backend fit for readers, whoever wrote it. It reports false when the message has no usable ID.
-func received(m *Message) bool {
+// received makes a message of a topic from a backend fit for readers, whoever wrote it. It reports false when the message has no usable ID.
+func received(topic string, m *Message) bool {
 	if !m.ID.Valid() {
 		return false
 	}
 	m.Gap, m.Key = false, ""
+	m.Final = m.Final && !internal(topic) // no foreign writer ends those
 	switch {
 	case m.Final:
 		m.Type = finalType

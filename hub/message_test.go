@@ -89,3 +89,27 @@ func TestNewNeedsABackend(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// TestCheckType holds that CheckType says what Publish does.
+func TestCheckType(t *testing.T) {
+	types := []string{"", "a", " ", "message", "x-gap", "gaps", "größer", ";base6", strings.Repeat("x", maxType), strings.Repeat("x", maxType+1), "a;base64", ";base64", "a\nb", "a\tb", "a\u0085", "a\xff"}
+	for reserved := range reservedTypes {
+		types = append(types, reserved)
+	}
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
+		good := 0
+		for _, typ := range types {
+			_, published := h.Publish(t.Context(), "t", Message{Type: typ})
+			err := CheckType(typ)
+			if (err == nil) != (published == nil) || err != nil && !errors.Is(err, ErrType) {
+				t.Errorf("%q: CheckType: %v, Publish: %v", typ, err, published)
+			}
+			if err == nil {
+				good++
+			}
+		}
+		if good != 9 {
+			t.Errorf("%d types are good", good)
+		}
+	})
+}

@@ -22,11 +22,14 @@ func CheckTopic(name string) error {
 		return fmt.Errorf("%w: it has %d bytes, %d are allowed", ErrTopic, len(name), MaxTopic)
 	case !validText(name, MaxTopic):
 		return fmt.Errorf("%w: it must be UTF-8 without control characters", ErrTopic)
-	case strings.HasPrefix(name, ReservedPrefix):
+	case internal(name):
 		return fmt.Errorf("%w: names under %s are reserved", ErrTopic, ReservedPrefix)
 	}
 	return nil
 }
+
+// internal reports whether a topic is one of headrace's own.
+func internal(topic string) bool { return strings.HasPrefix(topic, ReservedPrefix) }
 
 // JoinTopic makes a topic's name of segments, with a slash between them. Each segment is escaped: a slash, a percent sign, a control
 // character or a byte that is not UTF-8 becomes %XX. So no value can forge another topic's name, and equal names come from equal segments only.

@@ -29,6 +29,8 @@ type SubscribeOption func(*subscribeOptions)
 
 type subscribeOptions struct {
 	markGaps bool
+	// earlyGaps tells of a gap as soon as it is found: without Replay the message that comes after it would be the one to tell.
+	earlyGaps bool
 }
 
 // MarkGaps makes a subscription go on after a gap, at the oldest message still retained, with Message.Gap set on it. Without this

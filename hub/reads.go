@@ -173,7 +173,7 @@ func (r *reads) run(key readKey, c *readCall) {
 		c.err = err
 		return
 	}
-	c.page = r.share(got)
+	c.page = r.share(key.topic, got)
 	r.keep(key, c.page)
 }
 
@@ -229,10 +229,10 @@ func (r *reads) outcome(err error) {
 }
 
 // share turns a backend's page into one for readers.
-func (r *reads) share(got Page) *page {
-	p := &page{gap: got.Gap, next: got.Next, final: got.Final, entries: make([]*Entry, 0, len(got.Messages))}
+func (r *reads) share(topic string, got Page) *page {
+	p := &page{gap: got.Gap, next: got.Next, final: got.Final && !internal(topic), entries: make([]*Entry, 0, len(got.Messages))}
 	for i := range got.Messages {
-		if !received(&got.Messages[i]) {
+		if !received(topic, &got.Messages[i]) {
 			r.hub.counters.skipped.Add(1)
 			continue
 		}

@@ -9,7 +9,7 @@ import (
 // Observer is a set of hooks for metrics and traces. Each may be nil. They are called from the hub's own goroutines and from callers of its methods, several at
 // once; they must return quickly, not panic and not call the hub.
 type Observer struct {
-	// Published is called after each Publish and Finish with its outcome.
+	// Published is called after each Publish, Finish and Revoke with its outcome.
 	Published func(topic string, id ID, took time.Duration, err error)
 	// Gap is called when the hub itself, not a single reader, found that messages of a topic are gone.
 	Gap func(topic string)
@@ -24,10 +24,10 @@ type Observer struct {
 // Stats are counts since New, except where they say "now".
 type Stats struct {
 	Topics        int   // followed topics now
-	Subscriptions int   // open subscriptions now
+	Subscriptions int   // open subscriptions now; the hub's own, for leases, is not among them
 	WindowBytes   int64 // bytes of all windows, and of messages held while a live path heals, now
 
-	Published  uint64 // messages appended by Publish and Finish
+	Published  uint64 // messages appended by Publish, Finish and Revoke
 	Rejected   uint64 // publishes certainly not appended
 	Unknown    uint64 // publishes with an unknown outcome
 	Received   uint64 // messages taken into windows

@@ -13,10 +13,10 @@ import (
 //
 // All, Poll and Fetch are for one goroutine at a time; Close may be called from any.
 type Subscription struct {
-	hub      *Hub
-	f        *followed
-	markGaps bool
-	start    ID
+	hub   *Hub
+	f     *followed
+	opts  subscribeOptions
+	start ID
 
 	// The place: the last ID the reader has, and, while the reader is inside the window, the sequence number of the next entry.
 	last     ID
@@ -98,6 +98,11 @@ func (h *Hub) subscribe(ctx context.Context, topic string, at Position, opts []S
 	for _, opt := range opts {
 		opt(&o)
 	}
+	return h.subscribeAt(ctx, topic, at, o)
+}
+
+// subscribeAt subscribes to any topic, one of the hub's own too.
+func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subscribeOptions) (*Subscription, error) {
 	f, err := h.follow(topic)
 	if err != nil {
 		return nil, err
@@ -114,7 +119,7 @@ func (h *Hub) subscribe(ctx context.Context, topic string, at Position, opts []S
 		h.unfollow(f)
 		return nil, err
 	}
-	s := &Subscription{hub: h, f: f, markGaps: o.markGaps}
+	s := &Subscription{hub: h, f: f, opts: o}
 	if err := s.place(ctx, at); err != nil {
 		s.Close()
 		return nil, err
@@ -215,7 +220,7 @@ func (s *Subscription) end() Batch {
 func (s *Subscription) tellGap() {
 	s.hub.counters.readerGaps.Add(1)
 	s.lost = false
-	if s.markGaps {
+	if s.opts.markGaps {
 		s.gap = true
 		return
 	}
@@ -323,6 +328,9 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) Batch {
 	case s.hub.isClosing():
 		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see it closed here, under the lock, gets a channel that finish will close.
 		return Batch{Status: Ended, At: s.last, Err: s.wrap(ErrClosed)}
+	case s.opts.earlyGaps && f.gapNext:
+		s.tellGap()
+		return s.end()
 	default:
 		b.Status, b.Changed = Waiting, f.log.Changed()
 	}

@@ -20,6 +20,9 @@ type fakeSource struct {
 	ended   bool
 	err     error
 	changed chan struct{}
+	passed  string // what Checkpoint returns next
+	looks   int    // so many polls pass messages over
+	also    []<-chan struct{}
 	polls   int
 	fetches int
 	fetch   func(context.Context) error
@@ -56,6 +59,8 @@ func (s *fakeSource) Poll(dst [][]byte, budget int) Batch {
 	s.polls++
 	b := Batch{Frames: dst}
 	switch {
+	case s.looks > 0:
+		s.looks--
 	case s.behind:
 		b.Status = Behind
 	case len(s.frames) > 0 || s.gap:
@@ -63,15 +68,22 @@ func (s *fakeSource) Poll(dst [][]byte, budget int) Batch {
 		s.gap, s.at = false, ""
 		for n := 0; len(s.frames) > 0 && (n == 0 || budget > 0); n++ {
 			b.Frames = append(b.Frames, s.frames[0])
+			b.Events++
 			budget -= len(s.frames[0])
 			s.frames = s.frames[1:]
 		}
 	case s.ended:
 		b.Status, b.Err = Ended, s.err
 	default:
-		b.Status, b.Changed = Waiting, s.changed
+		b.Status, b.Changed, b.Also = Waiting, s.changed, s.also
 	}
 	return b
+}
+
+func (s *fakeSource) Checkpoint() string {
+	at := s.passed
+	s.passed = ""
+	return at
 }
 
 func (s *fakeSource) Fetch(ctx context.Context) error {

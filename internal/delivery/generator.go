@@ -14,8 +14,8 @@ import (
 //
 // The generator's context ends, with the cause of the end, as soon as nothing more can be sent; yield then returns false. When the generator has returned, everything
 // that Generate started has ended. An error that is yielded, or an event that cannot be encoded, fails the stream. A panic, or runtime.Goexit, aborts the
-// connection and goes on; done is called before, as it is called before Generate returns. A nil closing is never closed.
-func Generate(ctx context.Context, c Config, w Writer, closing <-chan struct{}, seq func(context.Context) iter.Seq2[sse.Event, error], done func(Result)) {
+// connection and goes on; done is called before, as it is called before Generate returns.
+func Generate(ctx context.Context, c Config, w Writer, seq func(context.Context) iter.Seq2[sse.Event, error], done func(Result)) {
 	g := &generator{}
 	g.pump = pump{machine: NewMachine(c, &g.outbox), writer: w}
 	// Not a child of ctx: that would end with a cause of its own before the right one is known.
@@ -36,7 +36,7 @@ func Generate(ctx context.Context, c Config, w Writer, closing <-chan struct{}, 
 			panic(g.panicked) // of the timer's goroutine, where nobody could recover it
 		}
 	}()
-	g.start(ctx, closing)
+	g.start(ctx, c)
 	if g.ctx.Err() == nil {
 		for event, err := range seq(g.ctx) {
 			if !g.send(event, err) {
@@ -69,7 +69,7 @@ type generator struct {
 }
 
 // start sends the prelude and begins to watch ctx, closing and the clock.
-func (g *generator) start(ctx context.Context, closing <-chan struct{}) {
+func (g *generator) start(ctx context.Context, c Config) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.step()
@@ -83,14 +83,14 @@ func (g *generator) start(ctx context.Context, closing <-chan struct{}) {
 			<-ended
 		}
 	}
-	if closing == nil {
+	if c.Closing == nil {
 		return
 	}
 	g.halt = make(chan struct{})
 	g.running.Go(func() {
 		select {
-		case <-closing:
-			g.end(ErrShutdown)
+		case <-c.Closing:
+			g.drain(time.Now().Add(c.DrainDelay))
 		case <-g.halt:
 		}
 	})
@@ -113,14 +113,21 @@ func (g *generator) stop() {
 
 // end ends the stream from outside of the generator's goroutine.
 func (g *generator) end(cause error) {
-	if !errors.Is(cause, ErrShutdown) {
+	if !decided(cause) {
 		// Without the lock: the generator should learn it even while a write blocks.
 		g.cancel(cause)
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pump.machine.Drain()
+	g.pump.machine.Stop(cause)
+	g.step()
+}
+
+func (g *generator) drain(at time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pump.machine.Drain(at)
 	g.step()
 }
 
@@ -136,7 +143,7 @@ func (g *generator) send(event sse.Event, err error) bool {
 	}
 	switch {
 	case errors.Is(err, ErrShutdown):
-		g.pump.machine.Drain()
+		g.pump.machine.Stop(ErrShutdown)
 	case err != nil:
 		g.pump.machine.Fail(err)
 	}
@@ -248,7 +255,9 @@ func (o *outbox) Poll(dst [][]byte, _ int) Batch {
 	if cap(o.buf) > keepBytes {
 		o.buf = nil
 	}
-	return Batch{Status: Ready, Frames: dst}
+	return Batch{Status: Ready, Frames: dst, Events: 1}
 }
 
 func (o *outbox) Fetch(context.Context) error { return nil }
+
+func (o *outbox) Checkpoint() string { return "" }

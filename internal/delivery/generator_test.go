@@ -26,7 +26,8 @@ func generate(ctx context.Context, c Config, w *fakeWriter, closing <-chan struc
 			out <- g
 		}()
 		defer func() { g.panicked = recover() }()
-		Generate(ctx, c, w, closing, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+		c.Closing = closing
+		Generate(ctx, c, w, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 			return func(yield func(sse.Event, error) bool) { f(ctx, yield) }
 		}, func(r Result) {
 			g.dones++
@@ -329,7 +330,7 @@ func TestGenerateAwaits(t *testing.T) {
 func TestGenerateValues(t *testing.T) {
 	type key struct{}
 	ctx := context.WithValue(t.Context(), key{}, "v")
-	Generate(ctx, Config{}, newFakeWriter(), nil, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+	Generate(ctx, Config{}, newFakeWriter(), func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		equal(t, "value", ctx.Value(key{}), any("v"))
 		return func(func(sse.Event, error) bool) {}
 	}, func(Result) {})
@@ -360,7 +361,7 @@ func TestGeneratePanicOfTheTimer(t *testing.T) {
 				t.Errorf("cleaned up: %v, aborted: %d", cleaned, w.aborted)
 			}
 		}()
-		Generate(t.Context(), Config{Heartbeat: time.Second}, w, nil, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+		Generate(t.Context(), Config{Heartbeat: time.Second}, w, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 			return func(func(sse.Event, error) bool) {
 				defer func() { cleaned = true }()
 				<-ctx.Done()

@@ -16,10 +16,15 @@ const BatchBytes = 64 << 10
 type Config struct {
 	// Retry is the reconnection time stated in the prelude. Zero states none.
 	Retry time.Duration
-	// DrainRetry is the reconnection time stated last when the stream ends by a shutdown. Zero states none.
-	DrainRetry time.Duration
+	// DrainRetry is the reconnection time stated last when the stream ends by a shutdown, EndRetry when it ends by expiry or revocation. Zero states none.
+	DrainRetry, EndRetry time.Duration
+	// Closing, when it is closed, drains the stream DrainDelay later. Nil is never closed.
+	Closing    <-chan struct{}
+	DrainDelay time.Duration
 	// Checkpoint is the place the stream begins after, told to a client that came without a cursor before anything else. "" tells none.
 	Checkpoint string
+	// Hello is a frame sent before those of the source. Nil sends none.
+	Hello []byte
 	// Heartbeat is the silence after which a heartbeat is due. Zero sends none.
 	Heartbeat time.Duration
 	// Lifetime is how long after the first Next the connection is rotated: ended cleanly, for the client to come back. Zero means never.
@@ -35,9 +40,10 @@ type Machine struct {
 
 	rotateAt time.Time
 	wrote    time.Time // when something was last to be written
+	drainAt  time.Time // zero: not draining
 	begun    bool
 	fetching bool
-	draining bool
+	stopped  error // why the next Step is the last one; nil if it is not
 	failure  error
 	cause    error // not nil when ended
 }
@@ -54,8 +60,9 @@ type Step struct {
 	Then   Then
 	// Deadline, with Wait and Fetch, is when Next is to be called at the latest; zero if there is no such time.
 	Deadline time.Time
-	// Changed, with Wait, is closed when the source has something.
+	// Changed, with Wait, is closed when the source has something; so is any of Also.
 	Changed <-chan struct{}
+	Also    []<-chan struct{}
 	// Cause, with End, is why.
 	Cause error
 	// Abort, with End, asks for an end of the connection that a client cannot take for a clean one.
@@ -68,7 +75,7 @@ type Then uint8
 const (
 	// Again: call Next at once.
 	Again Then = iota
-	// Wait: call Next when Changed is closed, or at Deadline.
+	// Wait: call Next when Changed, or one of Also, is closed, or at Deadline.
 	Wait
 	// Fetch: call Machine.Fetch wherever blocking is no harm, then Fetched, then Next. Until then, calls of Next at each Deadline keep the heartbeat going.
 	Fetch
@@ -90,12 +97,14 @@ func (m *Machine) Next(now time.Time, dst [][]byte) Step {
 	switch {
 	case m.failure != nil:
 		m.fail(&s, m.failure)
-	case m.draining:
-		m.drain(&s)
+	case m.stopped != nil:
+		m.stop(&s, m.stopped)
+	case due(m.drainAt, now):
+		m.stop(&s, ErrShutdown)
 	case due(m.config.ExpireAt, now):
-		m.end(&s, ErrExpired)
+		m.stop(&s, ErrExpired)
 	case due(m.rotateAt, now):
-		m.end(&s, ErrRotated)
+		m.stop(&s, ErrRotated)
 	case m.fetching:
 		s.Then = Wait
 	default:
@@ -105,7 +114,9 @@ func (m *Machine) Next(now time.Time, dst [][]byte) Step {
 		return s
 	}
 	if len(s.Frames) == len(dst) && m.config.Heartbeat > 0 && due(m.wrote.Add(m.config.Heartbeat), now) {
-		s.Frames = append(s.Frames, heartbeatFrame)
+		if !m.checkpoint(&s) {
+			s.Frames = append(s.Frames, heartbeatFrame)
+		}
 	}
 	if len(s.Frames) > len(dst) {
 		m.wrote = now
@@ -122,8 +133,11 @@ func (m *Machine) Fetch(ctx context.Context) error { return m.source.Fetch(ctx) 
 // Fetched says that Fetch has returned, whatever it returned.
 func (m *Machine) Fetched() { m.fetching = false }
 
-// Drain makes the next Step the last one, for a shutdown.
-func (m *Machine) Drain() { m.draining = true }
+// Drain makes the Step at a time the last one, for a shutdown.
+func (m *Machine) Drain(at time.Time) { m.drainAt = at }
+
+// Stop makes the next Step the last one, a clean end by ErrShutdown or ErrRevoked.
+func (m *Machine) Stop(cause error) { m.stopped = cause }
 
 // Fail makes the next Step the last one, for a failure. The client is told that there was one and not which.
 func (m *Machine) Fail(err error) { m.failure = err }
@@ -138,7 +152,24 @@ func (m *Machine) begin(now time.Time, s *Step) {
 	if m.config.Checkpoint != "" {
 		s.Frames = append(s.Frames, Frame(m.config.Checkpoint, "checkpoint", nil))
 	}
+	if m.config.Hello != nil {
+		s.Frames = append(s.Frames, m.config.Hello)
+		m.config.Hello = nil // sent once, and then held for nothing
+	}
 }
+
+// checkpoint tells the client its cursor where the source has passed something over that it need not be sent again.
+func (m *Machine) checkpoint(s *Step) bool {
+	at := m.source.Checkpoint()
+	if at == "" {
+		return false
+	}
+	s.Frames = append(s.Frames, Frame(at, "checkpoint", nil))
+	return true
+}
+
+// lookCost is what a poll counts for that passed messages over and gave no frame: a step must come to its end, for heartbeats and for who ends the stream.
+const lookCost = BatchBytes / 64
 
 // poll takes a batch of frames from the source.
 func (m *Machine) poll(s *Step) {
@@ -146,7 +177,7 @@ func (m *Machine) poll(s *Step) {
 		n := len(s.Frames)
 		b := m.source.Poll(s.Frames, budget)
 		s.Frames = b.Frames
-		s.Events += len(s.Frames) - n
+		s.Events += b.Events
 		if b.Gap {
 			frame := gapFrame
 			if len(s.Frames) == n && b.At != "" {
@@ -157,7 +188,7 @@ func (m *Machine) poll(s *Step) {
 		}
 		switch b.Status {
 		case Waiting:
-			s.Then, s.Changed = Wait, b.Changed
+			s.Then, s.Changed, s.Also = Wait, b.Changed, b.Also
 			return
 		case Behind:
 			s.Then, m.fetching = Fetch, true
@@ -166,7 +197,9 @@ func (m *Machine) poll(s *Step) {
 			m.ended(s, b.Err)
 			return
 		}
-		budget-- // also ends the loop over a source that is Ready without a frame
+		if len(s.Frames) == n {
+			budget -= lookCost
+		}
 		for _, frame := range s.Frames[n:] {
 			budget -= len(frame)
 		}
@@ -183,7 +216,9 @@ func (m *Machine) ended(s *Step, err error) {
 	case err == nil:
 		m.end(s, ErrFinished)
 	case errors.Is(err, ErrShutdown):
-		m.drain(s)
+		m.stop(s, ErrShutdown)
+	case errors.Is(err, ErrRevoked):
+		m.stop(s, ErrRevoked)
 	case errors.Is(err, ErrClientGone):
 		m.end(s, ErrClientGone)
 	default:
@@ -191,11 +226,22 @@ func (m *Machine) ended(s *Step, err error) {
 	}
 }
 
-func (m *Machine) drain(s *Step) {
-	if m.config.DrainRetry > 0 {
-		s.Frames = append(s.Frames, sse.AppendRetry(nil, m.config.DrainRetry))
+// stop ends the stream by the server's decision: the client learns how far it got, and when to come back.
+func (m *Machine) stop(s *Step, cause error) {
+	m.checkpoint(s)
+	var retry time.Duration
+	switch {
+	case errors.Is(cause, ErrExpired), errors.Is(cause, ErrRevoked):
+		retry = m.config.EndRetry
+	case errors.Is(cause, ErrShutdown) && !m.drainAt.IsZero() && m.config.DrainDelay > 0:
+		retry = m.config.Retry // the ends are spread already
+	case errors.Is(cause, ErrShutdown):
+		retry = m.config.DrainRetry
 	}
-	m.end(s, ErrShutdown)
+	if retry > 0 {
+		s.Frames = append(s.Frames, sse.AppendRetry(nil, retry))
+	}
+	m.end(s, cause)
 }
 
 func (m *Machine) fail(s *Step, err error) {
@@ -215,7 +261,7 @@ func (m *Machine) deadline() time.Time {
 	if m.config.Heartbeat > 0 {
 		first = m.wrote.Add(m.config.Heartbeat)
 	}
-	for _, t := range []time.Time{m.rotateAt, m.config.ExpireAt} {
+	for _, t := range []time.Time{m.rotateAt, m.config.ExpireAt, m.drainAt} {
 		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
 			first = t
 		}

@@ -84,6 +84,36 @@ func TestMachineHeartbeat(t *testing.T) {
 	deadline(t, next(t, m, 50*time.Second, "data: b\n\n", Wait), 65*time.Second)
 }
 
+// TestMachineCheckpoint: what was passed over is told in place of a heartbeat, once, and does not keep the connection busy before.
+func TestMachineCheckpoint(t *testing.T) {
+	source := newFakeSource()
+	m := NewMachine(Config{Heartbeat: 15 * time.Second}, source)
+	next(t, m, 0, ": ok\n", Wait)
+	source.passed = "3"
+	deadline(t, next(t, m, time.Second, "", Wait), 15*time.Second)
+	source.passed = "4"
+	deadline(t, next(t, m, 15*time.Second, "event: checkpoint\ndata: \nid: 4\n\n", Wait), 30*time.Second)
+	next(t, m, 30*time.Second, ":\n", Wait)
+}
+
+// TestMachineLooks: a source that passes over message after message does not hold the step for ever.
+func TestMachineLooks(t *testing.T) {
+	source := newFakeSource()
+	source.looks = 1 << 20
+	m := NewMachine(Config{}, source)
+	next(t, m, 0, ": ok\n", Again)
+	if source.polls > 100 {
+		t.Errorf("%d polls in a step", source.polls)
+	}
+}
+
+func TestMachineHello(t *testing.T) {
+	source := newFakeSource("data: a\n\n")
+	m := NewMachine(Config{Checkpoint: "1", Hello: []byte("event: hello\ndata: x\n\n")}, source)
+	s := next(t, m, 0, ": ok\nevent: checkpoint\ndata: \nid: 1\n\nevent: hello\ndata: x\n\ndata: a\n\n", Wait)
+	equal(t, "events", s.Events, 1)
+}
+
 func TestMachineHeartbeatDuringFetch(t *testing.T) {
 	source := newFakeSource()
 	source.behind = true
@@ -114,14 +144,21 @@ func TestMachineEnds(t *testing.T) {
 		{"rotation while messages come", Config{Lifetime: time.Minute}, time.Minute, func(s *fakeSource, _ *Machine) { s.put("data: a\n\n") }, "", ErrRotated, false},
 		{"expiry", Config{ExpireAt: epoch.Add(time.Minute)}, time.Minute, nil, "", ErrExpired, false},
 		{"expiry before rotation", Config{ExpireAt: epoch.Add(time.Minute), Lifetime: time.Minute}, time.Minute, nil, "", ErrExpired, false},
-		{"drain", Config{DrainRetry: 3 * time.Second}, 0, func(_ *fakeSource, m *Machine) { m.Drain() }, "retry: 3000\n", ErrShutdown, false},
+		{"drain", Config{DrainRetry: 3 * time.Second}, 0, func(_ *fakeSource, m *Machine) { m.Stop(ErrShutdown) }, "retry: 3000\n", ErrShutdown, false},
+		{"drain at a time", Config{DrainRetry: 3 * time.Second}, time.Minute, func(_ *fakeSource, m *Machine) { m.Drain(epoch.Add(time.Minute)) }, "retry: 3000\n", ErrShutdown, false},
+		{"revoked", Config{EndRetry: 500 * time.Millisecond}, 0, func(_ *fakeSource, m *Machine) { m.Stop(ErrRevoked) }, "retry: 500\n", ErrRevoked, false},
+		{"source revoked", Config{EndRetry: time.Second}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrRevoked }, "retry: 1000\n", ErrRevoked, false},
+		{"expiry states a time to come back", Config{EndRetry: time.Second, ExpireAt: epoch.Add(1)}, 1, nil, "retry: 1000\n", ErrExpired, false},
+		{"cursor first", Config{EndRetry: time.Second}, 0, func(s *fakeSource, m *Machine) { s.passed = "8"; m.Stop(ErrRevoked) },
+			"event: checkpoint\ndata: \nid: 8\n\nretry: 1000\n", ErrRevoked, false},
+		{"cursor at a rotation", Config{Lifetime: time.Minute}, time.Minute, func(s *fakeSource, m *Machine) { s.passed = "8" }, "event: checkpoint\ndata: \nid: 8\n\n", ErrRotated, false},
 		{"source shut down", Config{DrainRetry: 3 * time.Second}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrShutdown }, "retry: 3000\n", ErrShutdown, false},
 		{"source finished", Config{DrainRetry: 1}, 0, func(s *fakeSource, _ *Machine) { s.ended = true }, "", ErrFinished, false},
 		{"source ended by the client", Config{DrainRetry: 1}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrClientGone }, "", ErrClientGone, false},
 		{"source failed", Config{}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, broken }, "event: stream-error\ndata: {}\n\n", broken, true},
 		{"source failed, kind", Config{}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, broken }, "event: stream-error\ndata: {}\n\n", ErrFailed, true},
 		{"failure", Config{}, 0, func(_ *fakeSource, m *Machine) { m.Fail(broken) }, "event: stream-error\ndata: {}\n\n", broken, true},
-		{"drain during a fetch", Config{DrainRetry: time.Second}, 0, func(_ *fakeSource, m *Machine) { m.fetching = true; m.Drain() }, "retry: 1000\n", ErrShutdown, false},
+		{"drain during a fetch", Config{DrainRetry: time.Second}, 0, func(_ *fakeSource, m *Machine) { m.fetching = true; m.Stop(ErrShutdown) }, "retry: 1000\n", ErrShutdown, false},
 		{"rotation during a fetch", Config{Lifetime: time.Second}, time.Second, func(_ *fakeSource, m *Machine) { m.fetching = true }, "", ErrRotated, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -212,7 +249,7 @@ func TestMachineSharesBytes(t *testing.T) {
 
 func TestClean(t *testing.T) {
 	for cause, want := range map[error]bool{
-		ErrFinished: true, ErrRotated: true, ErrExpired: true, ErrShutdown: true,
+		ErrFinished: true, ErrRotated: true, ErrExpired: true, ErrRevoked: true, ErrShutdown: true,
 		ErrClientGone: false, ErrWriteFailed: false, ErrFailed: false, ErrPanicked: false,
 	} {
 		equal(t, cause.Error(), Clean(cause), want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -31,24 +32,41 @@ type Result struct {
 // fetchSlice bounds a Fetch while there is a closing channel, because a Fetch is ended by a context only.
 const fetchSlice = time.Second
 
-// Run runs a machine on the calling goroutine until it ends. It ends, with what a shutdown sends last, also when closing is closed or ctx ends by ErrShutdown,
-// and at once when ctx ends otherwise. It starts no goroutine and holds one timer. A nil closing is never closed.
-func Run(ctx context.Context, m *Machine, w Writer, closing <-chan struct{}) Result {
+// Run runs a machine on the calling goroutine until it ends. It ends, with what a shutdown or a revocation sends last, when the machine's Closing is closed or ctx
+// ends by ErrShutdown or ErrRevoked, and at once when ctx ends otherwise. It starts no goroutine and holds one timer. A panic of the source aborts the connection and goes
+// on; done is called before, as it is called before Run returns.
+func Run(ctx context.Context, m *Machine, w Writer, done func(Result)) {
 	p := pump{machine: m, writer: w}
+	returned := false
+	defer func() {
+		if !returned {
+			p.result.Cause = ErrPanicked
+			p.abort()
+		}
+		done(p.result)
+	}()
+	p.run(ctx)
+	returned = true
+}
+
+func (p *pump) run(ctx context.Context) {
+	m := p.machine
+	closing := m.config.Closing
 	var timer alarm
 	defer timer.stop()
 	for {
 		if ctx.Err() != nil {
 			cause := Gone(ctx)
-			if !errors.Is(cause, ErrShutdown) {
+			if !decided(cause) {
 				p.result.Cause = cause
-				return p.result
+				return
 			}
-			m.Drain()
+			m.Stop(cause)
 		}
 		select {
 		case <-closing:
-			m.Drain()
+			closing = nil
+			m.Drain(time.Now().Add(m.config.DrainDelay))
 		default:
 		}
 		step := p.next()
@@ -57,21 +75,44 @@ func Run(ctx context.Context, m *Machine, w Writer, closing <-chan struct{}) Res
 				// The source saw the end of the context first, and does not know its cause.
 				p.result.Cause = Gone(ctx)
 			}
-			return p.result
+			return
 		}
 		switch step.Then {
 		case Fetch:
 			fetch(ctx, m, step.Deadline, closing != nil)
 		case Wait:
-			select {
-			case <-step.Changed:
-			case <-timer.at(step.Deadline):
+			if wait(ctx, step, timer.at(step.Deadline), closing) {
 				timer.rang()
-			case <-ctx.Done():
-			case <-closing:
 			}
 		}
 	}
+}
+
+// wait waits for what a Step says, and for its end from outside. It reports whether the alarm was received from.
+func wait(ctx context.Context, step Step, alarm <-chan time.Time, closing <-chan struct{}) (rang bool) {
+	if len(step.Also) == 0 {
+		select {
+		case <-step.Changed:
+		case <-alarm:
+			rang = true
+		case <-ctx.Done():
+		case <-closing:
+		}
+		return rang
+	}
+	cases := make([]reflect.SelectCase, 0, 4+len(step.Also))
+	receive := func(c any) {
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
+	}
+	receive(alarm)
+	receive(ctx.Done())
+	receive(closing)
+	receive(step.Changed)
+	for _, c := range step.Also {
+		receive(c)
+	}
+	chosen, _, _ := reflect.Select(cases)
+	return chosen == 0
 }
 
 // fetch runs a Fetch until it is done or something else is due. What it read so far is not lost with its context: reads belong to the hub.

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,8 +11,13 @@ import (
 
 func runInBackground(ctx context.Context, m *Machine, w Writer, closing <-chan struct{}) <-chan Result {
 	done := make(chan Result, 1)
-	go func() { done <- Run(ctx, m, w, closing) }()
+	m.config.Closing = closing
+	go Run(ctx, m, w, func(r Result) { done <- r })
 	return done
+}
+
+func run(ctx context.Context, m *Machine, w Writer) Result {
+	return <-runInBackground(ctx, m, w, nil)
 }
 
 func TestRunHeartbeatAndRotation(t *testing.T) {
@@ -39,7 +45,7 @@ func TestRunExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWriter()
 		m := NewMachine(Config{Heartbeat: 15 * time.Second, ExpireAt: time.Now().Add(3 * time.Second)}, newFakeSource())
-		r := Run(t.Context(), m, w, nil)
+		r := run(t.Context(), m, w)
 		isCause(t, r.Cause, ErrExpired)
 		equal(t, "after", time.Since(w.begin), 3*time.Second)
 	})
@@ -54,6 +60,72 @@ func TestRunClosing(t *testing.T) {
 		isCause(t, (<-done).Cause, ErrShutdown)
 		equal(t, "text", w.text(), ": ok\nretry: 1000\n")
 	})
+}
+
+// TestRunDrainDelay: messages go on until the connection's own moment has come.
+func TestRunDrainDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, source, closing := newFakeWriter(), newFakeSource(), make(chan struct{})
+		done := runInBackground(t.Context(), NewMachine(Config{Retry: time.Second, DrainDelay: 3 * time.Second}, source), w, closing)
+		synctest.Wait()
+		close(closing)
+		time.Sleep(2 * time.Second)
+		source.put("data: a\n\n")
+		isCause(t, (<-done).Cause, ErrShutdown)
+		equal(t, "after", time.Since(w.begin), 3*time.Second)
+		equal(t, "text", w.text(), ": ok\nretry: 1000\ndata: a\n\nretry: 1000\n")
+	})
+}
+
+func TestRunRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		w := newFakeWriter()
+		done := runInBackground(ctx, NewMachine(Config{EndRetry: time.Second}, newFakeSource()), w, nil)
+		synctest.Wait()
+		cancel(fmt.Errorf("of a lease: %w", ErrRevoked))
+		isCause(t, (<-done).Cause, ErrRevoked)
+		equal(t, "text", w.text(), ": ok\nretry: 1000\n")
+	})
+}
+
+// TestRunAlso: a source may wait for several things at once.
+func TestRunAlso(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, source := newFakeWriter(), newFakeSource()
+		one, other := make(chan struct{}), make(chan struct{})
+		source.also = []<-chan struct{}{one, other}
+		done := runInBackground(t.Context(), NewMachine(Config{Heartbeat: time.Second, Lifetime: 1500 * time.Millisecond}, source), w, nil)
+		synctest.Wait()
+		source.mu.Lock()
+		polls := source.polls
+		source.frames, source.also = [][]byte{[]byte("data: a\n\n")}, []<-chan struct{}{one}
+		source.mu.Unlock()
+		close(other)
+		synctest.Wait()
+		equal(t, "text", w.text(), ": ok\ndata: a\n\n")
+		source.mu.Lock()
+		if source.polls > polls+2 {
+			t.Errorf("%d polls", source.polls-polls)
+		}
+		source.mu.Unlock()
+		isCause(t, (<-done).Cause, ErrRotated)
+		equal(t, "text", w.text(), ": ok\ndata: a\n\n:\n")
+	})
+}
+
+// TestRunPanic: what a source's code of users panics with goes on, behind an end that a client cannot take for a clean one.
+func TestRunPanic(t *testing.T) {
+	w, source := newFakeWriter(), newFakeSource()
+	source.behind = true
+	source.fetch = func(context.Context) error { panic("of the user") }
+	var result Result
+	defer func() {
+		equal(t, "panic", recover(), any("of the user"))
+		isCause(t, result.Cause, ErrPanicked)
+		equal(t, "aborted", w.aborted, 1)
+	}()
+	Run(t.Context(), NewMachine(Config{}, source), w, func(r Result) { result = r })
 }
 
 func TestRunClosingDuringFetch(t *testing.T) {
@@ -126,7 +198,7 @@ func TestRunSourceSeesContextFirst(t *testing.T) {
 			cancel(other)
 		}
 	}})
-	isCause(t, Run(ctx, m, newFakeWriter(), nil).Cause, other)
+	isCause(t, run(ctx, m, newFakeWriter()).Cause, other)
 }
 
 type pollHook struct {
@@ -150,7 +222,7 @@ func TestRunHeartbeatDuringFetch(t *testing.T) {
 			source.update(func(s *fakeSource) { s.behind, s.ended = false, true })
 			return nil
 		}
-		r := Run(t.Context(), NewMachine(Config{Heartbeat: 15 * time.Second}, source), w, nil)
+		r := run(t.Context(), NewMachine(Config{Heartbeat: 15 * time.Second}, source), w)
 		isCause(t, r.Cause, ErrFinished)
 		equal(t, "text", w.text(), ": ok\n:\n:\n:\n")
 		equal(t, "end", time.Since(w.begin), 45*time.Second)
@@ -161,7 +233,7 @@ func TestRunWriteFails(t *testing.T) {
 	broken := errors.New("broken pipe")
 	w := newFakeWriter()
 	w.err = broken
-	r := Run(t.Context(), NewMachine(Config{}, newFakeSource("data: a\n\n")), w, nil)
+	r := run(t.Context(), NewMachine(Config{}, newFakeSource("data: a\n\n")), w)
 	isCause(t, r.Cause, ErrWriteFailed)
 	isCause(t, r.Cause, broken)
 	equal(t, "events", r.Events, 0)
@@ -172,7 +244,7 @@ func TestRunSourceFails(t *testing.T) {
 	broken := errors.New("broken")
 	source, w := newFakeSource("data: a\n\n"), newFakeWriter()
 	source.ended, source.err = true, broken
-	r := Run(t.Context(), NewMachine(Config{}, source), w, nil)
+	r := run(t.Context(), NewMachine(Config{}, source), w)
 	isCause(t, r.Cause, broken)
 	isCause(t, r.Cause, ErrFailed)
 	equal(t, "aborted", w.aborted, 1)

@@ -9,6 +9,8 @@ type Source interface {
 	Poll(dst [][]byte, budget int) Batch
 	// Fetch does the blocking work that a Behind asked for, until it is done or ctx ends. Its outcome shows in the next Poll.
 	Fetch(ctx context.Context) error
+	// Checkpoint returns the cursor of what was passed over since the last frame with an id; "" if nothing was. It counts as told then.
+	Checkpoint() string
 }
 
 // Batch is the answer of Source.Poll.
@@ -16,12 +18,15 @@ type Batch struct {
 	Status Status
 	// Frames is dst with the new frames appended.
 	Frames [][]byte
+	// Events is how many of the new frames are messages.
+	Events int
 	// Gap says that messages before the first new frame (or, without new frames, before At) are gone.
 	Gap bool
 	// At names the place the source holds after a Gap without frames; "" if it has no name.
 	At string
-	// Changed, with Waiting, is closed when it is worth polling again. Nil means that the driver knows by itself.
+	// Changed, with Waiting, is closed when it is worth polling again; so is any of Also, which are valid until the next Poll. Nil means that the driver knows by itself.
 	Changed <-chan struct{}
+	Also    []<-chan struct{}
 	// Err, with Ended, says why: nil for the natural end, ErrShutdown, ErrClientGone, or a failure.
 	Err error
 }

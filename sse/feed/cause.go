@@ -16,7 +16,7 @@ var (
 	ErrWriteFailed = delivery.ErrWriteFailed
 	// ErrFailed: the generator yielded an error, or an event that has no wire form, or the subscription failed. It wraps that error. The connection was aborted.
 	ErrFailed = delivery.ErrFailed
-	// ErrPanicked: the generator panicked. The connection was aborted.
+	// ErrPanicked: the generator, or a function of the Feed, panicked. The connection was aborted.
 	ErrPanicked = delivery.ErrPanicked
 
 	// ErrFinished: the topic, or the generator, has come to its end. A clean end.
@@ -25,13 +25,15 @@ var (
 	ErrRotated = delivery.ErrRotated
 	// ErrExpired: Options.ExpireAt has come. A clean end.
 	ErrExpired = delivery.ErrExpired
+	// ErrRevoked: a lease was revoked; see hub.Hub.Lease. It is hub.ErrRevoked. A clean end.
+	ErrRevoked = delivery.ErrRevoked
 	// ErrShutdown: the hub or the server shuts down. A clean end.
 	ErrShutdown = delivery.ErrShutdown
 )
 
 // Errors of Serve and Generate about requests that were answered without a stream.
 var (
-	// ErrUnavailable means that the backend did not answer in time; it wraps what is known. The client was told to come back.
+	// ErrUnavailable means that the backend did not answer in time, or that Snapshot or Hello failed; it wraps what is known. The client was told to come back.
 	ErrUnavailable = errors.New("feed: the backend is unavailable")
 	// ErrMethod means that the request's method is neither GET nor HEAD.
 	ErrMethod = errors.New("feed: method not allowed")

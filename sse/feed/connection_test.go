@@ -28,7 +28,7 @@ func TestWriteTimeout(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd, NoRotation: true}), http2, func(s *http.Server) {
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd, NoRotation: true}), http2, func(s *http.Server) {
 			s.WriteTimeout = time.Second
 		})
 		defer stop()
@@ -48,7 +48,7 @@ func TestWriteTimeout(t *testing.T) {
 func TestHeartbeatOnTheWire(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet()}), http2, nil)
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet()}), http2, nil)
 		defer stop()
 		begin := time.Now()
 		c := connect(t, client, "http://memory/", "")
@@ -68,7 +68,7 @@ func TestRotation(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd}), http2, nil)
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd}), http2, nil)
 		defer stop()
 		c := connect(t, client, "http://memory/", "")
 		start := c.primed(t)
@@ -89,14 +89,16 @@ func TestExpiry(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd, ExpireAt: time.Now().Add(5 * time.Second)}), http2, nil)
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd, ExpireAt: time.Now().Add(5 * time.Second)}), http2, nil)
 		defer stop()
 		c := connect(t, client, "http://memory/", "")
 		c.primed(t)
-		equal(t, "rest", c.rest(t), "")
+		equal(t, "rest", c.rest(t), "retry: N\n")
 		e := <-end
 		isCause(t, e.Cause, ErrExpired)
-		equal(t, "after", e.Duration, 5*time.Second)
+		if e.Duration > 5*time.Second || e.Duration < 4750*time.Millisecond {
+			t.Errorf("expired after %v", e.Duration)
+		}
 	})
 }
 
@@ -105,7 +107,7 @@ func TestSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd}), false, nil)
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd}), false, nil)
 		defer stop()
 		c := connect(t, client, "http://memory/", "")
 		c.primed(t)
@@ -126,7 +128,7 @@ func TestClientLeaves(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd}), http2, nil)
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd}), http2, nil)
 		defer stop()
 		c := connect(t, client, "http://memory/", "")
 		c.primed(t)
@@ -146,7 +148,7 @@ func TestClientLeavesDuringWrite(t *testing.T) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
 		n := newMemNet()
-		server := &http.Server{Handler: Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd})}
+		server := &http.Server{Handler: Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd})}
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
@@ -190,7 +192,7 @@ func TestShutdown(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd}), http2, nil)
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd}), http2, nil)
 		defer stop()
 		var streams []*stream
 		for range 5 {
@@ -216,7 +218,7 @@ func TestServerShutdown(t *testing.T) {
 		h := newHub(t, nil, hub.Options{})
 		onEnd, end := ends()
 		var server *http.Server
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd}), http2, func(s *http.Server) {
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd}), http2, func(s *http.Server) {
 			server = s
 			ctx, cancel := context.WithCancelCause(context.Background())
 			s.BaseContext = func(net.Listener) context.Context { return ctx }
@@ -235,15 +237,15 @@ func TestServerShutdown(t *testing.T) {
 	})
 }
 
-func TestClosing(t *testing.T) {
+func TestDrainOfAFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, nil, hub.Options{})
-		closing := make(chan struct{})
-		client, stop := memServer(Handler(h, "t", Options{Logger: quiet(), Closing: closing}), false, nil)
+		drain := &Drain{}
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), Drain: drain}), false, nil)
 		defer stop()
 		c := connect(t, client, "http://memory/", "")
 		c.primed(t)
-		close(closing)
+		drain.Begin()
 		equal(t, "rest", c.rest(t), "retry: N\n")
 	})
 }

@@ -1,6 +1,6 @@
 // Package feed serves topics, and generators, as event streams over plain net/http.
 //
-//	mux.Handle("GET /tickets/events", feed.Handler(h, "tickets", feed.Options{}))
+//	mux.Handle("GET /tickets/events", feed.Handler(feed.Of(h, "tickets"), feed.Options{}))
 //
 // # What a client sees
 //

@@ -35,7 +35,7 @@ func ExampleHandler() {
 	}
 
 	mux := http.NewServeMux()
-	mux.Handle("GET /words", feed.Handler(h, "words", feed.Options{Start: hub.Earliest()}))
+	mux.Handle("GET /words", feed.Handler(feed.Of(h, "words"), feed.Options{Start: hub.Earliest()}))
 	server := httptest.NewServer(mux)
 	defer server.Close()
 
@@ -61,11 +61,11 @@ func ExampleHandlerFunc() {
 		log.Fatal(err)
 	}
 	defer func() { _ = h.Shutdown(context.Background()) }()
-	handler := feed.HandlerFunc(h, func(r *http.Request) (string, error) {
+	handler := feed.HandlerFunc(func(r *http.Request) (feed.Feed, error) {
 		if r.Header.Get("Authorization") == "" {
-			return "", feed.Status(http.StatusUnauthorized, nil)
+			return feed.Feed{}, feed.Status(http.StatusUnauthorized, nil)
 		}
-		return hub.JoinTopic("tickets", r.PathValue("ticket")), nil
+		return feed.Of(h, hub.JoinTopic("tickets", r.PathValue("ticket"))), nil
 	}, feed.Options{})
 
 	mux := http.NewServeMux()

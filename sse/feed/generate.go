@@ -24,16 +24,21 @@ import (
 //
 // It returns nil after a clean end and after HEAD; otherwise the cause of the end, or why there was no stream, as Serve does.
 func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) iter.Seq2[sse.Event, error], o Options) error {
-	c := &connection{w: w, r: r, o: o.withDefaults()}
-	if done, err := c.check(); done {
+	c := newConnection(w, r, nil, o)
+	if _, done, err := c.check(false); done {
 		return err
 	}
 	if r.Method == http.MethodHead {
 		c.head()
 		return nil
 	}
+	leave, err := c.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
-		delivery.Generate(r.Context(), c.o.config(), writer, c.o.Closing, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+		delivery.Generate(r.Context(), c.o.config(), writer, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 			return draining(seq(ctx))
 		}, done)
 	})

@@ -227,14 +227,14 @@ func TestGenerateBrokenClients(t *testing.T) {
 }
 
 func TestGenerateShutdown(t *testing.T) {
-	for _, kind := range []string{"context", "closing"} {
+	for _, kind := range []string{"context", "drain"} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				errs := make(chan error, 1)
-				closing := make(chan struct{})
+				drain := &Drain{}
 				ctx, cancel := context.WithCancelCause(context.Background())
 				defer cancel(nil)
-				client, stop := memServer(generator(Options{Closing: closing}, errs, func(ctx context.Context, _ yieldFunc) {
+				client, stop := memServer(generator(Options{Drain: drain}, errs, func(ctx context.Context, _ yieldFunc) {
 					<-ctx.Done()
 					isCause(t, context.Cause(ctx), ErrShutdown)
 				}), false, func(s *http.Server) {
@@ -246,7 +246,7 @@ func TestGenerateShutdown(t *testing.T) {
 				if kind == "context" {
 					cancel(ErrShutdown)
 				} else {
-					close(closing)
+					drain.Begin()
 				}
 				equal(t, "body", c.rest(t), prelude+"retry: N\n")
 				if err := <-errs; err != nil {

@@ -11,7 +11,7 @@ import (
 
 // Options are the settings of a stream. The zero value is right for most; durations that are not positive count as zero.
 type Options struct {
-	// Start is where a client starts that states no cursor. Default hub.Latest(). Generators ignore it.
+	// Start is where a client starts that states no cursor. Default hub.Latest(). Generators, and feeds with a Snapshot, ignore it.
 	Start hub.Position
 	// Heartbeat is the silence after which a comment line is sent. Default 15 s.
 	Heartbeat time.Duration
@@ -23,13 +23,15 @@ type Options struct {
 	MaxLifetime time.Duration
 	// NoRotation lets connections live as long as they can; MaxLifetime is ignored.
 	NoRotation bool
-	// ExpireAt ends the stream at a time, such as that of the token it was opened with. The zero time never comes.
+	// ExpireAt ends the stream at a time, such as that of the token it was opened with, or a little before, at random: at most a second
+	// and a twentieth of what is left. The client is back soon after it, to be checked anew. The zero time never comes.
 	ExpireAt time.Time
 	// ConnectTimeout is how long a client waits for the backend before the stream begins. Default 5 s.
 	ConnectTimeout time.Duration
-	// Closing, when it is closed, ends streams like a shutdown. Default nil: only the hub's Shutdown, for feeds, and the request's context do. A generator
-	// with it costs one more goroutine.
-	Closing <-chan struct{}
+	// Limits bounds how many streams are open at once. Default nil: nothing does.
+	Limits *Limits
+	// Drain ends the stream when the server shuts down. Default nil: the hub's Shutdown, for feeds, and the request's context do. A generator with it costs one more goroutine.
+	Drain *Drain
 	// Logger gets the begin and end of streams at level Debug, and what an operator should know at Warn and Error. Default slog.Default().
 	Logger *slog.Logger
 	// OnEnd is called once at the end of each stream that was opened, by its goroutine. Default: nobody is told.
@@ -38,8 +40,8 @@ type Options struct {
 
 // End is how a stream went.
 type End struct {
-	// Topic is the topic of a feed, "" of a generator.
-	Topic string
+	// Topics are the topics of a feed; a generator has none.
+	Topics []string
 	// Cause is why it ended, for errors.Is with the causes of this package; never nil.
 	Cause error
 	// Events counts messages, or events of a generator, that were written; control events do not count.
@@ -72,19 +74,31 @@ func positive(d, otherwise time.Duration) time.Duration {
 // config returns what a connection's machine is told, with the random parts drawn.
 func (o Options) config() delivery.Config {
 	c := delivery.Config{
-		Retry:      o.retry(),
-		DrainRetry: o.retry(),
-		Heartbeat:  o.Heartbeat,
-		ExpireAt:   o.ExpireAt,
+		Retry:     o.retry(),
+		EndRetry:  time.Second + upTo(time.Second),
+		Heartbeat: o.Heartbeat,
+		ExpireAt:  o.ExpireAt,
+		Closing:   o.Drain.closing(),
 	}
+	if left := time.Until(o.ExpireAt); left > 0 {
+		early := upTo(min(left/20, time.Second))
+		c.ExpireAt = c.ExpireAt.Add(-early)
+		c.EndRetry += early // who comes back too early would be let in for what is left
+	}
+	c.EndRetry = c.EndRetry.Round(time.Millisecond)
+	c.DrainDelay = upTo(o.Drain.window())
+	c.DrainRetry = (o.retry() + upTo(o.Drain.window())).Round(time.Millisecond)
 	if !o.NoRotation {
 		fifth := o.MaxLifetime / 5
-		c.Lifetime = o.MaxLifetime - fifth + rand.N(2*fifth+1)
+		c.Lifetime = o.MaxLifetime - fifth + upTo(2*fifth)
 	}
 	return c
 }
 
 // retry draws a reconnection time, in whole milliseconds as the wire has them.
 func (o Options) retry() time.Duration {
-	return (o.Retry + rand.N(o.Retry/2+1)).Round(time.Millisecond)
+	return (o.Retry + upTo(o.Retry/2)).Round(time.Millisecond)
 }
+
+// upTo draws a duration from 0 to d.
+func upTo(d time.Duration) time.Duration { return rand.N(d + 1) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/headrace/headrace/hub"
@@ -14,29 +15,41 @@ import (
 
 // refuse answers with a status and its standard text, and returns err.
 func (c *connection) refuse(code int, err error) error {
-	c.w.Header().Set("Cache-Control", "no-store") // of several statuses caches would keep the answer
-	http.Error(c.w, http.StatusText(code), code)
+	c.answer(code)
 	return err
+}
+
+func (c *connection) answer(code int) {
+	h := c.w.Header()
+	h.Del("Content-Length") // of the document that it is not
+	h.Del("Last-Event-ID")
+	h.Set("Cache-Control", "no-store") // of several statuses caches would keep the answer
+	h.Set("Content-Type", documentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	c.w.WriteHeader(code)
+	fmt.Fprintf(c.w, "{\"error\":%q}", strings.ToLower(http.StatusText(code)))
 }
 
 // refuseFor answers with the status that an error carries.
 func (c *connection) refuseFor(err error) error {
 	var status interface{ StatusCode() int }
+	code := http.StatusInternalServerError
 	switch {
 	case errors.As(err, &status):
-		code := status.StatusCode()
-		if code < 400 || code > 599 {
+		if code = status.StatusCode(); code < 400 || code > 599 {
 			code = http.StatusInternalServerError
 		}
-		if code >= http.StatusInternalServerError {
-			c.o.Logger.Error("headrace: stream refused", "path", c.r.URL.Path, "status", code, "err", err)
-		}
-		return c.refuse(code, err)
 	case errors.Is(err, hub.ErrTopic):
-		return c.refuse(http.StatusNotFound, err)
+		code = http.StatusNotFound
 	}
-	c.o.Logger.Error("headrace: stream refused", "path", c.r.URL.Path, "status", http.StatusInternalServerError, "err", err)
-	return c.refuse(http.StatusInternalServerError, err)
+	if code >= http.StatusInternalServerError {
+		c.o.Logger.Error("headrace: stream refused", "path", c.r.URL.Path, "status", code, "err", err)
+	}
+	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
+		c.later(code, c.o.retry())
+		return err
+	}
+	return c.refuse(code, err)
 }
 
 // unavailable tells the client to come back, because the hub gave no subscription.
@@ -44,8 +57,8 @@ func (c *connection) unavailable(err error) error {
 	switch {
 	case errors.Is(err, hub.ErrTopic):
 		return c.refuse(http.StatusNotFound, err)
-	case errors.Is(err, hub.ErrPosition):
-		return c.refuseFor(err) // Options.Start is at fault
+	case errors.Is(err, hub.ErrPosition), errors.Is(err, ErrTooManyTopics):
+		return c.refuseFor(err) // Options.Start, or the route, is at fault
 	case c.r.Context().Err() != nil:
 		err = delivery.Gone(c.r.Context()) // answered all the same: perhaps it is the server that goes
 	case errors.Is(err, hub.ErrClosed):
@@ -53,24 +66,67 @@ func (c *connection) unavailable(err error) error {
 		c.log("headrace: stream refused: shutting down")
 	default:
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-		c.o.Logger.Warn("headrace: stream refused", "topic", c.topic, "err", err)
+		c.o.Logger.Warn("headrace: stream refused", "topics", c.topics, "err", err)
 	}
-	c.later()
+	c.later(http.StatusServiceUnavailable, c.o.retry())
 	return err
 }
 
-// later answers a request that cannot be served now. An EventSource reconnects after the end of a stream, and never after any other status.
-func (c *connection) later() {
-	retry := c.o.retry()
+// unready tells the client why there is no Snapshot or Hello: by the status that the error carries, or to come back.
+func (c *connection) unready(err error) error {
+	var status interface{ StatusCode() int }
+	if errors.As(err, &status) {
+		return c.refuseFor(err)
+	}
+	if c.r.Context().Err() != nil {
+		err = delivery.Gone(c.r.Context())
+	} else {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		c.o.Logger.Error("headrace: stream refused", "topics", c.topics, "path", c.r.URL.Path, "err", err)
+	}
+	c.later(http.StatusServiceUnavailable, c.o.retry())
+	return err
+}
+
+// tooMany tells the client to come back when there may be room.
+func (c *connection) tooMany(err error) error {
+	// Debug, because whoever comes too often would fill the log.
+	c.o.Logger.Debug("headrace: stream refused", "topics", c.topics, "path", c.r.URL.Path, "err", err)
+	code := http.StatusServiceUnavailable
+	var status interface{ StatusCode() int }
+	if errors.As(err, &status) {
+		code = status.StatusCode()
+	}
+	c.later(code, c.o.Limits.retry())
+	return err
+}
+
+// later answers a request that cannot be served now, with a status unless the client is an EventSource.
+func (c *connection) later(code int, retry time.Duration) {
+	if !c.comeBack(retry) {
+		c.answer(code)
+	}
+}
+
+// Later tells a client that it may come back, for a handler that refuses it for now. An EventSource never comes back from any status but 200: it is answered with a stream that ends at once and says
+// when to come back, and Later returns true. For other clients it sets Retry-After and returns false; they are to be answered with 429 or 503. Nothing may have been written to w
+// before. The time is Options.Retry's.
+func Later(w http.ResponseWriter, r *http.Request, o Options) (answered bool) {
+	c := newConnection(w, r, nil, o)
+	return c.comeBack(c.o.retry())
+}
+
+func (c *connection) comeBack(retry time.Duration) (answered bool) {
 	if _, byName := accepts(c.r.Header); byName {
-		if writer, err := sse.Respond(c.w, c.r); err == nil {
+		writer, err := sse.Respond(c.w, c.r)
+		if err == nil {
 			_ = writer.Write(delivery.Prelude(retry)) // a client that is gone needs no answer
-			return
-		} else if !errors.Is(err, sse.ErrNotFlushable) {
-			return
+		}
+		if !errors.Is(err, sse.ErrNotFlushable) {
+			return true
 		}
 	}
 	seconds := (retry + time.Second - 1) / time.Second
 	c.w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
-	http.Error(c.w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
+	return false
 }

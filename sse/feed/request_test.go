@@ -49,7 +49,7 @@ func TestRefusals(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	finish(t, h, "t")
 	secret := errors.New("secret")
-	byPath := func(r *http.Request) (string, error) {
+	name := func(r *http.Request) (string, error) {
 		switch r.URL.Path {
 		case "/forbidden":
 			return "", Status(http.StatusForbidden, secret)
@@ -64,8 +64,12 @@ func TestRefusals(t *testing.T) {
 		}
 		return "t", nil
 	}
+	byPath := func(r *http.Request) (Feed, error) {
+		topic, err := name(r)
+		return Of(h, topic), err
+	}
 	logger, log := logged()
-	handler := HandlerFunc(h, byPath, Options{Logger: logger})
+	handler := HandlerFunc(byPath, Options{Logger: logger})
 	for _, tc := range []struct {
 		method, path, accept string
 		code                 int
@@ -97,8 +101,8 @@ func TestRefusals(t *testing.T) {
 		}
 		want := "text/event-stream"
 		if tc.code != 200 {
-			want = "text/plain; charset=utf-8"
-			equal(t, name+": text", w.Body.String(), http.StatusText(tc.code)+"\n")
+			want = "application/json"
+			equal(t, name+": text", w.Body.String(), `{"error":"`+strings.ToLower(http.StatusText(tc.code))+`"}`)
 			equal(t, name+": caches", w.Header().Get("Cache-Control"), "no-store")
 		}
 		equal(t, name+": type", w.Header().Get("Content-Type"), want)
@@ -115,7 +119,7 @@ func TestServeErrors(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	o := Options{Logger: quiet(), OnEnd: func(End) { t.Error("OnEnd was called without a stream") }}
 	serve := func(topic string, o Options, r *http.Request) error {
-		return Serve(httptest.NewRecorder(), r, h, topic, o)
+		return Serve(httptest.NewRecorder(), r, Of(h, topic), o)
 	}
 	isCause(t, serve("", o, get("/")), hub.ErrTopic)
 	isCause(t, serve("t", o, httptest.NewRequest(http.MethodPost, "/", nil)), ErrMethod)
@@ -128,10 +132,10 @@ func TestServeErrors(t *testing.T) {
 func TestTimeoutHandler(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	logger, log := logged()
-	handler := http.TimeoutHandler(Handler(h, "t", Options{Logger: logger}), time.Minute, "")
+	handler := http.TimeoutHandler(Handler(Of(h, "t"), Options{Logger: logger}), time.Minute, "")
 	w := record(handler, get("/", "Accept", streamType))
 	equal(t, "status", w.Code, 500)
-	equal(t, "type", w.Header().Get("Content-Type"), "text/plain; charset=utf-8")
+	equal(t, "type", w.Header().Get("Content-Type"), "application/json")
 	if !strings.Contains(log(), "level=ERROR") || !strings.Contains(log(), "http.TimeoutHandler") {
 		t.Errorf("log: %q", log())
 	}
@@ -166,7 +170,7 @@ func TestBackendDown(t *testing.T) {
 					}
 					begin := time.Now()
 					w := httptest.NewRecorder()
-					err := Serve(w, r, h, "t", Options{Logger: quiet(), OnEnd: func(End) { t.Error("OnEnd was called without a stream") }})
+					err := Serve(w, r, Of(h, "t"), Options{Logger: quiet(), OnEnd: func(End) { t.Error("OnEnd was called without a stream") }})
 					isCause(t, err, ErrUnavailable)
 					if !hang {
 						isCause(t, err, down)
@@ -208,7 +212,7 @@ func TestHubClosingAtConnect(t *testing.T) {
 	}
 	for _, accept := range []string{streamType, "*/*"} {
 		w := httptest.NewRecorder()
-		isCause(t, Serve(w, get("/", "Accept", accept), h, "t", Options{Logger: quiet()}), ErrShutdown)
+		isCause(t, Serve(w, get("/", "Accept", accept), Of(h, "t"), Options{Logger: quiet()}), ErrShutdown)
 		checkLater(t, w, accept == streamType)
 	}
 }
@@ -220,7 +224,7 @@ func TestRequestOverAtConnect(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
 		w := httptest.NewRecorder()
-		err := Serve(w, get("/", "Accept", streamType).WithContext(ctx), h, "t", Options{Logger: quiet()})
+		err := Serve(w, get("/", "Accept", streamType).WithContext(ctx), Of(h, "t"), Options{Logger: quiet()})
 		if cause == nil {
 			cause = ErrClientGone
 		}
@@ -238,7 +242,7 @@ func TestServeLetsGo(t *testing.T) {
 		if cursor != "" {
 			r.Header.Set("Last-Event-ID", cursor)
 		}
-		record(Handler(h, "t", Options{Logger: quiet()}), r)
+		record(Handler(Of(h, "t"), Options{Logger: quiet()}), r)
 		equal(t, "subscriptions after cursor "+cursor, h.Stats().Subscriptions, 0)
 	}
 }
@@ -263,7 +267,10 @@ func TestOptionsDefaults(t *testing.T) {
 	shortest, longest := 2*time.Hour, time.Duration(0)
 	for range 2000 {
 		c := o.config()
-		least, most = min(least, c.Retry, c.DrainRetry), max(most, c.Retry, c.DrainRetry)
+		least, most = min(least, c.Retry), max(most, c.Retry)
+		if c.DrainRetry < 2*time.Second || c.DrainRetry > 8*time.Second || c.DrainDelay < 0 || c.DrainDelay > 5*time.Second {
+			t.Fatalf("drained after %v, back after %v", c.DrainDelay, c.DrainRetry)
+		}
 		shortest, longest = min(shortest, c.Lifetime), max(longest, c.Lifetime)
 	}
 	if least < 2*time.Second || least > 2100*time.Millisecond || most > 3*time.Second || most < 2900*time.Millisecond {

@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,110 +11,151 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// Handler returns a handler that serves one topic. See the package comment for what clients see.
-func Handler(h *hub.Hub, topic string, o Options) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = Serve(w, r, h, topic, o) // logged there
-	})
-}
-
-// HandlerFunc returns a handler that serves the topic that a function names for each request; hub.JoinTopic keeps values in it apart. It is the place to
-// authorise, too: for an error made by Status the client gets that status, for hub.ErrTopic 404, for any other error 500. The text of errors goes to the log only.
-func HandlerFunc(h *hub.Hub, topic func(*http.Request) (string, error), o Options) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, err := topic(r)
-		if err != nil {
-			c := &connection{w: w, r: r, o: o.withDefaults(), topic: name}
-			_ = c.refuseFor(err) // answered and logged there
-			return
-		}
-		_ = Serve(w, r, h, name, o) // logged there
-	})
-}
-
-// Serve serves a topic on one connection, from the checks of the request to the end of the stream, and returns then. It must be called on the handler's goroutine, before
+// Serve serves a feed on one connection, from the checks of the request to the end of the stream, and returns then. It must be called on the handler's goroutine, before
 // anything is written to w; headers set before are kept. Authorise before.
 //
-// It returns nil after a clean end, after HEAD, and after the 204 for a finished topic. Otherwise the error is the cause of the end, or says why there was no stream: an error of
-// this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in any case.
-func Serve(w http.ResponseWriter, r *http.Request, h *hub.Hub, topic string, o Options) error {
-	c := &connection{w: w, r: r, o: o.withDefaults(), topic: topic}
-	if done, err := c.check(); done {
+// It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a snapshot in JSON. Otherwise the error is the cause of the end, or says why there was no stream: an error of
+// this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in any case. A panic of one of the feed's functions breaks the stream off and goes on.
+func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
+	c := newConnection(w, r, f.Topics, o)
+	document, done, err := c.check(f.Snapshot != nil)
+	if done {
 		return err
 	}
-	if err := hub.CheckTopic(topic); err != nil {
+	if f, err = f.prepared(); err != nil {
 		return c.refuseFor(err)
+	}
+	c.topics = f.Topics
+	if document {
+		return c.state(f)
 	}
 	if r.Method == http.MethodHead {
 		c.head()
 		return nil
 	}
-
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	until := time.Now().Add(c.o.ConnectTimeout)
-	timeout := time.AfterFunc(c.o.ConnectTimeout, func() { cancel(errConnect) })
-	defer timeout.Stop()
-
-	at := c.o.Start
-	cursor, stated := sse.LastEventID(r)
-	if stated {
-		at = hub.After(hub.ID(cursor))
+	leave, err := c.enter()
+	if err != nil {
+		return err
 	}
-	sub, err := h.Subscribe(ctx, topic, at, hub.MarkGaps())
+	defer leave()
+
+	opened := time.Now()
+	s, err := c.open(f, false)
 	if err != nil {
 		return c.unavailable(err)
 	}
-	defer sub.Close()
-	if !timeout.Stop() {
-		return c.unavailable(errConnect) // the subscription ends with ctx
-	}
-	s := newSource(r.Context(), sub, sub.Start(), h.Closing())
-	first := s.peek()
-	if stated && first.Status == hub.Behind {
-		// Only the backend knows whether the place is the end of a finished topic, and the status cannot wait. A failure shows in the stream.
-		s.forget()
-		fetch, stop := context.WithDeadline(r.Context(), until)
-		_ = sub.Fetch(fetch)
-		stop()
-		first = s.peek()
-	}
-	finished := first.Status == hub.Ended && first.Err == nil
-	if stated && finished {
-		c.log("headrace: topic is finished")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
+	defer s.close()
 	config := c.o.config()
-	if !stated && !finished {
-		config.Checkpoint = string(sub.Start())
+	if c.stated {
+		if !s.gap && s.finished(c.o.ConnectTimeout-time.Since(opened)) {
+			c.log("headrace: feed is finished")
+			w.Header().Set("Cache-Control", "no-store")
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+	} else if f.Snapshot != nil {
+		state, err := f.Snapshot(r.Context())
+		if err != nil {
+			return c.unready(fmt.Errorf("snapshot: %w", err))
+		}
+		if s.show(state); s.err != nil {
+			return c.refuseFor(s.err)
+		}
+	}
+	if (!c.stated || c.partly) && f.Snapshot == nil && !s.gap && !s.over() {
+		config.Checkpoint = s.cursor()
+	}
+	if f.Hello != nil {
+		if config.Hello, err = c.hello(f); err != nil {
+			return err
+		}
 	}
 	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
-		done(delivery.Run(r.Context(), delivery.NewMachine(config, s), writer, c.o.Closing))
+		delivery.Run(r.Context(), delivery.NewMachine(config, s), writer, done)
 	})
 }
 
 var errConnect = errors.New("feed: connecting to the backend took too long")
 
-// connection is one request and its response.
-type connection struct {
-	w     http.ResponseWriter
-	r     *http.Request
-	o     Options
-	topic string
+// over reports whether nothing but the close event is to come.
+func (s *source) over() bool {
+	for i := range s.readers {
+		if b := s.readers[i].peek(); b.Status != hub.Ended || b.Err != nil {
+			if b.Status != hub.Ready {
+				s.readers[i].first = nil // it holds for this moment
+			}
+			return false
+		}
+	}
+	return true
 }
 
-// check refuses requests that cannot become a stream.
-func (c *connection) check() (done bool, err error) {
+// hello returns the frame that the connection begins with.
+func (c *connection) hello(f Feed) ([]byte, error) {
+	event, err := f.Hello(c.r.Context())
+	if err != nil {
+		return nil, c.unready(fmt.Errorf("hello: %w", err))
+	}
+	event.ID = ""
+	frame, err := sse.AppendEvent(nil, event)
+	if err == nil {
+		err = checkMapped(event.Type)
+	}
+	if err != nil {
+		return nil, c.refuseFor(fmt.Errorf("feed: hello: %w", err))
+	}
+	return frame, nil
+}
+
+// connection is one request and its response.
+type connection struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	o      Options
+	topics []string
+	// stated says that the client came with a cursor, partly that this knows not all topics.
+	stated, partly bool
+}
+
+func newConnection(w http.ResponseWriter, r *http.Request, topics []string, o Options) *connection {
+	return &connection{w: w, r: r, o: o.withDefaults(), topics: topics}
+}
+
+// check refuses requests that cannot be served, and tells those that want a document instead of a stream, if there is one to be had.
+func (c *connection) check(documents bool) (document, done bool, err error) {
 	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
 		c.w.Header().Set("Allow", "GET, HEAD")
-		return true, c.refuse(http.StatusMethodNotAllowed, ErrMethod)
+		return false, true, c.refuse(http.StatusMethodNotAllowed, ErrMethod)
+	}
+	if documents {
+		c.w.Header().Add("Vary", "Accept")
+		if prefersDocument(c.r.Header) {
+			return true, false, nil
+		}
 	}
 	if ok, _ := accepts(c.r.Header); !ok {
-		return true, c.refuse(http.StatusNotAcceptable, ErrAccept)
+		return false, true, c.refuse(http.StatusNotAcceptable, ErrAccept)
 	}
-	return false, nil
+	return false, false, nil
+}
+
+// enter takes a place among the streams that are open.
+func (c *connection) enter() (leave func(), err error) {
+	left, ok := c.o.Drain.enter()
+	if !ok {
+		c.log("headrace: stream refused: shutting down")
+		c.later(http.StatusServiceUnavailable, c.o.retry())
+		return nil, ErrShutdown
+	}
+	release, err := c.o.Limits.acquire(c.r)
+	if err != nil {
+		left()
+		return nil, c.tooMany(err)
+	}
+	return func() {
+		release()
+		left()
+	}, nil
 }
 
 // head answers HEAD with what GET would begin with.
@@ -130,7 +170,7 @@ func (c *connection) stream(run func(*sse.Writer, func(delivery.Result))) error 
 	writer, err := sse.Respond(c.w, c.r)
 	if errors.Is(err, sse.ErrNotFlushable) {
 		c.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler and its like off this route",
-			"topic", c.topic, "path", c.r.URL.Path, "err", err)
+			"topics", c.topics, "path", c.r.URL.Path, "err", err)
 		return c.refuse(http.StatusInternalServerError, err)
 	}
 	var result delivery.Result
@@ -152,7 +192,7 @@ func (c *connection) stream(run func(*sse.Writer, func(delivery.Result))) error 
 }
 
 func (c *connection) ended(r delivery.Result, took time.Duration) {
-	args := []any{"topic", c.topic, "cause", r.Cause, "events", r.Events, "bytes", r.Bytes, "duration", took}
+	args := []any{"topics", c.topics, "cause", r.Cause, "events", r.Events, "bytes", r.Bytes, "duration", took}
 	switch {
 	case r.Aborted && r.AbortErr != nil:
 		c.o.Logger.Warn("headrace: stream failed, and the connection could not be aborted: the client takes it for a clean end", append(args, "err", r.AbortErr)...)
@@ -162,10 +202,10 @@ func (c *connection) ended(r delivery.Result, took time.Duration) {
 		c.o.Logger.Debug("headrace: stream closed", args...)
 	}
 	if c.o.OnEnd != nil {
-		c.o.OnEnd(End{Topic: c.topic, Cause: r.Cause, Events: r.Events, Bytes: r.Bytes, Duration: took})
+		c.o.OnEnd(End{Topics: c.topics, Cause: r.Cause, Events: r.Events, Bytes: r.Bytes, Duration: took})
 	}
 }
 
 func (c *connection) log(message string) {
-	c.o.Logger.Debug(message, "topic", c.topic, "proto", c.r.Proto)
+	c.o.Logger.Debug(message, "topics", c.topics, "proto", c.r.Proto)
 }

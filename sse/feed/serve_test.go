@@ -23,7 +23,7 @@ func server(t testing.TB, handler http.Handler) *httptest.Server {
 func TestResume(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	publish(t, h, "t", "before")
-	s := server(t, Handler(h, "t", Options{Logger: quiet()}))
+	s := server(t, Handler(Of(h, "t"), Options{Logger: quiet()}))
 
 	first := connect(t, s.Client(), s.URL, "")
 	equal(t, "status", first.StatusCode, 200)
@@ -47,7 +47,7 @@ func TestResume(t *testing.T) {
 func TestStartEarliest(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	ids := publish(t, h, "t", "a", "b")
-	s := server(t, Handler(h, "t", Options{Start: hub.Earliest(), Logger: quiet()}))
+	s := server(t, Handler(Of(h, "t"), Options{Start: hub.Earliest(), Logger: quiet()}))
 	c := connect(t, s.Client(), s.URL, "")
 	// The place before the oldest message has no name, so there is no checkpoint.
 	equal(t, "first", c.block(t), prelude+event(ids[0], "a"))
@@ -59,7 +59,7 @@ func TestGap(t *testing.T) {
 	b := memory.New(memory.Options{MaxMessages: 3})
 	h := newHub(t, b, hub.Options{Window: 2})
 	ids := publish(t, h, "t", "1", "2", "3", "4", "5", "6")
-	s := server(t, Handler(h, "t", Options{Logger: quiet()}))
+	s := server(t, Handler(Of(h, "t"), Options{Logger: quiet()}))
 	c := connect(t, s.Client(), s.URL, ids[0])
 	equal(t, "gap", c.block(t), prelude+"event: gap\ndata: {}\n\n")
 	equal(t, "oldest", c.block(t), event(ids[3], "4"))
@@ -77,7 +77,7 @@ func TestAnyCursor(t *testing.T) {
 	other := newHub(t, nil, hub.Options{})
 	foreign := publish(t, other, "t", "x")[0]
 	finish(t, h, "finished")
-	handler := HandlerFunc(h, func(r *http.Request) (string, error) { return strings.TrimPrefix(r.URL.Path, "/"), nil }, Options{Logger: quiet()})
+	handler := HandlerFunc(func(r *http.Request) (Feed, error) { return Of(h, strings.TrimPrefix(r.URL.Path, "/")), nil }, Options{Logger: quiet()})
 	for name, cursor := range map[string]string{
 		"foreign":   foreign,
 		"malformed": "not an id",
@@ -147,7 +147,7 @@ func FuzzCursor(f *testing.F) {
 	}
 	h := newHub(f, nil, hub.Options{})
 	id := publish(f, h, "t", "a")[0]
-	handler := Handler(h, "t", Options{Logger: quiet()})
+	handler := Handler(Of(h, "t"), Options{Logger: quiet()})
 	f.Fuzz(func(t *testing.T, cursor string) {
 		if cursor == "" || cursor == id {
 			return
@@ -164,7 +164,7 @@ func FuzzCursor(f *testing.F) {
 func TestFinished(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	onEnd, end := ends()
-	s := server(t, Handler(h, "t", Options{Logger: quiet(), OnEnd: onEnd}))
+	s := server(t, Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd}))
 
 	live := connect(t, s.Client(), s.URL, "")
 	start := live.primed(t)
@@ -175,8 +175,8 @@ func TestFinished(t *testing.T) {
 	equal(t, "close", live.rest(t), closing)
 	e := <-end
 	isCause(t, e.Cause, ErrFinished)
-	equal(t, "topic", e.Topic, "t")
-	equal(t, "events", e.Events, 2)
+	equal(t, "topics", strings.Join(e.Topics, " "), "t")
+	equal(t, "events", e.Events, 1)
 
 	equal(t, "from the start", connect(t, s.Client(), s.URL, start).rest(t), prelude+event(ids[0], "a")+closing)
 	equal(t, "from before the end", connect(t, s.Client(), s.URL, ids[0]).rest(t), prelude+closing)
@@ -196,14 +196,14 @@ func TestFinishedElsewhere(t *testing.T) {
 	publish(t, first, "t", "afterwards")
 
 	second := newHub(t, b, hub.Options{Window: 1})
-	w := record(Handler(second, "t", Options{Logger: quiet()}), get("/", "Last-Event-ID", last))
+	w := record(Handler(Of(second, "t"), Options{Logger: quiet()}), get("/", "Last-Event-ID", last))
 	equal(t, "status", w.Code, http.StatusNoContent)
 	equal(t, "body", w.Body.String(), "")
 }
 
 func TestMessages(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
-	c := server(t, Handler(h, "t", Options{Logger: quiet()}))
+	c := server(t, Handler(Of(h, "t"), Options{Logger: quiet()}))
 	s := connect(t, c.Client(), c.URL, "")
 	s.primed(t)
 	binary := []byte("\x00\xff\n")
@@ -232,7 +232,7 @@ func TestMessages(t *testing.T) {
 func TestReplayIsWhole(t *testing.T) {
 	h := newHub(t, nil, hub.Options{Window: 50})
 	onEnd, end := ends()
-	s := server(t, Handler(h, "t", Options{Start: hub.Earliest(), Logger: quiet(), OnEnd: onEnd}))
+	s := server(t, Handler(Of(h, "t"), Options{Start: hub.Earliest(), Logger: quiet(), OnEnd: onEnd}))
 	filler := strings.Repeat("x", 1000)
 	const n = 700
 	for i := range n / 2 {
@@ -253,13 +253,13 @@ func TestReplayIsWhole(t *testing.T) {
 	if got := c.rest(t); !strings.HasPrefix(got, "event: close\n") {
 		t.Errorf("end: %q", got)
 	}
-	equal(t, "events", (<-end).Events, n+1)
+	equal(t, "events", (<-end).Events, n)
 }
 
 // TestHTTP2 runs over TLS; deadlines are in TestWriteTimeout.
 func TestHTTP2(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
-	s := httptest.NewUnstartedServer(Handler(h, "t", Options{Logger: quiet()}))
+	s := httptest.NewUnstartedServer(Handler(Of(h, "t"), Options{Logger: quiet()}))
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	t.Cleanup(s.Close)
@@ -278,7 +278,7 @@ func TestRecorder(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	ids := publish(t, h, "t", "a")
 	last := finish(t, h, "t")
-	w := record(Handler(h, "t", Options{Start: hub.Earliest(), Logger: quiet()}), get("/"))
+	w := record(Handler(Of(h, "t"), Options{Start: hub.Earliest(), Logger: quiet()}), get("/"))
 	equal(t, "status", w.Code, 200)
 	equal(t, "flushed", w.Flushed, true)
 	equal(t, "body", retryLine.ReplaceAllString(w.Body.String(), "retry: N\n"),

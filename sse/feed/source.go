@@ -1,29 +1,52 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"time"
 
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse"
 )
 
 // subscription is what a source needs of a *hub.Subscription.
 type subscription interface {
+	Start() hub.ID
 	Poll(dst []*hub.Entry, limit, bytes int) hub.Batch
 	Fetch(ctx context.Context) error
+	Close()
 }
 
-// source is a subscription as a delivery.Source.
+// source is a feed's subscriptions as a delivery.Source.
 type source struct {
-	ctx     context.Context // of the request, which ends the subscription too
-	sub     subscription
-	closing <-chan struct{} // the hub's
+	ctx     context.Context // of the request, which ends the subscriptions too
+	feed    Feed
+	set     *topicSet
+	readers []reader
+	turn    int // whose poll is next
 
-	first  *hub.Batch // polled before the stream began, and not yet delivered
-	at     hub.ID     // the place after what was polled
-	closed bool       // the event close was delivered
+	first  [][]byte // frames to be delivered before anything else: a snapshot
+	gap    bool     // a gap is to be said before anything else
+	passed bool     // messages were passed over since the client got a cursor
+	err    error    // of Map: what ends the stream next
+	closed bool     // the event close was delivered
+	reload *reload  // under way after a gap; nil if none is
+
+	also []<-chan struct{} // used again by each poll
+}
+
+// reader is a feed's place in one topic.
+type reader struct {
+	topic string
+	sub   subscription
+	first *hub.Batch // polled before the stream began, and not yet delivered
+	at    hub.ID     // the place after what was polled; "" when it has no name
+	// behind says that a Fetch is wanted, ended that the topic is finished and read to its end.
+	behind, ended bool
 }
 
 // pollLimit is how many entries one poll takes at most.
@@ -32,74 +55,263 @@ const pollLimit = 64
 // entryLists are lent for the time of one poll: a connection that waits should hold nothing.
 var entryLists = sync.Pool{New: func() any { return new([pollLimit]*hub.Entry) }}
 
-func newSource(ctx context.Context, sub subscription, start hub.ID, closing <-chan struct{}) *source {
-	return &source{ctx: ctx, sub: sub, closing: closing, at: start}
-}
-
-// peek returns what the next Poll will begin with.
-func (s *source) peek() hub.Batch {
-	if s.first == nil {
-		b := s.sub.Poll(nil, 1, 1)
-		s.first = &b
+// peek returns what the next poll will begin with.
+func (r *reader) peek() hub.Batch {
+	if r.first == nil {
+		b := r.sub.Poll(nil, 1, 1)
+		r.first = &b
 	}
-	return *s.first
+	return *r.first
 }
 
-// forget lets the next Poll ask the subscription again.
-func (s *source) forget() { s.first = nil }
+// poll returns what the subscription has, in entries.
+func (r *reader) poll(entries []*hub.Entry, budget int) hub.Batch {
+	if b := r.first; b != nil {
+		r.first = nil
+		return *b
+	}
+	return r.sub.Poll(entries, pollLimit, budget)
+}
 
 // Poll implements delivery.Source.
 func (s *source) Poll(dst [][]byte, budget int) delivery.Batch {
-	if s.first != nil {
-		b := *s.first
-		s.first = nil
-		return s.deliver(dst, b)
+	if s.reload != nil && !s.reloaded() {
+		return delivery.Batch{Status: delivery.Behind, Frames: dst}
 	}
+	switch {
+	case s.gap:
+		s.gap = false
+		if s.feed.Snapshot != nil {
+			return s.heal(dst)
+		}
+		return delivery.Batch{Frames: dst, Gap: true, At: s.cursor()}
+	case len(s.first) > 0:
+		dst = append(dst, s.first...)
+		s.first = nil
+		return delivery.Batch{Frames: dst}
+	case s.err != nil:
+		return s.end(dst, s.err)
+	}
+	return s.pollReaders(dst, budget)
+}
+
+// pollReaders delivers the batch of the next reader in turn that has one.
+func (s *source) pollReaders(dst [][]byte, budget int) delivery.Batch {
 	entries := entryLists.Get().(*[pollLimit]*hub.Entry)
 	defer func() {
 		clear(entries[:]) // the pool must not keep messages alive
 		entryLists.Put(entries)
 	}()
-	return s.deliver(dst, s.sub.Poll(entries[:0], pollLimit, budget))
-}
-
-// deliver translates a batch.
-func (s *source) deliver(dst [][]byte, b hub.Batch) delivery.Batch {
-	switch b.Status {
-	case hub.Waiting:
-		return delivery.Batch{Status: delivery.Waiting, Frames: dst, Changed: b.Changed}
-	case hub.Behind:
+	s.also = s.also[:0]
+	behind := false
+	for range s.readers {
+		r := &s.readers[s.turn]
+		s.turn = (s.turn + 1) % len(s.readers)
+		if r.ended {
+			continue
+		}
+		b := r.poll(entries[:0], budget)
+		switch r.behind = b.Status == hub.Behind; b.Status {
+		case hub.Ready:
+			return s.deliver(dst, r, b)
+		case hub.Waiting:
+			s.also = append(s.also, b.Changed)
+		case hub.Behind:
+			behind = true
+		case hub.Ended:
+			if b.Err != nil {
+				return s.end(dst, b.Err)
+			}
+			r.ended = true
+		}
+	}
+	switch {
+	case behind:
 		return delivery.Batch{Status: delivery.Behind, Frames: dst}
-	case hub.Ended:
-		return s.end(dst, b.Err)
+	case len(s.also) > 0:
+		return delivery.Batch{Status: delivery.Waiting, Frames: dst, Changed: s.also[0], Also: s.also[1:]}
+	case !s.closed:
+		// Each topic has said its last, in this stream or before it.
+		s.closed, s.passed = true, false
+		return delivery.Batch{Frames: append(dst, delivery.Frame(s.cursor(), "close", nil))}
 	}
-	s.at = b.At
-	for _, e := range b.Entries {
-		dst = append(dst, e.Encoded(wire{}))
-		s.closed = s.closed || e.Final
-	}
-	return delivery.Batch{Status: delivery.Ready, Frames: dst, Gap: b.Gap, At: string(b.At)}
+	return s.end(dst, nil)
 }
 
-// end translates the end of the subscription.
+// deliver translates a batch of a reader.
+func (s *source) deliver(dst [][]byte, r *reader, b hub.Batch) delivery.Batch {
+	if b.Gap && s.feed.Snapshot != nil {
+		return s.heal(dst)
+	}
+	out := delivery.Batch{Gap: b.Gap}
+	before := len(dst)
+	for _, e := range b.Entries {
+		r.at = e.ID
+		n := len(dst)
+		if dst = s.entry(dst, r, e); s.err != nil {
+			break
+		}
+		if len(dst) == n {
+			s.passed = true
+			continue
+		}
+		s.passed = false
+		out.Events += len(dst) - n
+		if len(s.readers) > 1 && s.feed.Map == nil {
+			out.Events-- // its id is a frame of its own
+		}
+	}
+	if len(b.Entries) == 0 {
+		r.at = b.At
+	}
+	out.Frames = dst
+	if b.Gap && len(dst) == before {
+		out.At, s.passed = s.cursor(), false
+	}
+	return out
+}
+
+// entry appends the frames of one message, none when the client does not get it.
+func (s *source) entry(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
+	switch {
+	case e.Final:
+		return dst // close is said when all topics are finished
+	case s.feed.Filter != nil && !s.feed.Filter(r.topic, &e.Message):
+		return dst
+	case s.feed.Map != nil:
+		return s.mapped(dst, r, e)
+	case len(s.readers) == 1:
+		return append(dst, e.Encoded(wire{}))
+	}
+	// Everything but the last two lines is what all connections share.
+	shared, _ := bytes.CutSuffix(e.Encoded(wire{}), idLines(string(e.ID)))
+	return append(dst, shared, idLines(s.cursor()))
+}
+
+func idLines(id string) []byte { return []byte("id: " + id + "\n\n") }
+
+// mapped appends the events that Map makes of a message.
+func (s *source) mapped(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
+	events := s.feed.Map(r.topic, &e.Message)
+	for i, event := range events {
+		event.ID = ""
+		if i == len(events)-1 {
+			event.ID = s.cursor()
+		}
+		err := checkMapped(event.Type)
+		var frame []byte
+		if err == nil {
+			frame, err = sse.AppendEvent(nil, event)
+		}
+		if err != nil {
+			// What is there of this message has no id: the client comes back with the place before it.
+			s.err = fmt.Errorf("map: %w", err)
+			return dst
+		}
+		dst = append(dst, frame)
+	}
+	return dst
+}
+
+// checkMapped refuses the types of control events, which a client would take for the feed's own.
+func checkMapped(typ string) error {
+	if typ == "" {
+		return nil
+	}
+	return hub.CheckType(typ)
+}
+
+// end translates the end of a subscription.
 func (s *source) end(dst [][]byte, err error) delivery.Batch {
 	switch {
-	case err == nil && !s.closed:
-		// The topic was finished before the place where this reader stands, so the message that says so is not among its messages.
-		s.closed = true
-		s.first = &hub.Batch{Status: hub.Ended, At: s.at}
-		return delivery.Batch{Status: delivery.Ready, Frames: append(dst, closeFrame(s.at))}
-	case errors.Is(err, hub.ErrClosed) && isClosed(s.closing):
+	case errors.Is(err, hub.ErrClosed) && isClosed(s.feed.Hub.Closing()):
 		err = delivery.ErrShutdown
 	case s.ctx.Err() != nil && !errors.Is(err, delivery.ErrShutdown):
 		// The subscription ended with the request, a moment before the driver saw that.
-		err = delivery.ErrClientGone
+		if err = delivery.Gone(s.ctx); !errors.Is(err, delivery.ErrRevoked) {
+			err = delivery.ErrClientGone
+		}
 	}
 	return delivery.Batch{Status: delivery.Ended, Frames: dst, Err: err}
 }
 
-// Fetch implements delivery.Source.
-func (s *source) Fetch(ctx context.Context) error { return s.sub.Fetch(ctx) }
+// cursor returns the client's cursor for what it has got, or passed.
+func (s *source) cursor() string {
+	if len(s.readers) == 1 {
+		return string(s.readers[0].at)
+	}
+	var (
+		places [16]hub.ID
+		buf    [256]byte
+	)
+	at := places[:0]
+	for i := range s.readers {
+		at = append(at, s.readers[i].at)
+	}
+	return string(s.set.append(buf[:0], at))
+}
+
+// Checkpoint implements delivery.Source.
+func (s *source) Checkpoint() string {
+	if !s.passed {
+		return ""
+	}
+	s.passed = false
+	return s.cursor()
+}
+
+// fetchSlice bounds a Fetch for some topics while others may have something.
+const fetchSlice = 100 * time.Millisecond
+
+// Fetch implements delivery.Source. It is done when the first of the topics that are behind has something.
+func (s *source) Fetch(ctx context.Context) error {
+	if s.reload != nil {
+		select {
+		case <-s.reload.done:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	if len(s.readers) == 1 {
+		return s.readers[0].sub.Fetch(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if len(s.also) > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, fetchSlice)
+		defer stop()
+	}
+	var fetches sync.WaitGroup
+	for i := range s.readers {
+		if r := &s.readers[i]; r.behind {
+			fetches.Go(func() {
+				defer cancel() // a read that is under way is not lost: the next Fetch joins it
+				_ = r.sub.Fetch(ctx)
+			})
+		}
+	}
+	fetches.Wait()
+	return nil
+}
+
+// close lets go of the subscriptions, and waits for what runs beside the stream.
+func (s *source) close() {
+	if s.reload != nil {
+		s.reload.cancel()
+		<-s.reload.done
+		closeAll(s.reload.readers)
+	}
+	closeAll(s.readers)
+}
+
+func closeAll(readers []reader) {
+	for i := range readers {
+		if sub := readers[i].sub; sub != nil {
+			sub.Close()
+		}
+	}
+}
 
 func isClosed(c <-chan struct{}) bool {
 	select {

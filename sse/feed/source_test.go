@@ -29,6 +29,14 @@ func (s *fakeSubscription) Poll(dst []*hub.Entry, limit, bytes int) hub.Batch {
 }
 
 func (s *fakeSubscription) Fetch(context.Context) error { return nil }
+func (s *fakeSubscription) Start() hub.ID               { return "" }
+func (s *fakeSubscription) Close()                      {}
+
+// fakeSource returns the source of one topic.
+func fakeSource(ctx context.Context, t testing.TB, sub subscription, at hub.ID) *source {
+	f := Of(newHub(t, nil, hub.Options{}), "t")
+	return &source{ctx: ctx, feed: f, readers: []reader{{topic: "t", sub: sub, at: at}}}
+}
 
 // TestSourcePoll: the budget is handed on, everything polled is delivered at once, and nothing is kept.
 func TestSourcePoll(t *testing.T) {
@@ -36,8 +44,8 @@ func TestSourcePoll(t *testing.T) {
 	for range 150 {
 		sub.entries = append(sub.entries, &hub.Entry{Message: hub.Message{ID: "1", Data: []byte("x")}})
 	}
-	s := newSource(t.Context(), sub, "", nil)
-	equal(t, "peek", s.peek().Status, hub.Ready)
+	s := fakeSource(t.Context(), t, sub, "")
+	equal(t, "peek", s.readers[0].peek().Status, hub.Ready)
 	got := 0
 	for {
 		b := s.Poll(nil, 777)
@@ -58,25 +66,28 @@ func TestSourcePoll(t *testing.T) {
 }
 
 func TestSourceEnd(t *testing.T) {
-	closed := make(chan struct{})
-	close(closed)
 	gone, cancel := context.WithCancel(context.Background())
 	cancel()
 	other := errors.New("other")
 	for _, tc := range []struct {
 		name    string
 		ctx     context.Context
-		closing <-chan struct{}
+		closing bool
 		err     error
 		want    error
 	}{
-		{"shutdown", context.Background(), closed, &hub.Error{Err: hub.ErrClosed}, delivery.ErrShutdown},
-		{"shutdown by the request's context", gone, nil, &hub.Error{Err: delivery.ErrShutdown}, delivery.ErrShutdown},
-		{"client gone", gone, nil, &hub.Error{Err: context.Canceled}, delivery.ErrClientGone},
-		{"failure", context.Background(), nil, other, other},
+		{"shutdown", context.Background(), true, &hub.Error{Err: hub.ErrClosed}, delivery.ErrShutdown},
+		{"shutdown by the request's context", gone, false, &hub.Error{Err: delivery.ErrShutdown}, delivery.ErrShutdown},
+		{"client gone", gone, false, &hub.Error{Err: context.Canceled}, delivery.ErrClientGone},
+		{"failure", context.Background(), false, other, other},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := newSource(tc.ctx, &fakeSubscription{end: hub.Batch{Status: hub.Ended, Err: tc.err}}, "", tc.closing)
+			s := fakeSource(tc.ctx, t, &fakeSubscription{end: hub.Batch{Status: hub.Ended, Err: tc.err}}, "")
+			if tc.closing {
+				if err := s.feed.Hub.Shutdown(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
 			b := s.Poll(nil, 1)
 			equal(t, "status", b.Status, delivery.Ended)
 			isCause(t, b.Err, tc.want)
@@ -86,8 +97,8 @@ func TestSourceEnd(t *testing.T) {
 
 // TestSourceAddsClose: a reader that stands behind the end is told of it as well.
 func TestSourceAddsClose(t *testing.T) {
-	s := newSource(t.Context(), &fakeSubscription{end: hub.Batch{Status: hub.Ended}}, "7", nil)
-	equal(t, "peek", s.peek().Status, hub.Ended)
+	s := fakeSource(t.Context(), t, &fakeSubscription{end: hub.Batch{Status: hub.Ended}}, "7")
+	equal(t, "peek", s.readers[0].peek().Status, hub.Ended)
 	b := s.Poll(nil, 1)
 	equal(t, "status", b.Status, delivery.Ready)
 	equal(t, "frame", string(b.Frames[0]), "event: close\ndata: \nid: 7\n\n")

@@ -1,0 +1,532 @@
+package feed
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// The cursor of a stream over several topics is a vector of their IDs: vectorPrefix and, in base64url without padding,
+//
+//	uvarint  number of entries << 1 | wide
+//	uvarint  base: the latest time in the vector, 0 without any
+//	entries  by ascending hash: hash of the topic (4 bytes, 8 if wide), uvarint v, what v says that follows
+//
+// The two low bits of v are the kind of the ID, and the rest is x. An age is base minus the time in the ID: topics in use have an age
+// that takes few bytes, which one topic long idle does not change for them.
+//
+//	kindZero   <time>-0      x is the age
+//	kindSeq    <time>-<seq>  x is age << 11 | seq & 1023 << 1 | more; with more, uvarint seq >> 10 follows
+//	kindPlace  0-<time>      x is the age; Redis topics without messages have such an ID, which as kindSeq would take twice as much
+//	kindOther  x even           the text of the last ID that was text and number, "" before the first, and after it the number x >> 1
+//	           x odd, x>>1 = 0  a UUID as 16 bytes
+//	           x odd, x>>1 = 1  no ID: the place of the topic is doubtful
+//	           x odd, else      x>>1 - 2 is length << 1 | numbered: a text of that length follows; if numbered, a uvarint of the number after it
+//
+// Browsers in other origins send a cursor of up to 128 bytes without asking first, so nine Redis topics should need no more: with IDs of six
+// days and seq below 1024 they never do. That is why seq, mostly 0, shares a uvarint with the age, and why IDs that end in the count of
+// one process share their text.
+//
+// The number of entries is there because a cursor that was cut off between two entries would else be a shorter vector, and what is
+// missing from a vector starts anew, without a gap.
+const vectorPrefix = "v1."
+
+// maxVector is the length of the longest cursor that is looked at: whoever sends a longer one costs no more than that.
+const maxVector = 4096
+
+const (
+	kindZero = iota
+	kindSeq
+	kindPlace
+	kindOther
+)
+
+const (
+	otherUUID = iota
+	otherDoubtful
+	otherText
+)
+
+const (
+	kindBits = 2
+	seqBits  = 10
+	// maxTime is the greatest time that leaves room for all the rest in 64 bits. Greater ones are text.
+	maxTime = 1<<(64-kindBits-seqBits-1) - 1
+	// maxNumber is the greatest number that leaves room for the kind and the bit that tells it from the others of kindOther.
+	maxNumber = 1<<(64-kindBits-1) - 1
+)
+
+// vectorEncoding refuses spare bits that are not zero: what was altered should not pass for what was sent. It still skips line ends.
+var vectorEncoding = base64.RawURLEncoding.Strict()
+
+const vectorAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+// topicSet is the topics of a stream, prepared for cursors. It never changes and is safe for concurrent use.
+type topicSet struct {
+	slots []slot // by hash
+	// wide is set when four bytes do not tell the topics apart.
+	wide bool
+}
+
+// slot is one topic of a set.
+type slot struct {
+	hash  uint64 // the first four bytes are those of a narrow cursor
+	topic int    // its index in the route's order
+	// shared: not even eight bytes tell the topic from another. No cursor can say where these topics are, only that they were there.
+	shared bool
+	// spoken: the slot before has the same hash, and its entry is for both.
+	spoken bool
+}
+
+// place is where a cursor puts a topic.
+type place struct {
+	id    hub.ID // "" unless known
+	state placeState
+}
+
+type placeState uint8
+
+const (
+	placeMissing  placeState = iota // the cursor does not know the topic, which starts where the route says
+	placeKnown                      // at an ID
+	placeDoubtful                   // the cursor had a place and it is not certain which: a gap
+)
+
+// newTopicSet prepares topics, which are distinct and in the route's order.
+//
+// A topic is known in cursors by the first bytes of the SHA-256 of its name: names are too long, and indexes would mean other topics when
+// the route's set changes between two connections. With four bytes, a topic that joins gets the place of one that left in one of 2^32 cases.
+func newTopicSet(topics []string) *topicSet {
+	hashes := make([]uint64, len(topics))
+	for i, topic := range topics {
+		sum := sha256.Sum256([]byte(topic))
+		hashes[i] = binary.BigEndian.Uint64(sum[:])
+	}
+	return newHashedSet(hashes)
+}
+
+// newHashedSet is newTopicSet with the topics' hashes.
+func newHashedSet(hashes []uint64) *topicSet {
+	s := &topicSet{slots: make([]slot, len(hashes))}
+	for i, hash := range hashes {
+		s.slots[i] = slot{hash: hash, topic: i}
+	}
+	slices.SortFunc(s.slots, func(a, b slot) int { return cmp.Compare(a.hash, b.hash) })
+	for i := 1; i < len(s.slots); i++ {
+		before, here := &s.slots[i-1], &s.slots[i]
+		if before.hash>>32 == here.hash>>32 {
+			s.wide = true
+		}
+		if before.hash == here.hash {
+			before.shared, here.shared, here.spoken = true, true, true
+		}
+	}
+	return s
+}
+
+// append appends the cursor of a stream that has come to at[i] in topic i, and returns the extended dst. A topic whose ID is "" has no
+// place and is left out; without any place the cursor is a vector too, of no topics.
+//
+// Topics that share eight bytes of hash are marked doubtful, with a place or without: left out they would start anew, and their IDs might
+// be taken for each other's once one of them has left the set. So is a topic whose ID is not valid, for the hub lets none through.
+func (s *topicSet) append(dst []byte, at []hub.ID) []byte {
+	entries, base := uint64(0), uint64(0)
+	var kept [12]timed // most streams have no more topics, and for those that have it is cheaper to read an ID twice than to allocate
+	for i := range s.slots {
+		switch sl := &s.slots[i]; {
+		case sl.spoken:
+		case sl.shared:
+			entries++
+		case at[sl.topic] != "":
+			entries++
+			t := parseTimed(at[sl.topic])
+			base = max(base, t.time)
+			if i < len(kept) {
+				kept[i] = t
+			}
+		}
+	}
+	dst = append(dst, vectorPrefix...)
+	start := len(dst)
+	entries <<= 1
+	if s.wide {
+		entries |= 1
+	}
+	dst = binary.AppendUvarint(dst, entries)
+	dst = binary.AppendUvarint(dst, base)
+	text := hub.ID("")
+	for i := range s.slots {
+		sl := &s.slots[i]
+		if sl.spoken || !sl.shared && at[sl.topic] == "" {
+			continue
+		}
+		if s.wide {
+			dst = binary.BigEndian.AppendUint64(dst, sl.hash)
+		} else {
+			dst = binary.BigEndian.AppendUint32(dst, uint32(sl.hash>>32))
+		}
+		if sl.shared {
+			dst = appendOther(dst, otherDoubtful)
+			continue
+		}
+		var t timed
+		if i < len(kept) {
+			t = kept[i]
+		} else {
+			t = parseTimed(at[sl.topic])
+		}
+		if t.kind == kindOther {
+			dst, text = appendText(dst, at[sl.topic], text)
+		} else {
+			dst = t.append(dst, base)
+		}
+	}
+	return encodeTail(dst, start)
+}
+
+// timed is an ID of two decimal numbers, as Redis gives them.
+type timed struct {
+	kind      uint64 // with kindOther it is not of this form, and the rest is 0
+	time, seq uint64
+}
+
+// parseTimed reads an ID that is exactly what the numbers would be written as: with any other spelling it would come back as another ID.
+func parseTimed(id hub.ID) timed {
+	other := timed{kind: kindOther}
+	i := 0
+	for i < len(id) && id[i] != '-' {
+		i++
+	}
+	if i == len(id) {
+		return other
+	}
+	ms, ok := parseNumber(id[:i])
+	if !ok || ms > maxTime {
+		return other
+	}
+	seq, ok := parseNumber(id[i+1:])
+	switch {
+	case !ok || ms == 0 && seq > maxTime:
+		return other
+	case ms == 0:
+		return timed{kind: kindPlace, time: seq}
+	case seq == 0:
+		return timed{kind: kindZero, time: ms}
+	}
+	return timed{kind: kindSeq, time: ms, seq: seq}
+}
+
+// parseNumber reads a number of 64 bits without leading zeros.
+func parseNumber(s hub.ID) (n uint64, ok bool) {
+	if s == "" || s[0] == '0' && len(s) > 1 || len(s) > 20 {
+		return 0, false
+	}
+	for i := range len(s) {
+		d := uint64(s[i]) - '0'
+		// Only the twentieth digit can be too much.
+		if d > 9 || i == 19 && n > (math.MaxUint64-d)/10 {
+			return 0, false
+		}
+		n = n*10 + d
+	}
+	return n, true
+}
+
+func (t timed) append(dst []byte, base uint64) []byte {
+	x := base - t.time
+	if t.kind != kindSeq {
+		return binary.AppendUvarint(dst, x<<kindBits|t.kind)
+	}
+	x = (x<<seqBits | t.seq&(1<<seqBits-1)) << 1
+	more := t.seq >> seqBits
+	if more == 0 {
+		return binary.AppendUvarint(dst, x<<kindBits|t.kind)
+	}
+	dst = binary.AppendUvarint(dst, (x|1)<<kindBits|t.kind)
+	return binary.AppendUvarint(dst, more)
+}
+
+// appendOther appends the v of kindOther that is not a number after the text before.
+func appendOther(dst []byte, what uint64) []byte {
+	return binary.AppendUvarint(dst, (what<<1|1)<<kindBits|kindOther)
+}
+
+// appendText appends an ID that is not timed, and returns the text that the next one may refer to.
+func appendText(dst []byte, id, last hub.ID) (_ []byte, text hub.ID) {
+	if !id.Valid() {
+		return appendOther(dst, otherDoubtful), last
+	}
+	if u, ok := parseUUID(id); ok {
+		return append(appendOther(dst, otherUUID), u[:]...), last
+	}
+	text, number, ok := cutNumber(id)
+	switch {
+	case !ok:
+		return append(appendOther(dst, otherText+uint64(len(id))<<1), id...), last
+	case text == last && number <= maxNumber:
+		return binary.AppendUvarint(dst, number<<1<<kindBits|kindOther), text
+	}
+	dst = append(appendOther(dst, otherText+(uint64(len(text))<<1|1)), text...)
+	return binary.AppendUvarint(dst, number), text
+}
+
+// cutNumber cuts the number off the end of an ID, as much of it as fits 64 bits. Leading zeros stay with the text, for they would be lost.
+func cutNumber(id hub.ID) (text hub.ID, number uint64, ok bool) {
+	// Every number of 19 digits fits.
+	i := len(id)
+	for i > max(0, len(id)-19) && '0' <= id[i-1] && id[i-1] <= '9' {
+		i--
+	}
+	for i < len(id)-1 && id[i] == '0' {
+		i++
+	}
+	number, ok = parseNumber(id[i:])
+	return id[:i], number, ok
+}
+
+// parseUUID reads a UUID in its canonical form. In capitals or without dashes it would come back as another ID.
+func parseUUID(id hub.ID) (u [16]byte, ok bool) {
+	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' {
+		return u, false
+	}
+	i := 0
+	for j := range u {
+		if j == 4 || j == 6 || j == 8 || j == 10 {
+			i++ // the dash
+		}
+		high, low := hexDigit(id[i]), hexDigit(id[i+1])
+		if high > 15 || low > 15 {
+			return u, false
+		}
+		u[j] = high<<4 | low
+		i += 2
+	}
+	return u, true
+}
+
+// hexDigit returns more than 15 for what is none.
+func hexDigit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10
+	}
+	return 16
+}
+
+// encodeTail replaces dst[start:] by its base64url. It goes from the end to the beginning, where the longer text never meets bytes that
+// are yet to be read: so it needs no second buffer for each event.
+func encodeTail(dst []byte, start int) []byte {
+	n := len(dst) - start
+	length := vectorEncoding.EncodedLen(n)
+	dst = slices.Grow(dst, length-n)[:start+length]
+	b := dst[start:]
+	from, to := n-n%3, n/3*4
+	switch n % 3 {
+	case 1:
+		v := uint32(b[from]) << 16
+		b[to], b[to+1] = vectorAlphabet[v>>18], vectorAlphabet[v>>12&63]
+	case 2:
+		v := uint32(b[from])<<16 | uint32(b[from+1])<<8
+		b[to], b[to+1], b[to+2] = vectorAlphabet[v>>18], vectorAlphabet[v>>12&63], vectorAlphabet[v>>6&63]
+	}
+	for from > 0 {
+		from, to = from-3, to-4
+		v := uint32(b[from])<<16 | uint32(b[from+1])<<8 | uint32(b[from+2])
+		b[to], b[to+1] = vectorAlphabet[v>>18], vectorAlphabet[v>>12&63]
+		b[to+2], b[to+3] = vectorAlphabet[v>>6&63], vectorAlphabet[v&63]
+	}
+	return dst
+}
+
+// parse places the topics of the set by a client's cursor, one place for each in the route's order. It reports false for what is not a
+// vector; then it is unknown where any of the topics was.
+//
+// Hashes that are not in the set are skipped, for topics may leave it. Topics that the cursor's hash does not tell apart are all doubtful: when a
+// second one with the same four bytes has joined the set, a narrow cursor cannot say which of them it means. Hashes must ascend, so that
+// none comes twice and there is nothing to choose between.
+func (s *topicSet) parse(cursor string) (places []place, ok bool) {
+	if len(cursor) > maxVector {
+		return nil, false
+	}
+	text, ok := strings.CutPrefix(cursor, vectorPrefix)
+	if !ok || strings.ContainsAny(text, "\r\n") {
+		return nil, false
+	}
+	raw, err := vectorEncoding.DecodeString(text)
+	if err != nil {
+		return nil, false
+	}
+	r := vectorReader{rest: raw}
+	entries := r.uvarint()
+	wide := entries&1 == 1
+	if r.base = r.uvarint(); r.base > maxTime {
+		return nil, false
+	}
+	places = make([]place, len(s.slots))
+	var (
+		next   int // in slots
+		before uint64
+		buf    [hub.MaxID]byte
+	)
+	for i := range entries >> 1 {
+		hash := r.hash(wide)
+		id := r.id(buf[:0])
+		if r.failed || i > 0 && hash <= before {
+			return nil, false
+		}
+		before = hash
+		next = s.put(places, next, hash, wide, id)
+	}
+	if r.failed || len(r.rest) > 0 {
+		return nil, false
+	}
+	return places, true
+}
+
+// put gives an entry's ID to the topic that has its hash, searching the slots from next. It returns where to search for the next entry.
+func (s *topicSet) put(places []place, next int, hash uint64, wide bool, id []byte) int {
+	shift := 32
+	if wide {
+		shift = 0
+	}
+	for next < len(s.slots) && s.slots[next].hash>>shift < hash {
+		next++
+	}
+	from := next
+	for next < len(s.slots) && s.slots[next].hash>>shift == hash {
+		places[s.slots[next].topic].state = placeDoubtful
+		next++
+	}
+	if next-from == 1 && len(id) > 0 {
+		places[s.slots[from].topic] = place{id: hub.ID(id), state: placeKnown}
+	}
+	return next
+}
+
+// vectorReader takes a vector apart. Once it has failed it returns zeros.
+type vectorReader struct {
+	rest   []byte
+	base   uint64
+	text   []byte // of the last ID that was text and number
+	failed bool
+}
+
+func (r *vectorReader) fail() {
+	r.failed, r.rest = true, nil
+}
+
+func (r *vectorReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+// bytes returns the next n bytes, nil if there are not as many.
+func (r *vectorReader) bytes(n uint64) []byte {
+	if n > uint64(len(r.rest)) {
+		r.fail()
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *vectorReader) hash(wide bool) uint64 {
+	if wide {
+		if b := r.bytes(8); b != nil {
+			return binary.BigEndian.Uint64(b)
+		}
+	} else if b := r.bytes(4); b != nil {
+		return uint64(binary.BigEndian.Uint32(b))
+	}
+	return 0
+}
+
+// id appends the next ID to dst, nothing when the topic's place is doubtful.
+func (r *vectorReader) id(dst []byte) []byte {
+	v := r.uvarint()
+	x, kind := v>>kindBits, v&(1<<kindBits-1)
+	if kind == kindOther {
+		return r.other(dst, x)
+	}
+	age, seq := x, uint64(0)
+	if kind == kindSeq {
+		age, seq = x>>(seqBits+1), x>>1&(1<<seqBits-1)
+		if x&1 == 1 {
+			more := r.uvarint()
+			if more > math.MaxUint64>>seqBits {
+				r.fail()
+			}
+			seq |= more << seqBits
+		}
+	}
+	if r.failed || age > r.base {
+		r.fail()
+		return dst
+	}
+	ms := r.base - age
+	if kind == kindPlace {
+		ms, seq = 0, ms
+	}
+	dst = strconv.AppendUint(dst, ms, 10)
+	return strconv.AppendUint(append(dst, '-'), seq, 10)
+}
+
+// other appends an ID of kindOther to dst.
+func (r *vectorReader) other(dst []byte, x uint64) []byte {
+	if x&1 == 0 {
+		return r.numbered(dst, x>>1)
+	}
+	switch what := x >> 1; what {
+	case otherUUID:
+		u := r.bytes(16)
+		if u == nil {
+			return dst
+		}
+		dst = hex.AppendEncode(dst, u[:4])
+		for i := 4; i < 10; i += 2 {
+			dst = hex.AppendEncode(append(dst, '-'), u[i:i+2])
+		}
+		return hex.AppendEncode(append(dst, '-'), u[10:])
+	case otherDoubtful:
+		return dst
+	default:
+		text := r.bytes((what - otherText) >> 1)
+		if len(text) > 0 && !hub.ID(text).Valid() {
+			r.fail()
+			return dst
+		}
+		if (what-otherText)&1 == 1 {
+			r.text = text
+			return r.numbered(dst, r.uvarint())
+		}
+		if len(text) == 0 {
+			r.fail() // otherDoubtful says this in one way, one is enough
+		}
+		return append(dst, text...)
+	}
+}
+
+// numbered appends an ID of the last text and a number to dst.
+func (r *vectorReader) numbered(dst []byte, number uint64) []byte {
+	dst = strconv.AppendUint(append(dst, r.text...), number, 10)
+	if len(dst) > hub.MaxID {
+		r.fail()
+	}
+	return dst
+}

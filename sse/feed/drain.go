@@ -1,0 +1,114 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Drain ends the streams of a server that shuts down, each at a moment of its own within a window, so that not all clients come to the other instances at once.
+// Until its moment has come a stream goes on, and its client is back on another instance soon after. One value is shared by all routes of a server, by pointer, in
+// Options.Drain; its zero value is ready. All methods are safe for concurrent use.
+//
+//	drain := &feed.Drain{}                  // in the Options of the routes
+//	server.RegisterOnShutdown(drain.Begin)
+//	…
+//	err := server.Shutdown(ctx)             // waits for the streams
+//	err = errors.Join(err, h.Shutdown(ctx)) // and then the hub has no readers left
+//
+// Who shuts the hub down first gets the same in a harder way: all streams end at once, and are told to come back within the window.
+type Drain struct {
+	// Window is how long the ends of streams are spread over. It should leave the context of the Shutdown time to spare. Default 5 s; negative: all end at once.
+	Window time.Duration
+
+	mu     sync.Mutex
+	begun  bool
+	closed chan struct{} // closed by Begin
+	open   int
+	idle   chan struct{} // closed when begun and nothing is open any more
+}
+
+// ErrDraining is what remains of Wait's context when streams are still open.
+var ErrDraining = errors.New("feed: streams are still open")
+
+// Begin begins to end the streams, and returns at once. From now on who connects is told to come back. More calls do nothing more.
+func (d *Drain) Begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.init()
+	if d.begun {
+		return
+	}
+	d.begun = true
+	close(d.closed)
+	d.settle()
+}
+
+// Wait waits until Begin was called and all streams have ended, their handlers' deferred functions apart, or returns an ErrDraining with ctx's cause when ctx ends before.
+func (d *Drain) Wait(ctx context.Context) error {
+	d.mu.Lock()
+	d.init()
+	idle := d.idle
+	d.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return fmt.Errorf("%w: %d: %w", ErrDraining, d.open, context.Cause(ctx))
+}
+
+// enter takes note of a stream. It reports false when there are to be no more. A nil Drain takes every stream.
+func (d *Drain) enter() (leave func(), ok bool) {
+	if d == nil {
+		return func() {}, true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.begun {
+		return nil, false
+	}
+	d.open++
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.open--
+		d.settle()
+	}, true
+}
+
+// closing returns what is closed when the drain begins.
+func (d *Drain) closing() <-chan struct{} {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.init()
+	return d.closed
+}
+
+func (d *Drain) window() time.Duration {
+	if d == nil || d.Window == 0 {
+		return 5 * time.Second
+	}
+	return max(d.Window, 0)
+}
+
+// init makes the zero value ready. The lock is held.
+func (d *Drain) init() {
+	if d.closed == nil {
+		d.closed, d.idle = make(chan struct{}), make(chan struct{})
+	}
+}
+
+// settle tells who waits when the last stream has ended. The lock is held.
+func (d *Drain) settle() {
+	if d.begun && d.open == 0 {
+		close(d.idle)
+	}
+}

@@ -1,0 +1,206 @@
+package feed
+
+import (
+	"errors"
+	"iter"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrTooMany means that a stream was refused because of Options.Limits. The error has a method StatusCode() int, for errors.As: 503 where Limits.Max was reached, 429 where
+// only Limits.PerKey was.
+var ErrTooMany = errors.New("feed: too many streams")
+
+// Limits bound how many streams are open at once. One value is shared, by pointer, by all routes that it is to bound together; the zero value bounds nothing. Its fields are not
+// changed once a stream was served. Nobody who has a stream loses it to somebody else. Its methods can be called concurrently.
+type Limits struct {
+	// Max is how many streams may be open at once in this process. Default 0: any number.
+	Max int
+	// PerKey is how many streams with the same key may be open at once. Default 0: any number.
+	PerKey int
+	// Key says whose stream a request asks for: a user, a tenant, an address. The key "" is not bounded by PerKey. It is called for each request, concurrently, if PerKey is
+	// set; a panic in it is the handler's. Default ClientAddr(), the address of the connection's other end.
+	Key func(*http.Request) string
+	// Retry is the least time that refused clients are asked to wait; each is told a random time up to half as long again. Default 15 s.
+	Retry time.Duration
+
+	mu   sync.Mutex
+	open int
+	keys map[string]int // streams by key, without the keys that have none
+}
+
+// Open returns how many streams are open now, that of a nil Limits being 0.
+func (l *Limits) Open() int {
+	if l == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+var peerAddr = ClientAddr()
+
+// acquire takes a stream's place, which release gives back; further calls of release do nothing. release is nil when there is an error, which is ErrTooMany. A nil Limits has
+// places for all.
+func (l *Limits) acquire(r *http.Request) (release func(), err error) {
+	if l == nil {
+		return func() {}, nil
+	}
+	key := ""
+	if l.PerKey > 0 {
+		of := l.Key
+		if of == nil {
+			of = peerAddr
+		}
+		key = of(r) // before the lock and before anything is counted, because it may panic and may block
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.Max > 0 && l.open >= l.Max:
+		return nil, &tooManyError{http.StatusServiceUnavailable}
+	case key != "" && l.keys[key] >= l.PerKey:
+		return nil, &tooManyError{http.StatusTooManyRequests}
+	}
+	l.open++
+	if key != "" {
+		if l.keys == nil {
+			l.keys = make(map[string]int)
+		}
+		l.keys[key]++
+	}
+	held := true
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !held {
+			return
+		}
+		held = false
+		l.open--
+		if key == "" {
+			return
+		}
+		if l.keys[key]--; l.keys[key] == 0 {
+			delete(l.keys, key) // clients come and go, and each would leave its key behind
+		}
+	}, nil
+}
+
+// retry draws the time that a refused client is asked to wait, in whole milliseconds.
+func (l *Limits) retry() time.Duration {
+	return Options{Retry: positive(l.Retry, 15*time.Second)}.retry()
+}
+
+// tooManyError does not hold the key, which may be a secret.
+type tooManyError struct{ code int }
+
+func (e *tooManyError) Error() string {
+	if e.code == http.StatusTooManyRequests {
+		return ErrTooMany.Error() + " with the same key"
+	}
+	return ErrTooMany.Error() + " in this process"
+}
+
+func (e *tooManyError) Is(target error) bool { return target == ErrTooMany }
+
+// StatusCode is how errors of other packages carry a status too.
+func (e *tooManyError) StatusCode() int { return e.code }
+
+// ClientAddr returns a Limits.Key: the client's address, which a client cannot choose as it likes. That is the address of the connection's other end, http.Request.RemoteAddr,
+// unless it is a trusted proxy's; then it is the last entry of X-Forwarded-For that is no trusted proxy's, several such headers counting as one. Where all entries are
+// trusted proxies', it is the first. An entry that is no address is not believed, nor is what stands before it: the proxy that sent it counts as the client then. No other header is
+// read.
+//
+// trusted are the networks of proxies that append to X-Forwarded-For, or replace it, and of nothing else: a client with an address in them can forge its key. Middleware that
+// takes RemoteAddr from a header lets everybody do that.
+//
+// An IPv4 address is the whole key. Of an IPv6 address it is the /64, because one subscriber has at least that many addresses. Ports, brackets and zones are
+// dropped, and an IPv4-mapped IPv6 address is the IPv4 address, in trusted too. The key is "", which is not bounded per key, where RemoteAddr is no address, as
+// on Unix sockets: behind those PerKey needs another Key.
+//
+// The function can be called concurrently.
+func ClientAddr(trusted ...netip.Prefix) func(*http.Request) string {
+	proxies := make([]netip.Prefix, len(trusted))
+	for i, p := range trusted {
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		proxies[i] = p
+	}
+	return func(r *http.Request) string {
+		addr, ok := parseAddr(r.RemoteAddr)
+		if !ok {
+			return ""
+		}
+		for entry := range hops(r.Header) {
+			if !contain(proxies, addr) {
+				break
+			}
+			hop, ok := parseAddr(entry)
+			if !ok {
+				break // what stands before it may be anybody's
+			}
+			addr = hop
+		}
+		return addrKey(addr)
+	}
+}
+
+// hops yields the entries of X-Forwarded-For, the last one first. Empty ones are yielded too: a proxy that knows no address may have written them.
+func hops(h http.Header) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range slices.Backward(h.Values("X-Forwarded-For")) {
+			for more := true; more; {
+				i := strings.LastIndexByte(line, ',')
+				if !yield(line[i+1:]) {
+					return
+				}
+				if more = i >= 0; more {
+					line = line[:i]
+				}
+			}
+		}
+	}
+}
+
+func contain(prefixes []netip.Prefix, addr netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// parseAddr reads an address with or without a port, and with or without brackets if it is an IPv6 address.
+func parseAddr(s string) (netip.Addr, bool) {
+	s = strings.Trim(s, " \t")
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		if inner, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(inner, "]") {
+			addr, err = netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+			if !addr.Is6() {
+				return netip.Addr{}, false
+			}
+		} else {
+			var with netip.AddrPort
+			with, err = netip.ParseAddrPort(s)
+			addr = with.Addr()
+		}
+	}
+	// Prefixes contain no address that has a zone.
+	return addr.Unmap().WithZone(""), err == nil
+}
+
+func addrKey(addr netip.Addr) string {
+	if addr.Is4() {
+		return addr.String()
+	}
+	return netip.PrefixFrom(addr, 64).Masked().String()
+}

@@ -1,0 +1,144 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse"
+)
+
+// maxCursor is the longest cursor over several topics that a stream may begin with, in bytes. Places that are far apart take more than those at the start do, up to
+// twice as much; maxVector leaves room for that.
+const maxCursor = 3 << 9
+
+// open subscribes to a feed's topics at the places that the client's cursor names, or where it should begin. With fresh the cursor does not count. It blocks, at most for Options.ConnectTimeout.
+func (c *connection) open(f Feed, fresh bool) (*source, error) {
+	s := &source{ctx: c.r.Context(), feed: f}
+	if len(f.Topics) > 1 {
+		s.set = newTopicSet(f.Topics)
+	}
+	ctx, cancel := context.WithTimeoutCause(s.ctx, c.o.ConnectTimeout, errConnect)
+	defer cancel()
+	at := make([]hub.Position, len(f.Topics))
+	for i := range at {
+		at[i] = c.o.Start
+		if f.Snapshot != nil {
+			at[i] = hub.Latest()
+		}
+	}
+	if !fresh {
+		s.place(c, at)
+	}
+	var err error
+	if s.readers, err = f.subscribe(ctx, s.ctx, at...); err != nil {
+		return nil, err
+	}
+	if len(f.Topics) > 1 && len(s.cursor()) > maxCursor {
+		s.close()
+		return nil, ErrTooManyTopics
+	}
+	return s, nil
+}
+
+// place takes the client's cursor apart.
+func (s *source) place(c *connection, at []hub.Position) {
+	cursor, stated := sse.LastEventID(c.r)
+	if c.stated = stated; !stated {
+		return
+	}
+	if len(at) == 1 && !strings.HasPrefix(cursor, vectorPrefix) {
+		at[0] = hub.After(hub.ID(cursor))
+		return
+	}
+	set := s.set
+	if set == nil {
+		set = newTopicSet(s.feed.Topics) // the route may have had several before
+	}
+	places, ok := set.parse(cursor)
+	switch {
+	case ok:
+	case len(at) == 1:
+		at[0] = hub.After(hub.ID(cursor))
+		return
+	default:
+		s.gap = true // of which topic it is the place, if of any, nobody can tell
+		return
+	}
+	for i, p := range places {
+		switch p.state {
+		case placeKnown:
+			at[i] = hub.After(p.id)
+		case placeDoubtful:
+			s.gap = true
+		case placeMissing:
+			c.partly = true
+		}
+	}
+	if s.feed.Snapshot != nil && c.partly {
+		// The client has no state of a topic that has come in since.
+		c.stated, s.gap = false, false
+		for i := range at {
+			at[i] = hub.Latest()
+		}
+	}
+}
+
+// subscribe opens a subscription for each topic, at once, at its position; one position is for all. ctx bounds the opening, and life the subscriptions.
+func (f Feed) subscribe(ctx, life context.Context, at ...hub.Position) ([]reader, error) {
+	// The hub has one context for both.
+	life, end := context.WithCancelCause(life)
+	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
+	readers := make([]reader, len(f.Topics))
+	errs := make([]error, len(f.Topics))
+	open := func(i int) {
+		sub, err := f.Hub.Subscribe(life, f.Topics[i], at[min(i, len(at)-1)], hub.MarkGaps())
+		if err != nil {
+			errs[i] = err
+			return
+		}
+		readers[i] = reader{topic: f.Topics[i], sub: sub, at: sub.Start()}
+	}
+	var opening sync.WaitGroup
+	for i := 1; i < len(readers); i++ {
+		opening.Go(func() { open(i) })
+	}
+	open(0)
+	opening.Wait()
+	err := errors.Join(errs...)
+	if err == nil && !stop() {
+		err = context.Cause(ctx) // the subscriptions end with it
+	}
+	if err != nil {
+		end(err)
+		closeAll(readers)
+		return nil, err
+	}
+	return readers, nil
+}
+
+// finished reports whether the client's cursor is at the end of all topics. Only the backend may know that, and a status cannot wait for the stream: so the first page is
+// fetched here, within a time. A failure shows in the stream.
+func (s *source) finished(within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, within)
+	defer cancel()
+	for i := range s.readers {
+		r := &s.readers[i]
+		b := r.peek()
+		if b.Status == hub.Behind {
+			r.first = nil
+			_ = r.sub.Fetch(ctx)
+			b = r.peek()
+		}
+		if b.Status == hub.Behind {
+			r.first = nil // the stream asks again
+		}
+		if b.Status != hub.Ended || b.Err != nil {
+			return false
+		}
+	}
+	return true
+}

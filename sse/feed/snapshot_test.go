@@ -1,0 +1,234 @@
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/headrace/headrace/backends/memory"
+	"github.com/headrace/headrace/hub"
+)
+
+func snapshotEvent(id, data string) string {
+	return "event: snapshot\ndata: " + data + "\nid: " + id + "\n\n"
+}
+
+const gapEvent = "event: gap\ndata: {}\n\n"
+
+// TestSnapshot: state first, at a place that was fixed before it was loaded, then changes; who resumes gets none.
+func TestSnapshot(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	before := publish(t, h, "t", "a")[0]
+	var during string
+	f := Of(h, "t")
+	f.Snapshot = func(context.Context) (any, error) {
+		during = publish(t, h, "t", "b")[0] // a change between the place and the state
+		return map[string]int{"n": 2}, nil
+	}
+	s := httptest.NewServer(Handler(f, Options{Logger: quiet(), Start: hub.Earliest()}))
+	defer s.Close()
+	c := connect(t, s.Client(), s.URL, "")
+	equal(t, "snapshot", c.block(t), prelude+snapshotEvent(before, `{"n":2}`))
+	equal(t, "change", c.block(t), event(during, "b"))
+	c.leave()
+
+	again := connect(t, s.Client(), s.URL, before)
+	equal(t, "resumed", again.block(t), prelude+event(during, "b"))
+	again.leave()
+}
+
+// TestSnapshotAfterGap: the page heals by itself, from the newest place, and nothing from before the snapshot comes after it.
+func TestSnapshotAfterGap(t *testing.T) {
+	h := newHub(t, memory.New(memory.Options{MaxMessages: 4}), hub.Options{Window: 2})
+	f := Of(h, "t")
+	f.Snapshot = func(context.Context) (any, error) { return "state", nil }
+	s := httptest.NewServer(Handler(f, Options{Logger: quiet()}))
+	defer s.Close()
+	old := publish(t, h, "t", "a")[0]
+	ids := publish(t, h, "t", strings.Split("b c d e f g h", " ")...)
+	c := connect(t, s.Client(), s.URL, old)
+	equal(t, "gap", c.block(t), prelude+gapEvent)
+	equal(t, "snapshot", c.block(t), snapshotEvent(ids[len(ids)-1], "state"))
+	next := publish(t, h, "t", "i")[0]
+	equal(t, "change", c.block(t), event(next, "i"))
+	c.leave()
+
+	foreign := connect(t, s.Client(), s.URL, "of-another-life")
+	equal(t, "gap", foreign.block(t), prelude+gapEvent)
+	equal(t, "snapshot", foreign.block(t), snapshotEvent(next, "state"))
+	foreign.leave()
+}
+
+// TestSnapshotAfterGapTakesLong: heartbeats go on, and the stream ends when it should.
+func TestSnapshotAfterGapTakesLong(t *testing.T) {
+	for _, kind := range []string{"loaded", "drained", "left", "failed", "panicked"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(t, nil, hub.Options{})
+				onEnd, end := ends()
+				drain := &Drain{Window: -1}
+				ended := make(chan error, 1)
+				f := Of(h, "t")
+				f.Snapshot = func(ctx context.Context) (any, error) {
+					defer func() { ended <- context.Cause(ctx) }()
+					select {
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					case <-time.After(40 * time.Second):
+					}
+					switch kind {
+					case "failed":
+						return nil, errors.New("no state")
+					case "panicked":
+						panic("of the user")
+					}
+					return "state", nil
+				}
+				returned := make(chan struct{})
+				client, stop := memServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					defer close(returned)
+					_ = Serve(w, r, f, Options{Logger: quiet(), OnEnd: onEnd, Drain: drain, NoRotation: true})
+				}), false, nil)
+				defer stop()
+				c := connect(t, client, "http://memory/", "unknown")
+				equal(t, "gap", c.block(t), prelude+gapEvent)
+				for range 2 { // at 15 s and 30 s
+					line, _ := c.r.ReadString('\n')
+					equal(t, "heartbeat", line, ":\n")
+				}
+				switch kind {
+				case "drained":
+					drain.Begin()
+					equal(t, "rest", c.rest(t), "retry: N\n")
+				case "left":
+					synctest.Wait()
+					c.leave()
+				case "loaded":
+					start, _ := h.Subscribe(t.Context(), "t", hub.Latest())
+					equal(t, "snapshot", c.block(t), snapshotEvent(string(start.Start()), "state"))
+					start.Close()
+					synctest.Wait()
+					c.leave()
+				default:
+					text := ""
+					for b := make([]byte, 1<<10); ; {
+						n, err := c.r.Read(b)
+						if text += string(b[:n]); err != nil {
+							break
+						}
+					}
+					if kind == "failed" {
+						equal(t, "end", text, "event: stream-error\ndata: {}\n\n")
+					}
+				}
+				e := <-end
+				want := map[string]error{"loaded": ErrClientGone, "left": ErrClientGone, "drained": ErrShutdown, "failed": ErrFailed, "panicked": ErrPanicked}[kind]
+				isCause(t, e.Cause, want)
+				<-returned
+				select {
+				case <-ended:
+				default:
+					t.Error("Serve returned before Snapshot did")
+				}
+			})
+		})
+	}
+}
+
+// TestSnapshotRefused: before the first byte there is still a status, and what may pass is to be tried again.
+func TestSnapshotRefused(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	f := Of(h, "t")
+	var err error
+	f.Snapshot = func(context.Context) (any, error) { return nil, err }
+	handler := Handler(f, Options{Logger: quiet()})
+	for _, accept := range []string{streamType, documentType} {
+		err = Status(http.StatusNotFound, nil)
+		equal(t, "code of "+accept, record(handler, get("/", "Accept", accept)).Code, 404)
+		err = errors.New("password of the database")
+		w := record(handler, get("/", "Accept", accept))
+		checkLater(t, w, accept == streamType)
+		if strings.Contains(w.Body.String(), "password") {
+			t.Errorf("body %q", w.Body)
+		}
+	}
+	f.Snapshot = func(context.Context) (any, error) { return func() {}, nil }
+	for _, accept := range []string{streamType, documentType} {
+		equal(t, "code of what has no form, "+accept, record(Handler(f, Options{Logger: quiet()}), get("/", "Accept", accept)).Code, 500)
+	}
+}
+
+// TestDocument: the same URL gives the state as JSON, and the stream goes on from its cursor.
+func TestDocument(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	id := publish(t, h, "t", "a")[0]
+	f := Of(h, "t")
+	var loads atomic.Int32
+	f.Snapshot = func(context.Context) (any, error) {
+		loads.Add(1)
+		return map[string]any{"n": 1}, nil
+	}
+	s := httptest.NewServer(Handler(f, Options{Logger: quiet()}))
+	defer s.Close()
+	for accept, document := range map[string]bool{
+		"application/json": true, "Application/JSON;q=0.5, */*;q=0.1": true, "application/json, text/plain, */*": true,
+		"application/json, text/event-stream": false, "*/*": false, "": false, "application/json;q=0, */*": false,
+	} {
+		w := record(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			equal(t, accept, prefersDocument(r.Header), document)
+		}), get("/", "Accept", accept))
+		_ = w
+	}
+	w := record(Handler(f, Options{Logger: quiet()}), get("/", "Accept", "application/json", "Last-Event-ID", "old"))
+	equal(t, "code", w.Code, 200)
+	equal(t, "body", w.Body.String(), `{"n":1}`)
+	equal(t, "cursor", w.Header().Get("Last-Event-ID"), id)
+	equal(t, "Vary", w.Header().Get("Vary"), "Accept")
+	equal(t, "Cache-Control", w.Header().Get("Cache-Control"), "no-store")
+	equal(t, "Content-Type", w.Header().Get("Content-Type"), "application/json")
+	next := publish(t, h, "t", "b")[0]
+	loads.Store(0)
+	c := connect(t, s.Client(), s.URL+"?lastEventId="+w.Header().Get("Last-Event-ID"), "")
+	equal(t, "stream", c.block(t), prelude+event(next, "b"))
+	c.leave()
+	equal(t, "snapshots", loads.Load(), 0)
+
+	head := record(Handler(f, Options{Logger: quiet()}), httptest.NewRequest(http.MethodHead, "/", nil))
+	equal(t, "Vary of a stream", head.Header().Get("Vary"), "Accept")
+	equal(t, "no snapshot, no document", record(Handler(Of(h, "t"), Options{Logger: quiet()}), get("/", "Accept", "application/json")).Code, 406)
+}
+
+func TestEncodeState(t *testing.T) {
+	for _, tc := range []struct {
+		state any
+		want  string
+	}{
+		{nil, "null"}, {"a\n", `"a\n"`}, {[]byte(`{"a":1}`), `{"a":1}`}, {[]byte("text"), `"text"`}, {json.RawMessage("[1]"), "[1]"}, {[]int{1}, "[1]"},
+	} {
+		got, err := encodeState(tc.state)
+		equal(t, "JSON", string(got), tc.want)
+		equal(t, "error", err, nil)
+	}
+	s := fakeSource(t.Context(), t, &fakeSubscription{}, "1")
+	s.show(nil)
+	equal(t, "nil in a stream", string(s.first[0]), snapshotEvent("1", "null"))
+}
+
+// TestSnapshotOfFinished: the state of what is over, its end, and on coming back nothing.
+func TestSnapshotOfFinished(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	last := finish(t, h, "t")
+	f := Of(h, "t")
+	f.Snapshot = func(context.Context) (any, error) { return "state", nil }
+	s := httptest.NewServer(Handler(f, Options{Logger: quiet()}))
+	defer s.Close()
+	equal(t, "stream", connect(t, s.Client(), s.URL, "").rest(t), prelude+snapshotEvent(last, "state")+"event: close\ndata: \nid: "+last+"\n\n")
+	equal(t, "afterwards", connect(t, s.Client(), s.URL, last).StatusCode, 204)
+}
