@@ -151,7 +151,7 @@ func TestMachineEnds(t *testing.T) {
 		{"expiry states a time to come back", Config{EndRetry: time.Second, ExpireAt: epoch.Add(1)}, 1, nil, "retry: 1000\n", ErrExpired, false},
 		{"cursor first", Config{EndRetry: time.Second}, 0, func(s *fakeSource, m *Machine) { s.passed = "8"; m.Stop(ErrRevoked) },
 			"event: checkpoint\ndata: \nid: 8\n\nretry: 1000\n", ErrRevoked, false},
-		{"cursor at a rotation", Config{Lifetime: time.Minute}, time.Minute, func(s *fakeSource, m *Machine) { s.passed = "8" }, "event: checkpoint\ndata: \nid: 8\n\n", ErrRotated, false},
+		{"cursor at a rotation", Config{Lifetime: time.Minute}, time.Minute, func(s *fakeSource, _ *Machine) { s.passed = "8" }, "event: checkpoint\ndata: \nid: 8\n\n", ErrRotated, false},
 		{"source shut down", Config{DrainRetry: 3 * time.Second}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrShutdown }, "retry: 3000\n", ErrShutdown, false},
 		{"source finished", Config{DrainRetry: 1}, 0, func(s *fakeSource, _ *Machine) { s.ended = true }, "", ErrFinished, false},
 		{"source ended by the client", Config{DrainRetry: 1}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrClientGone }, "", ErrClientGone, false},
