@@ -98,7 +98,7 @@ vuln: ## Look for known vulnerabilities in what the code calls (reads the public
 ##@ Prepare
 
 .PHONY: deps
-deps: ## Install redis-server, nginx and Chromium for the tests, or say what is missing
+deps: ## Install redis-server, nginx, Chromium, Node.js and npm packages for the tests, or say what is missing
 	@.ci/deps
 
 .PHONY: tidy

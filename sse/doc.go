@@ -13,7 +13,8 @@
 // its value, because a reader removes one space and would otherwise eat one of
 // the value. An event is written in the order retry, event, data, id, blank
 // line: the id comes last so that a reader which takes over ids line by line
-// never holds the id of an event it has not received in full.
+// holds the id of an event that it has not received in full only when the blank
+// line is missing.
 //
 // Data is split on LF, CRLF and CR into one data line each, and a reader joins
 // data lines with LF: CR and CRLF in data arrive as LF. A stream is UTF-8:

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,39 +20,49 @@ var tools = map[string][]string{
 	"postgres": {"postgres"},
 	"nginx":    {"nginx"},
 	"chromium": {"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"},
+	"node":     {"node", "nodejs"},
 }
 
 // daemonDirs are searched after PATH, each a pattern as filepath.Match takes it: Debian keeps daemons out of an ordinary user's PATH,
 // and those of PostgreSQL out of everybody's.
 var daemonDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/postgresql/*/bin"}
 
-// Need returns the path of a tool's program, for the tools redis (redis-server), rabbitmq (rabbitmq-server), postgres, nginx and
-// chromium. Where the program is not installed it skips the test, saying how to get it, or fails the test if the environment variable
+// Need returns the path of a tool's program, for the tools redis (redis-server), rabbitmq (rabbitmq-server), postgres, nginx,
+// chromium and node. Where the program is not installed it skips the test, saying how to get it, or fails the test if the environment variable
 // HEADRACE_REQUIRE, a list separated by commas, names the tool. An unknown name, in the call or in the variable, fails the test too. Like t.Skip and t.Fatal, Need must
 // be called from the goroutine of the test.
 func Need(t testing.TB, tool string) string {
 	t.Helper()
-	required := required()
+	check(t, tool)
+	path := find(tools[tool])
+	if path == "" {
+		Lacks(t, tool, fmt.Sprintf("%s is not installed (looked for %s)", tool, strings.Join(tools[tool], ", ")))
+	}
+	return path
+}
+
+// Lacks ends a test that lacks something which make deps installs for a tool, as Need does where the program itself is missing. It says
+// what: "the package x is not installed". It never returns.
+func Lacks(t testing.TB, tool, what string) {
+	t.Helper()
+	const advice = "testenv: %s: run make deps"
+	if slices.Contains(check(t, tool), tool) {
+		t.Fatalf(advice+"; %s demands it", what, requireVariable)
+	}
+	t.Skipf(advice, what)
+}
+
+// check returns the tools that must be there, all of which are known, and so is the one named.
+func check(t testing.TB, tool string) []string {
+	t.Helper()
+	split := func(r rune) bool { return r == ',' || r == ' ' }
+	required := strings.FieldsFunc(os.Getenv(requireVariable), split)
 	for _, name := range append(required, tool) {
 		if tools[name] == nil {
 			t.Fatalf("testenv: unknown tool %q in the call or in %s", name, requireVariable)
 		}
 	}
-	if path := find(tools[tool]); path != "" {
-		return path
-	}
-	const advice = "testenv: %s is not installed (looked for %s): run make deps"
-	programs := strings.Join(tools[tool], ", ")
-	if slices.Contains(required, tool) {
-		t.Fatalf(advice+"; %s demands it", tool, programs, requireVariable)
-	}
-	t.Skipf(advice, tool, programs)
-	return ""
-}
-
-func required() []string {
-	split := func(r rune) bool { return r == ',' || r == ' ' }
-	return strings.FieldsFunc(os.Getenv(requireVariable), split)
+	return required
 }
 
 func find(programs []string) string {

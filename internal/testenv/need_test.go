@@ -39,6 +39,23 @@ func need(tool string) (path string, tb *fakeTB) {
 	return path, tb
 }
 
+func TestLacks(t *testing.T) {
+	for _, test := range []struct{ require, outcome string }{{"", "skip"}, {"redis", "skip"}, {"redis,node", "fail"}, {"nodejs", "fail"}} {
+		t.Setenv(requireVariable, test.require)
+		tb := &fakeTB{}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			Lacks(tb, "node", "the package x is not installed")
+		}()
+		<-done
+		known := test.require != "nodejs"
+		if told := strings.Contains(tb.message, "x is not installed"); tb.outcome != test.outcome || told != known {
+			t.Errorf("required %q: outcome %q (%s), want %q", test.require, tb.outcome, tb.message, test.outcome)
+		}
+	}
+}
+
 // program puts an executable into dir.
 func program(t *testing.T, dir, name string) {
 	t.Helper()
