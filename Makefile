@@ -85,6 +85,14 @@ COUNT ?= 6
 bench: ## Run the benchmarks COUNT (6) times in benchstat's format; BENCH=regexp PKG=./hub choose
 	@$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) -timeout=60m $(PKG)
 
+# Not go run, as for the demo. The short form builds only what it measures.
+BENCH_PEERS = $(if $(SHORT),. ./load ./peers/raw ./peers/headrace ./peers/gosse,./...)
+
+.PHONY: bench-peers
+bench-peers: ## Measure headrace beside other servers, for a quarter of an hour; SHORT=1 only tries the measuring; ARGS="-runs … -only …"
+	cd integration/bench && $(GO) build -o $(BIN)/bench-peers/ $(BENCH_PEERS)
+	@exec $(BIN)/bench-peers/bench $(if $(SHORT),-short) $(ARGS)
+
 .PHONY: cover
 cover: ## Measure how much of the code the tests reach; the report is cover.html
 	$(GO) test -count=1 -coverprofile=cover.out -coverpkg=./... $(PKG)

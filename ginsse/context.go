@@ -2,7 +2,7 @@ package ginsse
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/http"
 	"time"
 
@@ -19,12 +19,17 @@ type Context[P any] struct {
 	Params P
 
 	gin    *gin.Context
-	ctx    context.Context // of a generator's stream; nil before, and for feeds
+	ctx    context.Context // of the stream, for a generator, Hello and Snapshot; nil elsewhere
 	expire time.Time
+	begun  bool // the stream has: what it ends by is settled
 }
 
-// Context returns the context of the stream. It ends when the client leaves, the stream expires or is rotated, or the hub is shut down; context.Cause says
-// which, with the causes of package sse/feed. In a guard it is the request's context.
+// errLate is returned where a lease would end nothing.
+var errLate = errors.New("ginsse: Lease is for guards, and for functions that name topics: the stream has begun without it")
+
+// Context returns the context of the stream. A generator's ends when the client leaves, the stream expires or is rotated, or the server shuts down; context.Cause says
+// which, with the causes of package sse/feed. A Snapshot's after a gap ends with the stream. Before the stream begins, and in Filter and Map, it is the request's context, which ends when the client leaves or a
+// lease is revoked.
 func (c *Context[P]) Context() context.Context {
 	if c.ctx == nil {
 		return c.gin.Request.Context()
@@ -36,7 +41,7 @@ func (c *Context[P]) Context() context.Context {
 func (c *Context[P]) Request() *http.Request { return c.gin.Request }
 
 // Gin returns the Gin context, for what middleware has set there. Gin uses it again for other requests once the handler has returned. It must not be written to
-// once the stream has begun.
+// once the stream has begun, nor by Hello or Snapshot, which return an error to refuse.
 func (c *Context[P]) Gin() *gin.Context { return c.gin }
 
 // LastEventID returns the cursor that the client came with. It reports false when the client stated none. A generator decides itself what it makes of it.
@@ -46,9 +51,16 @@ func (c *Context[P]) LastEventID() (cursor string, ok bool) { return sse.LastEve
 // lease first, then check the right that it is for: then a right that is taken away in between ends the stream too. It blocks until the hub follows revocations, which the first lease of a process waits
 // for. Its error, the guard's to return, tells the client to come back later.
 func (c *Context[P]) Lease(h *hub.Hub, keys ...string) error {
+	if c.begun {
+		return errLate
+	}
 	ctx, err := h.Lease(c.gin.Request.Context(), keys...)
+	if errors.Is(err, hub.ErrKey) {
+		return err
+	}
 	if err != nil {
-		return Status(http.StatusServiceUnavailable, fmt.Errorf("%w", err))
+		// What the backend said is for the log.
+		return &statusError{code: http.StatusServiceUnavailable, err: err, text: "service unavailable"}
 	}
 	c.gin.Request = c.gin.Request.WithContext(ctx)
 	return nil
@@ -60,4 +72,13 @@ func (c *Context[P]) ExpireAt(t time.Time) {
 	if c.expire.IsZero() || t.Before(c.expire) {
 		c.expire = t
 	}
+}
+
+// settle returns a route's options with what guards have said, which is all that counts.
+func (c *Context[P]) settle(o Options) Options {
+	c.begun = true
+	if !c.expire.IsZero() && (o.ExpireAt.IsZero() || c.expire.Before(o.ExpireAt)) {
+		o.ExpireAt = c.expire
+	}
+	return o
 }

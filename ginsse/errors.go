@@ -1,6 +1,7 @@
 package ginsse
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,6 +35,7 @@ func Status(code int, err error) error {
 type statusError struct {
 	code int
 	err  error
+	text string // what the client is told, if it is not the text of err
 }
 
 func (e *statusError) Error() string { return fmt.Sprintf("ginsse: status %d: %v", e.code, e.err) }
@@ -79,9 +81,12 @@ func refuse(c *gin.Context, err error, o Options) {
 	case errors.Is(err, hub.ErrTopic):
 		code, text = http.StatusNotFound, "not found" // the name is made of the request's values: there is no such thing to follow
 	case errors.As(err, &status) && isRefusal(status.code):
-		code, text = status.code, status.err.Error()
+		code, text = status.code, cmp.Or(status.text, status.err.Error())
 	case errors.As(err, &other) && isRefusal(other.StatusCode()):
 		code, text = other.StatusCode(), strings.ToLower(http.StatusText(other.StatusCode()))
+	case c.Request.Context().Err() != nil:
+		// A lease was revoked, or the server shuts down, and the error is what a query made of that: an EventSource must come back.
+		code, text = http.StatusServiceUnavailable, "service unavailable"
 	}
 	if (code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable) && feed.Later(c.Writer, c.Request, o) {
 		return

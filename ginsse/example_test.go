@@ -9,6 +9,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -32,7 +33,7 @@ func follow(handler http.Handler, path string, events int) {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println(event.Type, event.Text())
+		fmt.Println(strings.TrimSpace(event.Type + " " + event.Text()))
 		if events--; events == 0 {
 			return
 		}
@@ -71,6 +72,93 @@ func Example() {
 	// Output:
 	// status open
 	// status assigned
+}
+
+// A feed with a Snapshot: clients get the state first, then its changes. The same URL has the state as JSON.
+func ExampleRoute_Snapshot() {
+	backend := memory.New(memory.Options{})
+	defer backend.Close()
+	h, err := hub.New(backend, hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+
+	type stockParams struct {
+		Item string // :item
+	}
+	stock := map[string]int{"apples": 7}
+	count := func(c *ginsse.Context[stockParams]) (any, error) {
+		n, ok := stock[c.Params.Item]
+		if !ok {
+			return nil, ginsse.ErrNotFound
+		}
+		return gin.H{"left": n}, nil
+	}
+	r := gin.New()
+	if err := ginsse.Mount(r, ginsse.SSE[stockParams]("/stock/:item").Snapshot(count).Topic(h, "stock/{item}")); err != nil {
+		log.Fatal(err)
+	}
+
+	for _, target := range []string{"/stock/apples", "/stock/pears"} {
+		w := httptest.NewRecorder()
+		request := httptest.NewRequest(http.MethodGet, target, nil)
+		request.Header.Set("Accept", "application/json")
+		r.ServeHTTP(w, request)
+		fmt.Println(w.Code, w.Body)
+	}
+	follow(r, "/stock/apples", 1)
+	// Output:
+	// 200 {"left":7}
+	// 404 {"error":"not found"}
+	// snapshot {"left":7}
+}
+
+// Several topics on one stream, and of them what one user may see.
+func ExampleRoute_Topics() {
+	backend := memory.New(memory.Options{})
+	defer backend.Close()
+	h, err := hub.New(backend, hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+
+	type roomParams struct {
+		Room string // :room
+		User string `query:"user"`
+	}
+	r := gin.New()
+	err = ginsse.Mount(r,
+		ginsse.SSE[roomParams]("/rooms/:room/events").
+			Options(ginsse.Options{Start: hub.Earliest()}).
+			Topics(h, "rooms/{room}", "notices").
+			Filter(func(c *ginsse.Context[roomParams], _ string, m *hub.Message) bool {
+				to := m.Headers["to"]
+				return to == "" || to == c.Params.User
+			}).
+			Map(func(_ *ginsse.Context[roomParams], topic string, m *hub.Message) []sse.Event {
+				return []sse.Event{{Type: topic, Data: string(m.Data)}}
+			}),
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	for _, m := range []hub.Message{
+		{Data: []byte("for bob"), Headers: map[string]string{"to": "bob"}},
+		{Data: []byte("for ann"), Headers: map[string]string{"to": "ann"}},
+		{Data: []byte("for all")},
+	} {
+		if _, err := h.Publish(context.Background(), "rooms/kitchen", m); err != nil {
+			log.Fatal(err)
+		}
+	}
+	follow(r, "/rooms/kitchen/events?user=ann", 3)
+	// Output:
+	// checkpoint
+	// rooms/kitchen for ann
+	// rooms/kitchen for all
 }
 
 // A generator: clients are sent what it yields.
@@ -201,7 +289,7 @@ func ExampleRef() {
 	// /articles/8/events 404
 	// /articles/7/events?user=bob 403
 	// /articles/7/events?user=ann 200
-	//  Rivers
+	// Rivers
 }
 
 // What was mounted can be listed, for a page about an API or a test of it.

@@ -76,16 +76,20 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 	}()
 	last := &handler{serve: e.serve, description: e.describe(whole)}
 	handlers := append(slices.Clone(r.use), last.handle)
-	if r.cors != nil {
-		cors := func(g *gin.Context) {
-			if r.cors.Apply(g.Writer, g.Request) {
-				g.Abort()
-			}
-		}
-		router.Handle(http.MethodOptions, r.path, cors)
-		handlers = slices.Insert(handlers, 0, gin.HandlerFunc(cors))
+	if r.cors == nil {
+		router.Handle(http.MethodGet, r.path, handlers...)
+		return nil
 	}
-	router.Handle(http.MethodGet, r.path, handlers...)
+	cors := func(g *gin.Context) {
+		if r.cors.Apply(g.Writer, g.Request) {
+			g.Abort()
+		}
+	}
+	router.Handle(http.MethodGet, r.path, slices.Insert(handlers, 0, cors)...)
+	router.Handle(http.MethodOptions, r.path, cors, func(g *gin.Context) {
+		g.Header("Allow", "GET, OPTIONS")
+		g.Status(http.StatusNoContent)
+	})
 	return nil
 }
 

@@ -17,7 +17,7 @@ import (
 //
 // A query parameter or header may be a Ref when it is required. In a topic template the parameter's name stands for the key.
 //
-// Copies of a Ref share what is loaded. A Ref is safe for concurrent use, also after its request.
+// Copies of a Ref share what is loaded, but a Snapshot has references of its own, which load anew. A Ref is safe for concurrent use, also after its request.
 type Ref[T any] struct{ state *refState[T] }
 
 // refState is what the copies of a Ref share: the model, or the one load under way.
@@ -132,6 +132,7 @@ type Model struct {
 	set             func(ref reflect.Value, text string) error
 	text            func(ref reflect.Value) string
 	get             func(ctx context.Context, ref reflect.Value) error
+	renew           func(ref reflect.Value) // makes it a reference by the same key that has loaded nothing
 }
 
 // ModelOf returns the model of type T that load loads by its key. The key is anything that a path parameter can be, with a text: a string, a number, a type with
@@ -160,6 +161,11 @@ func ModelOf[K, T any](load func(ctx context.Context, key K) (T, error)) Model {
 		get: func(ctx context.Context, ref reflect.Value) error {
 			_, err := ref.Interface().(Ref[T]).Get(ctx)
 			return err
+		},
+		renew: func(ref reflect.Value) {
+			if s := ref.Interface().(Ref[T]).state; s != nil {
+				ref.Set(reflect.ValueOf(Ref[T]{&refState[T]{key: s.key, load: s.load}}))
+			}
 		},
 	}
 }

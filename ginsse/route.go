@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"reflect"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 
@@ -101,6 +102,7 @@ func (r *Route[P]) Options(o Options) *Route[P] {
 // CORS lets pages of other origins follow the route, and mounts a route for OPTIONS beside it, which fetch with a cursor needs. It runs before what Use adds, so that pages can read refusals
 // too. Middleware of a group runs before it: one that refuses requests without credentials must let OPTIONS pass.
 func (r *Route[P]) CORS(c CORS) *Route[P] {
+	c.Origins, c.Headers = slices.Clone(c.Origins), slices.Clone(c.Headers)
 	r.cors = &c
 	return r
 }
@@ -145,7 +147,8 @@ func (r *Route[P]) Hello(hello func(*Context[P]) (sse.Event, error)) *Route[P] {
 // again, so that a page heals by itself. The same URL answers a client that asks for application/json with the state and, in the header Last-Event-ID, the
 // place where a stream may go on. See feed.Feed.
 //
-// It runs after the guards. ErrNotFound, and any error that carries a status, is answered with it. After a gap it runs on a goroutine of its own, with a Context of its own.
+// It runs after the guards. ErrNotFound, and any error that carries a status, is answered with it and its standard text; after a gap in a stream that has begun any error breaks that off. Then it runs on a goroutine of its own.
+// It has a Context of its own, whose references load anew: what a guard has loaded may lack a change that is not among the messages either.
 func (r *Route[P]) Snapshot(load func(*Context[P]) (any, error)) *Route[P] {
 	r.snapshot = load
 	return r
@@ -208,12 +211,8 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 			return
 		}
 	}
-	options := e.options
-	if !c.expire.IsZero() && (options.ExpireAt.IsZero() || c.expire.Before(options.ExpireAt)) {
-		options.ExpireAt = c.expire
-	}
 	if e.handle != nil {
-		e.generate(c, options)
+		e.generate(c, c.settle(e.options))
 		return
 	}
 	topics, err := e.names(c)
@@ -229,7 +228,7 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		refuse(g, err, e.options)
 		return
 	}
-	note(g, feed.Serve(g.Writer, g.Request, e.feed(c, topics), options))
+	note(g, feed.Serve(g.Writer, g.Request, e.feed(c, topics), c.settle(e.options)))
 }
 
 // feed returns what a client is served.
@@ -245,7 +244,11 @@ func (e *endpoint[P]) feed(c *Context[P], topics []string) feed.Feed {
 		f.Hello = func(ctx context.Context) (sse.Event, error) { return e.hello(with(ctx)) }
 	}
 	if e.snapshot != nil {
-		f.Snapshot = func(ctx context.Context) (any, error) { return e.snapshot(with(ctx)) }
+		f.Snapshot = func(ctx context.Context) (any, error) {
+			own := with(ctx)
+			e.renew(own)
+			return e.snapshot(own)
+		}
 	}
 	if e.filter != nil {
 		f.Filter = func(topic string, m *hub.Message) bool { return e.filter(c, topic, m) }
@@ -268,6 +271,17 @@ func (e *endpoint[P]) load(c *Context[P]) error {
 		}
 	}
 	return nil
+}
+
+// renew makes a Snapshot load its references itself: what guards have loaded is from before the place in the topics was fixed, and after a gap from long before. A
+// change in between would be neither in the state nor among the messages.
+func (e *endpoint[P]) renew(c *Context[P]) {
+	v := reflect.ValueOf(&c.Params).Elem()
+	for _, f := range e.binder.fields {
+		if f.model != nil {
+			f.model.renew(v.FieldByIndex(f.index))
+		}
+	}
 }
 
 // answered reports whether a guard, or the function that names a topic, has answered by itself.

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -190,7 +189,7 @@ func (h *Hub) takeRevocations(r *revocations) {
 			h.leases.revoke(r, string(m.Data))
 		}
 	}
-	if h.isClosing() && errors.Is(err, ErrClosed) {
+	if h.isClosing() { // whatever it made the subscription end with
 		h.leases.finish(r)
 		return
 	}

@@ -7,23 +7,41 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
+
+// settings are what the flags say.
+type settings struct {
+	session time.Duration // how long a sign-in holds
+	limits  *feed.Limits  // of streams. Their Key is set by newTicketController
+	origins []string      // of other sites whose pages may follow /tickets/events
+}
 
 // ticketController has all routes about tickets: those that answer once, and those that stream.
 type ticketController struct {
-	tickets store
-	hub     *hub.Hub
-	all     hub.Topic[change] // the typed view of the topic "tickets"
-	streams *streams
+	tickets     store
+	sessions    sessions
+	sessionTime time.Duration
+	hub         *hub.Hub
+	all         hub.Topic[change] // the typed view of the topic "tickets"
+	streams     *streams
+	options     ginsse.Options
+	origins     []string
 }
 
-func newTicketController(h *hub.Hub, tickets store) *ticketController {
-	return &ticketController{tickets: tickets, hub: h, all: hub.NewTopic[change](h, everything), streams: newStreams()}
+// newTicketController returns a controller whose streams end when drain begins.
+func newTicketController(h *hub.Hub, tickets store, agents sessions, drain *feed.Drain, o settings) *ticketController {
+	o.limits.Key = agentName
+	return &ticketController{
+		tickets: tickets, sessions: agents, sessionTime: o.session, hub: h, all: hub.NewTopic[change](h, everything), streams: newStreams(),
+		options: ginsse.Options{Limits: o.limits, Drain: drain, OnEnd: logEnd}, origins: o.origins,
+	}
 }
 
 // Routes implements ginsse.Controller.
@@ -33,22 +51,45 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 	r.GET("/tickets/:ticket", t.show)
 	r.PATCH("/tickets/:ticket", t.update)
 	r.POST("/tickets/:ticket/comments", t.comment)
+	r.POST("/sign-in", t.signIn)
+	r.POST("/sign-out-everywhere", t.signOutEverywhere)
 	r.POST("/debug/drop", t.streams.drop)
 
+	// The changes alone, in order, from where the client left off: for programs, and for pages of other sites if there are to be any.
+	changes := ginsse.SSE[struct{}]("/tickets/events").
+		Use(t.streams.track).
+		Options(t.options).
+		Events(kinds...).
+		Topic(t.hub, everything)
+	if len(t.origins) > 0 {
+		changes.CORS(ginsse.CORS{Origins: t.origins})
+	}
 	return ginsse.Mount(r,
-		// Feeds: every message of a topic, in order, from where the client left off.
+		changes,
+		// The same behind the state that they change: what the page follows.
+		ginsse.SSE[struct{}]("/desk/events").
+			Use(t.streams.track).
+			Guard(identify[struct{}](t)).
+			Options(t.options).
+			Events(kinds...).
+			Hello(greet).
+			Snapshot(t.desk).
+			Topic(t.hub, everything),
 		ginsse.SSE[ticketParams]("/tickets/:ticket/events").
 			Use(t.streams.track).
-			Guard(t.exists).
-			Topic(t.hub, "tickets/{ticket}"),
-		ginsse.SSE[struct{}]("/tickets/events").
-			Use(t.streams.track).
-			Topic(t.hub, everything),
+			Guard(identify[ticketParams](t)).
+			Models(ginsse.ModelOf(t.load)).
+			Options(t.options).
+			Events(kinds...).
+			Snapshot(t.thread).
+			TopicFunc(t.hub, topicOf),
 
 		// A generator: whatever the code yields.
-		ginsse.SSE[dashboardParams]("/dashboard/events").
+		ginsse.SSE[struct{}]("/dashboard/events").
 			Use(t.streams.track).
-			Guard(adminsOnly).
+			Guard(identify[struct{}](t), adminsOnly).
+			Options(t.options).
+			Events("welcome", "counts").
 			Handle(t.dashboard),
 	)
 }

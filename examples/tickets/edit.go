@@ -52,6 +52,9 @@ func moving(to string) (edit, error) {
 		if t.Status == st {
 			return nil, errUnchanged
 		}
+		if t.Status == statusClosed {
+			t.Round++
+		}
 		t.Status = st
 		return nil, nil
 	}}, err
@@ -76,7 +79,7 @@ func newThread(subject string) (thread, error) {
 	now := present()
 	return thread{
 		// Random, because the feeds of a durable backend may outlive the tickets: a number would then name another one.
-		ticket:   ticket{ID: strings.ToLower(rand.Text()[:10]), Subject: subject, Status: statusOpen, Version: 1, Created: now, Updated: now},
+		ticket:   ticket{ID: strings.ToLower(rand.Text()[:10]), Subject: subject, Status: statusOpen, Version: 1, Round: 1, Created: now, Updated: now},
 		Comments: []comment{},
 	}, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,10 @@ func testFeeds(t *testing.T, url string) {
 	check(t, all.nextChange(kindCreated), first.ID, 1)
 	check(t, all.nextChange(kindCreated), second.ID, 1)
 	own := a.follow("/tickets/"+first.ID+"/events", "")
-	own.next("checkpoint")
+	var begin thread
+	if e := own.next("snapshot"); e.Decode(&begin) != nil || begin.ID != first.ID || begin.Version != 1 || begin.Comments == nil {
+		t.Errorf("the feed of a ticket begins with %s", e.Text())
+	}
 
 	a.must("POST", "/tickets/"+first.ID+"/comments", `{"text":"hello"}`)
 	a.must("POST", "/tickets/"+second.ID+"/comments", `{"text":"not here"}`)
@@ -69,7 +73,7 @@ func testChangesArePublishedInTheirOrder(t *testing.T, url string) {
 	all.next("checkpoint")
 	made := a.create("busy")
 	own := a.follow("/tickets/"+made.ID+"/events", "")
-	own.next("checkpoint")
+	own.next("snapshot")
 	a.create("elsewhere")
 	const writers, each = 8, 20
 	var wg sync.WaitGroup
@@ -153,17 +157,25 @@ func TestDashboard(t *testing.T) { everywhere(t, testDashboard) }
 
 func testDashboard(t *testing.T, url string) {
 	a := serveOver(t, url, nil)
-	for path, want := range map[string]int{
-		"/dashboard/events": http.StatusUnauthorized, "/dashboard/events?role=": http.StatusUnauthorized, "/dashboard/events?role=agent": http.StatusForbidden,
+	_, forAgents := a.signIn("Bob", roleAgent)
+	who, forAdmins := a.signIn("Ada", roleAdmin)
+	forged := "tickets_session=" + base64.RawURLEncoding.EncodeToString([]byte(`{"name":"Ada","role":"admin","token":"guessed"}`))
+	for name, test := range map[string]struct {
+		cookie string
+		want   int
+	}{
+		"no cookie": {"a=b", http.StatusUnauthorized}, "no JSON": {"tickets_session=x", http.StatusUnauthorized}, "forged cookie": {forged, http.StatusUnauthorized},
+		"agent": {forAgents, http.StatusForbidden},
 	} {
-		if code, answer := a.do("GET", path, ""); code != want || !strings.HasPrefix(answer, `{"error":`) {
-			t.Errorf("GET %s: status %d, %s; want %d", path, code, answer, want)
+		if code, answer := a.do("GET", "/dashboard/events", "", "Cookie", test.cookie); code != test.want || !strings.HasPrefix(answer, `{"error":`) {
+			t.Errorf("%s: status %d, %s; want %d", name, code, answer, test.want)
 		}
 	}
 
 	made := a.create("one")
-	c := a.follow("/dashboard/events?role=admin&client=me", "")
-	if e := c.next("welcome"); e.Text() != `{"role":"admin"}` {
+	c := a.follow("/dashboard/events?client=me", "", "Cookie", forAdmins)
+	var welcome session
+	if e := c.next("welcome"); e.Decode(&welcome) != nil || welcome != who {
 		t.Errorf("welcome %s", e.Text())
 	}
 	counts := func(want string) {

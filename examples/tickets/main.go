@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	_ "github.com/headrace/headrace/backends/all"                  // so that -backend takes the URL of any of them
 	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 const (
@@ -48,6 +50,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags.SetOutput(stdout)
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages, and the tickets too if it is Redis")
+	session := flags.Duration("session", 8*time.Hour, "how `long` a sign-in holds")
+	all := flags.Int("streams", 1000, "how `many` streams may be open at once")
+	each := flags.Int("agent-streams", 5, "how `many` streams of one agent may be open at once; browsers open six connections, and one is for requests")
+	origins := flags.String("origins", "", "`list` of origins, such as https://app.example.com, whose pages may follow /tickets/events")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,6 +64,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 
 	if _, _, err := net.SplitHostPort(*addr); err != nil {
 		return errors.New("tickets: -addr must be a host and a port, such as 127.0.0.1:8080")
+	}
+
+	o := settings{session: *session, limits: &feed.Limits{Max: *all, PerKey: *each}, origins: strings.FieldsFunc(*origins, func(r rune) bool { return r == ',' })}
+	if o.session <= 0 || *all <= 0 || *each <= 0 {
+		return errors.New("tickets: -session, -streams and -agent-streams must be positive")
 	}
 
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
@@ -71,7 +82,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(h, newStore(backend, h))
+	server, err := newServer(h, newStore(backend, h), newSessions(backend), o)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -33,9 +34,17 @@ func TestRunStopsWithStreamsOpen(t *testing.T) {
 	if err != nil || !ok || !strings.HasPrefix(url, "http://127.0.0.1:") || !strings.HasSuffix(url, "/") || strings.Contains(url, ":0/") {
 		t.Fatalf("printed %q, %v", line, err)
 	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar}
+	if resp, err := client.Post(url+"sign-in", "", strings.NewReader(`{"name":"Ada","role":"admin"}`)); err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusCreated {
+		t.Fatalf("signing in: %+v, %v", resp, err)
+	}
 	var decoders []*sse.Decoder
-	for _, path := range []string{"tickets/events", "dashboard/events?role=admin"} {
-		resp, err := http.Get(url + path)
+	for _, path := range []string{"tickets/events", "desk/events", "dashboard/events"} {
+		resp, err := client.Get(url + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +86,7 @@ func TestStopPublishesWhatWasAccepted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := newServer(h, newMemoryStore(h))
+		s, err := newServer(h, newMemoryStore(h), newSessions(backend), ordinary())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,6 +116,9 @@ func TestRunRefuses(t *testing.T) {
 		{"unknown backend", []string{"-backend", "carrier-pigeon://"}, "carrier-pigeon"},
 		{"unknown parameter", []string{"-backend", "memory://?histroy=7"}, "histroy"},
 		{"password in a malformed URL", []string{"-backend", "redis://u:canary@h:x"}, "-backend"},
+		{"no session at all", []string{"-session", "0s"}, "-session"},
+		{"no stream at all", []string{"-streams", "0"}, "-streams"},
+		{"origin with a path", []string{"-origins", "https://app.example.com/"}, "/tickets/events"},
 		{"impossible address", []string{"-addr", "127.0.0.1:99999"}, "-addr"},
 	}
 	for _, test := range tests {

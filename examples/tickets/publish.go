@@ -19,7 +19,7 @@ var errUnpublishable = errors.New("tickets: the change cannot be published")
 // rules are what a message can break before any backend is asked.
 var rules = []error{hub.ErrTopic, hub.ErrType, hub.ErrData, hub.ErrHeader, hub.ErrKey, hub.ErrNoKeys, hub.ErrTooLarge}
 
-// publish publishes a change to one topic. After an error other than errUnpublishable it may be called again, and has to be if the feeds are to be whole.
+// publish publishes a change to one topic, and ends the topic if the change is its last. After an error other than errUnpublishable it may be called again, and has to be if the feeds are to be whole.
 func publish(ctx context.Context, h *hub.Hub, topic string, c change) error {
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -33,6 +33,9 @@ func publish(ctx context.Context, h *hub.Hub, topic string, c change) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	_, err = h.Publish(ctx, topic, m)
+	if err == nil && c.finishes(topic) {
+		_, err = h.Finish(ctx, topic)
+	}
 	if slices.ContainsFunc(rules, func(rule error) bool { return errors.Is(err, rule) }) {
 		return fmt.Errorf("%w: %w", errUnpublishable, err)
 	}

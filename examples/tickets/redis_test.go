@@ -341,14 +341,20 @@ func TestRedisAway(t *testing.T) {
 	a := serveOver(t, "redis://"+m.Addr(), nil)
 	made := a.create("before")
 	path := "/tickets/" + made.ID
+	_, cookies := a.signIn("Ada", roleAdmin)
 	(&instance{t: t, hub: a.hub}).published(everything, 1)
 	m.Close()
 	for _, request := range [][3]string{
 		{"GET", "/tickets", ""}, {"GET", path, ""}, {"GET", path + "/events", ""}, {"POST", "/tickets", `{"subject":"a"}`},
 		{"POST", path + "/comments", `{"text":"a"}`}, {"PATCH", path, `{"status":"closed"}`},
+		{"POST", "/sign-in", `{"name":"Ada","role":"agent"}`}, {"POST", "/sign-out-everywhere", ""},
 	} {
-		code, answer := a.do(request[0], request[1], request[2])
-		if want := fmt.Sprintf(`{"error":%q}`, errAway.Error()); code != http.StatusServiceUnavailable || answer != want {
+		code, answer := a.do(request[0], request[1], request[2], "Cookie", cookies)
+		want := fmt.Sprintf(`{"error":%q}`, errAway.Error())
+		if strings.HasSuffix(request[1], "/events") {
+			want = `{"error":"service unavailable"}`
+		}
+		if code != http.StatusServiceUnavailable || answer != want {
 			t.Errorf("%v: status %d, %s; want 503 and %s", request, code, answer, want)
 		}
 	}

@@ -8,11 +8,19 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
-// outboxTimeout is how long a stopping server goes on publishing.
-const outboxTimeout = 3 * time.Second
+const (
+	// drainWindow is what the ends of streams are spread over when the server stops. It could be longer if nobody waited for it at a terminal.
+	drainWindow = 2 * time.Second
+	// serverTimeout is how long a stopping server waits for its streams, and for requests. The backend being away must not matter then, nor slow clients afterwards.
+	serverTimeout = 5 * time.Second
+	// outboxTimeout is how long a stopping server goes on publishing.
+	outboxTimeout = 3 * time.Second
+)
 
 // server is the application: the HTTP server and what is behind it.
 type server struct {
@@ -22,9 +30,10 @@ type server struct {
 }
 
 // newServer puts the application together. stop releases it, with the hub and the store.
-func newServer(h *hub.Hub, tickets store) (*server, error) {
+func newServer(h *hub.Hub, tickets store, agents sessions, o settings) (*server, error) {
 	s := &server{hub: h, tickets: tickets}
-	router, err := newRouter(newTicketController(h, tickets))
+	drain := &feed.Drain{Window: drainWindow}
+	router, err := newRouter(newTicketController(h, tickets, agents, drain, o))
 	if err != nil {
 		return nil, errors.Join(err, s.stop(context.Background()))
 	}
@@ -38,6 +47,7 @@ func newServer(h *hub.Hub, tickets store) (*server, error) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
+	s.RegisterOnShutdown(drain.Begin)
 	return s, nil
 }
 
@@ -52,6 +62,8 @@ func newRouter(tickets *ticketController) (*gin.Engine, error) {
 	router.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "there is nothing here") })
 	router.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "this method is not for this path") })
 	router.GET("/", showPage)
+	// What there is to follow, for people and for generators of clients.
+	router.GET("/routes", func(c *gin.Context) { c.JSON(http.StatusOK, ginsse.Describe(router)) })
 	return router, tickets.Routes(router)
 }
 
@@ -61,19 +73,19 @@ func secure(c *gin.Context) {
 	c.Header("Referrer-Policy", "no-referrer")
 }
 
-// stop ends everything, in the order in which nothing is lost: the changes that were accepted are published, while there is a hub to publish to; the hub ends the streams, whose
-// clients are told when to come back and ask then for what they have not got; the server, which would wait for the streams, waits for what is left. What is not done when ctx ends
-// is cut off and reported.
+// stop ends everything, in the order in which nothing is lost: the server takes no more requests and ends its streams one after the other, whose clients come back to another
+// instance and ask there for what they have not got; when no change can be made any more, those that were accepted are published; then nobody needs the hub. What is not done
+// when its time is over, or ctx ends, is cut off and reported.
 func (s *server) stop(ctx context.Context) error {
-	// A backend that is away must not use up the time of the streams.
+	var err error
+	if s.Server != nil {
+		ending, cancel := context.WithTimeout(ctx, serverTimeout)
+		defer cancel()
+		if err = s.Shutdown(ending); err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
 	publishing, cancel := context.WithTimeout(ctx, outboxTimeout)
 	defer cancel()
-	err := errors.Join(s.tickets.close(publishing), s.hub.Shutdown(ctx))
-	if s.Server == nil {
-		return err
-	}
-	if shutdown := s.Shutdown(ctx); shutdown != nil {
-		err = errors.Join(err, shutdown, s.Close())
-	}
-	return err
+	return errors.Join(err, s.tickets.close(publishing), s.hub.Shutdown(ctx))
 }

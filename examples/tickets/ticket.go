@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -31,6 +32,7 @@ type ticket struct {
 	Assignee string    `json:"assignee"` // "" for nobody
 	Comments int       `json:"comment_count"`
 	Version  int       `json:"version"` // 1 when created, one more with each change
+	Round    int       `json:"round"`   // 1 when created, one more each time it is opened again
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 }
@@ -76,12 +78,24 @@ const (
 	kindMoved     = "moved" // to another status
 )
 
+var kinds = []string{kindCreated, kindCommented, kindAssigned, kindMoved}
+
 // everything is the topic of the changes of all tickets.
 const everything = "tickets"
 
+// topic is the topic of a ticket's own feed. The feed is finished when the ticket is closed, and what is finished stays so: a ticket that is opened again has another one.
+func (t ticket) topic() string { return topicOfRound(t.ID, t.Round) }
+
+func topicOfRound(id string, round int) string {
+	return hub.JoinTopic("tickets", id, strconv.Itoa(round))
+}
+
 // topics are where a change is published: the ticket's own topic, and the one of all tickets.
-func (c change) topics() []string {
-	return []string{hub.JoinTopic("tickets", c.Ticket.ID), everything}
+func (c change) topics() []string { return []string{c.Ticket.topic(), everything} }
+
+// finishes reports whether a topic ends with a change.
+func (c change) finishes(topic string) bool {
+	return c.Kind == kindMoved && c.Ticket.Status == statusClosed && topic == c.Ticket.topic()
 }
 
 // refusal is what can be wrong with a request. Its text is for the client.
@@ -109,7 +123,8 @@ const (
 	maxComments = 200
 	maxSubject  = 200
 	maxText     = 2000
-	maxAssignee = 60
+	maxAssignee = 60 // and an agent's name
+	maxSessions = 1000
 )
 
 // text checks and trims what a user wrote in a field. Comments may have several lines.

@@ -18,6 +18,7 @@ import (
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 func TestMain(m *testing.M) {
@@ -41,6 +42,15 @@ func serve(t *testing.T, wrap func(http.Handler) http.Handler) *app {
 // serveOver starts an instance of the application over a backend.
 func serveOver(t *testing.T, url string, wrap func(http.Handler) http.Handler) *app {
 	t.Helper()
+	return serveWith(t, url, wrap, ordinary())
+}
+
+func ordinary() settings {
+	return settings{session: time.Hour, limits: &feed.Limits{Max: 100, PerKey: 5}}
+}
+
+func serveWith(t *testing.T, url string, wrap func(http.Handler) http.Handler, o settings) *app {
+	t.Helper()
 	backend, err := backends.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +59,7 @@ func serveOver(t *testing.T, url string, wrap func(http.Handler) http.Handler) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(h, newStore(backend, h))
+	s, err := newServer(h, newStore(backend, h), newSessions(backend), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +136,7 @@ type connection struct {
 }
 
 // follow opens a stream. It has no deadline of its own: a test that waits for ever is ended by go test.
-func (a *app) follow(path, lastEventID string) *connection {
+func (a *app) follow(path, lastEventID string, header ...string) *connection {
 	a.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(a.t.Context()))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url+path, nil)
@@ -136,6 +146,9 @@ func (a *app) follow(path, lastEventID string) *connection {
 	req.Header.Set("Accept", "text/event-stream")
 	if lastEventID != "" {
 		req.Header.Set("Last-Event-ID", lastEventID)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -223,6 +236,12 @@ func testJSON(t *testing.T, url string) {
 		{"comment on no such ticket", "POST", "/tickets/nix/comments", `{"text":"a"}`, 404, `{"error":"there is no such ticket"}`},
 		{"change no such ticket", "PATCH", "/tickets/nix", `{"status":"closed"}`, 404, `{"error":"there is no such ticket"}`},
 		{"feed of no such ticket", "GET", "/tickets/nix/events", "", 404, `{"error":"not found"}`},
+
+		{"sign in without a name", "POST", "/sign-in", `{"name":" ","role":"agent"}`, 400, `{"error":"invalid name`},
+		{"sign in with a long name", "POST", "/sign-in", `{"name":"` + long(maxAssignee+1) + `","role":"agent"}`, 400, `{"error":"invalid name`},
+		{"sign in as something else", "POST", "/sign-in", `{"name":"Ada","role":"root"}`, 400, `must be agent or admin`},
+		{"sign in", "POST", "/sign-in", `{"name":" Ada ","role":"agent"}`, 201, `{"name":"Ada","role":"agent","expires":"`},
+		{"sign out without a session", "POST", "/sign-out-everywhere", "", 401, `{"error":"nobody is signed in"}`},
 		{"no such path", "GET", "/nix", "", 404, `{"error":`},
 		{"wrong method", "DELETE", one, "", 405, `{"error":`},
 	}
@@ -262,7 +281,7 @@ func testListIsOldestFirst(t *testing.T, url string) {
 // TestOtherSites: a page of another site must not be able to change anything through the browser of someone who runs this.
 func TestOtherSites(t *testing.T) {
 	a := serve(t, nil)
-	for _, path := range []string{"/tickets", "/debug/drop?client=x"} {
+	for _, path := range []string{"/tickets", "/debug/drop?client=x", "/sign-in", "/sign-out-everywhere"} {
 		code, _ := a.do("POST", path, `{"subject":"a"}`, "Origin", "http://elsewhere.example", "Content-Type", "text/plain")
 		if code != http.StatusForbidden {
 			t.Errorf("POST %s from another origin: status %d, want 403", path, code)

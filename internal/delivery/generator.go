@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"sync"
 	"time"
@@ -90,7 +89,7 @@ func (g *generator) start(ctx context.Context, c Config) {
 	g.running.Go(func() {
 		select {
 		case <-c.Closing:
-			g.drain(time.Now().Add(c.DrainDelay))
+			g.beside(func() { g.pump.machine.Drain(c.drainAt()) })
 		case <-g.halt:
 		}
 	})
@@ -118,16 +117,27 @@ func (g *generator) end(cause error) {
 		g.cancel(cause)
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.pump.machine.Stop(cause)
-	g.step()
+	g.beside(func() { g.pump.machine.Stop(cause) })
 }
 
-func (g *generator) drain(at time.Time) {
+// beside does one step, after change, on another goroutine than the generator's.
+func (g *generator) beside(change func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pump.machine.Drain(at)
+	defer func() {
+		// A response writer of middleware may panic. On this goroutine that would end the process.
+		if p := recover(); p != nil {
+			g.panicked = p
+			g.stopped = true
+			g.cancel(ErrPanicked)
+			g.pump.result.Cause = ErrPanicked
+			g.pump.abort()
+		}
+	}()
+	if g.stopped {
+		return
+	}
+	change()
 	g.step()
 }
 
@@ -142,8 +152,8 @@ func (g *generator) send(event sse.Event, err error) bool {
 		err = g.outbox.put(event)
 	}
 	switch {
-	case errors.Is(err, ErrShutdown):
-		g.pump.machine.Stop(ErrShutdown)
+	case decided(err):
+		g.pump.machine.Stop(err)
 	case err != nil:
 		g.pump.machine.Fail(err)
 	}
@@ -195,23 +205,7 @@ func (g *generator) disarm() {
 
 func (g *generator) ring() {
 	defer g.running.Done()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	defer func() {
-		// A response writer of middleware may panic. On this goroutine that would end the process.
-		if p := recover(); p != nil {
-			g.panicked = p
-			g.stopped = true
-			g.cancel(ErrPanicked)
-			g.pump.result.Cause = ErrPanicked
-			g.pump.abort()
-		}
-	}()
-	if g.stopped {
-		return
-	}
-	g.set = time.Time{}
-	g.step()
+	g.beside(func() { g.set = time.Time{} })
 }
 
 // outcome returns the result. Nothing else is running any more.

@@ -112,7 +112,7 @@ func TestGenerateEnds(t *testing.T) {
 		{"client gone", Config{}, func(o outside) { o.cancel(nil) }, 0, ErrClientGone, ""},
 		{"own cause", Config{}, func(o outside) { o.cancel(other) }, 0, other, ""},
 		{"server shuts down", Config{DrainRetry: time.Second}, func(o outside) { o.cancel(ErrShutdown) }, 0, ErrShutdown, "retry: 1000\n"},
-		{"closing", Config{DrainRetry: time.Second}, func(o outside) { close(o.closing) }, 0, ErrShutdown, "retry: 1000\n"},
+		{"closing", Config{EndRetry: time.Second}, func(o outside) { close(o.closing) }, 0, ErrShutdown, "retry: 1000\n"},
 		{"rotation", Config{Lifetime: time.Minute}, func(outside) {}, time.Minute, ErrRotated, ""},
 		{"expiry", Config{ExpireAt: time.Date(2000, 1, 1, 0, 0, 5, 0, time.UTC)}, func(outside) {}, 5 * time.Second, ErrExpired, ""},
 		{"heartbeat cannot be written", Config{Heartbeat: time.Second}, func(o outside) {

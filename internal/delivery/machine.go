@@ -16,11 +16,12 @@ const BatchBytes = 64 << 10
 type Config struct {
 	// Retry is the reconnection time stated in the prelude. Zero states none.
 	Retry time.Duration
-	// DrainRetry is the reconnection time stated last when the stream ends by a shutdown, EndRetry when it ends by expiry or revocation. Zero states none.
+	// DrainRetry is the reconnection time stated last when the stream ends by a shutdown, EndRetry when it ends at a time of its own: by expiry, revocation
+	// or a drain. Zero states none.
 	DrainRetry, EndRetry time.Duration
-	// Closing, when it is closed, drains the stream DrainDelay later. Nil is never closed.
-	Closing    <-chan struct{}
-	DrainDelay time.Duration
+	// Closing, when it is closed, drains the stream at the time that DrainAt returns then, at once if that is nil. Nil is never closed.
+	Closing <-chan struct{}
+	DrainAt func() time.Time
 	// Checkpoint is the place the stream begins after, told to a client that came without a cursor before anything else. "" tells none.
 	Checkpoint string
 	// Hello is a frame sent before those of the source. Nil sends none.
@@ -33,6 +34,13 @@ type Config struct {
 	ExpireAt time.Time
 }
 
+func (c Config) drainAt() time.Time {
+	if c.DrainAt == nil {
+		return time.Now()
+	}
+	return c.DrainAt()
+}
+
 // Machine is the state of one connection. Its methods are called one at a time, except for Fetch.
 type Machine struct {
 	source Source
@@ -41,6 +49,7 @@ type Machine struct {
 	rotateAt time.Time
 	wrote    time.Time // when something was last to be written
 	drainAt  time.Time // zero: not draining
+	drained  bool      // the stream ended at that time, and by nothing else
 	begun    bool
 	fetching bool
 	stopped  error // why the next Step is the last one; nil if it is not
@@ -100,6 +109,7 @@ func (m *Machine) Next(now time.Time, dst [][]byte) Step {
 	case m.stopped != nil:
 		m.stop(&s, m.stopped)
 	case due(m.drainAt, now):
+		m.drained = true
 		m.stop(&s, ErrShutdown)
 	case due(m.config.ExpireAt, now):
 		m.stop(&s, ErrExpired)
@@ -231,10 +241,8 @@ func (m *Machine) stop(s *Step, cause error) {
 	m.checkpoint(s)
 	var retry time.Duration
 	switch {
-	case errors.Is(cause, ErrExpired), errors.Is(cause, ErrRevoked):
+	case errors.Is(cause, ErrExpired), errors.Is(cause, ErrRevoked), m.drained:
 		retry = m.config.EndRetry
-	case errors.Is(cause, ErrShutdown) && !m.drainAt.IsZero() && m.config.DrainDelay > 0:
-		retry = m.config.Retry // the ends are spread already
 	case errors.Is(cause, ErrShutdown):
 		retry = m.config.DrainRetry
 	}

@@ -145,7 +145,7 @@ func TestMachineEnds(t *testing.T) {
 		{"expiry", Config{ExpireAt: epoch.Add(time.Minute)}, time.Minute, nil, "", ErrExpired, false},
 		{"expiry before rotation", Config{ExpireAt: epoch.Add(time.Minute), Lifetime: time.Minute}, time.Minute, nil, "", ErrExpired, false},
 		{"drain", Config{DrainRetry: 3 * time.Second}, 0, func(_ *fakeSource, m *Machine) { m.Stop(ErrShutdown) }, "retry: 3000\n", ErrShutdown, false},
-		{"drain at a time", Config{DrainRetry: 3 * time.Second}, time.Minute, func(_ *fakeSource, m *Machine) { m.Drain(epoch.Add(time.Minute)) }, "retry: 3000\n", ErrShutdown, false},
+		{"drain at a time", Config{EndRetry: 3 * time.Second, DrainRetry: time.Second}, time.Minute, func(_ *fakeSource, m *Machine) { m.Drain(epoch.Add(time.Minute)) }, "retry: 3000\n", ErrShutdown, false},
 		{"revoked", Config{EndRetry: 500 * time.Millisecond}, 0, func(_ *fakeSource, m *Machine) { m.Stop(ErrRevoked) }, "retry: 500\n", ErrRevoked, false},
 		{"source revoked", Config{EndRetry: time.Second}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, ErrRevoked }, "retry: 1000\n", ErrRevoked, false},
 		{"expiry states a time to come back", Config{EndRetry: time.Second, ExpireAt: epoch.Add(1)}, 1, nil, "retry: 1000\n", ErrExpired, false},

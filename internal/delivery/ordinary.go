@@ -66,7 +66,7 @@ func (p *pump) run(ctx context.Context) {
 		select {
 		case <-closing:
 			closing = nil
-			m.Drain(time.Now().Add(m.config.DrainDelay))
+			m.Drain(m.config.drainAt())
 		default:
 		}
 		step := p.next()
@@ -100,19 +100,25 @@ func wait(ctx context.Context, step Step, alarm <-chan time.Time, closing <-chan
 		}
 		return rang
 	}
-	cases := make([]reflect.SelectCase, 0, 4+len(step.Also))
-	receive := func(c any) {
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
-	}
-	receive(alarm)
-	receive(ctx.Done())
-	receive(closing)
-	receive(step.Changed)
+	cases := []reflect.SelectCase{receive(alarm), receive(ctx.Done()), receive(closing), receive(step.Changed)}
 	for _, c := range step.Also {
-		receive(c)
+		cases = append(cases, receive(c))
 	}
 	chosen, _, _ := reflect.Select(cases)
 	return chosen == 0
+}
+
+// WaitAny waits until first or one of others is closed.
+func WaitAny(first <-chan struct{}, others ...<-chan struct{}) {
+	cases := []reflect.SelectCase{receive(first)}
+	for _, c := range others {
+		cases = append(cases, receive(c))
+	}
+	reflect.Select(cases)
+}
+
+func receive[T any](c <-chan T) reflect.SelectCase {
+	return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)}
 }
 
 // fetch runs a Fetch until it is done or something else is due. What it read so far is not lost with its context: reads belong to the hub.

@@ -54,7 +54,7 @@ func TestRunExpires(t *testing.T) {
 func TestRunClosing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, closing := newFakeWriter(), make(chan struct{})
-		done := runInBackground(t.Context(), NewMachine(Config{DrainRetry: time.Second}, newFakeSource()), w, closing)
+		done := runInBackground(t.Context(), NewMachine(Config{EndRetry: time.Second}, newFakeSource()), w, closing)
 		synctest.Wait()
 		close(closing)
 		isCause(t, (<-done).Cause, ErrShutdown)
@@ -66,14 +66,15 @@ func TestRunClosing(t *testing.T) {
 func TestRunDrainDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, source, closing := newFakeWriter(), newFakeSource(), make(chan struct{})
-		done := runInBackground(t.Context(), NewMachine(Config{Retry: time.Second, DrainDelay: 3 * time.Second}, source), w, closing)
+		at := time.Now().Add(3 * time.Second)
+		done := runInBackground(t.Context(), NewMachine(Config{EndRetry: time.Second, DrainAt: func() time.Time { return at }}, source), w, closing)
 		synctest.Wait()
 		close(closing)
 		time.Sleep(2 * time.Second)
 		source.put("data: a\n\n")
 		isCause(t, (<-done).Cause, ErrShutdown)
 		equal(t, "after", time.Since(w.begin), 3*time.Second)
-		equal(t, "text", w.text(), ": ok\nretry: 1000\ndata: a\n\nretry: 1000\n")
+		equal(t, "text", w.text(), ": ok\ndata: a\n\nretry: 1000\n")
 	})
 }
 

@@ -25,7 +25,8 @@ import (
 //
 //	kindZero   <time>-0      x is the age
 //	kindSeq    <time>-<seq>  x is age << 11 | seq & 1023 << 1 | more; with more, uvarint seq >> 10 follows
-//	kindPlace  0-<time>      x is the age; Redis topics without messages have such an ID, which as kindSeq would take twice as much
+//	kindPlace  0-<time>      x is age << 1; Redis topics without messages have such an ID, which as kindSeq would take twice as much
+//	           <time>-<n>000000  x is (age << 10 | n) << 1 | 1; the first message of a Redis topic has such an ID
 //	kindOther  x even           the text of the last ID that was text and number, "" before the first, and after it the number x >> 1
 //	           x odd, x>>1 = 0  a UUID as 16 bytes
 //	           x odd, x>>1 = 1  no ID: the place of the topic is doubtful
@@ -39,8 +40,8 @@ import (
 // missing from a vector starts anew, without a gap.
 const vectorPrefix = "v1."
 
-// maxVector is the length of the longest cursor that is looked at: whoever sends a longer one costs no more than that.
-const maxVector = 4096
+// maxVector is the length of the longest cursor that is looked at: whoever sends a longer one costs no more than that. MaxTopics with the longest IDs stay below it.
+const maxVector = 16 << 10
 
 const (
 	kindZero = iota
@@ -48,6 +49,9 @@ const (
 	kindPlace
 	kindOther
 )
+
+// kindFirst is the second form of kindPlace.
+const kindFirst = 1<<kindBits | kindPlace
 
 const (
 	otherUUID = iota
@@ -58,6 +62,8 @@ const (
 const (
 	kindBits = 2
 	seqBits  = 10
+	// firstUnit divides the numbers of first messages.
+	firstUnit = 1_000_000
 	// maxTime is the greatest time that leaves room for all the rest in 64 bits. Greater ones are text.
 	maxTime = 1<<(64-kindBits-seqBits-1) - 1
 	// maxNumber is the greatest number that leaves room for the kind and the bit that tells it from the others of kindOther.
@@ -220,6 +226,8 @@ func parseTimed(id hub.ID) timed {
 		return timed{kind: kindPlace, time: seq}
 	case seq == 0:
 		return timed{kind: kindZero, time: ms}
+	case seq%firstUnit == 0 && seq/firstUnit < 1<<seqBits:
+		return timed{kind: kindFirst, time: ms, seq: seq / firstUnit}
 	}
 	return timed{kind: kindSeq, time: ms, seq: seq}
 }
@@ -242,8 +250,13 @@ func parseNumber(s hub.ID) (n uint64, ok bool) {
 
 func (t timed) append(dst []byte, base uint64) []byte {
 	x := base - t.time
-	if t.kind != kindSeq {
-		return binary.AppendUvarint(dst, x<<kindBits|t.kind)
+	switch t.kind {
+	case kindZero:
+		return binary.AppendUvarint(dst, x<<kindBits|kindZero)
+	case kindPlace:
+		return binary.AppendUvarint(dst, x<<1<<kindBits|kindPlace)
+	case kindFirst:
+		return binary.AppendUvarint(dst, ((x<<seqBits|t.seq)<<1|1)<<kindBits|kindPlace)
 	}
 	x = (x<<seqBits | t.seq&(1<<seqBits-1)) << 1
 	more := t.seq >> seqBits
@@ -465,7 +478,13 @@ func (r *vectorReader) id(dst []byte) []byte {
 		return r.other(dst, x)
 	}
 	age, seq := x, uint64(0)
-	if kind == kindSeq {
+	first := kind == kindPlace && x&1 == 1
+	switch {
+	case first:
+		age, seq = x>>(seqBits+1), (x>>1&(1<<seqBits-1))*firstUnit
+	case kind == kindPlace:
+		age = x >> 1
+	case kind == kindSeq:
 		age, seq = x>>(seqBits+1), x>>1&(1<<seqBits-1)
 		if x&1 == 1 {
 			more := r.uvarint()
@@ -480,7 +499,7 @@ func (r *vectorReader) id(dst []byte) []byte {
 		return dst
 	}
 	ms := r.base - age
-	if kind == kindPlace {
+	if kind == kindPlace && !first {
 		ms, seq = 0, ms
 	}
 	dst = strconv.AppendUint(dst, ms, 10)

@@ -137,7 +137,9 @@ func TestVectorForm(t *testing.T) {
 		{"no place", [3]hub.ID{}, vector(0, 0)},
 		{"one place", [3]hub.ID{"", "5-0", ""}, vector(1<<1, 5, hash(order[1]), 0)},
 		{"times", [3]hub.ID{"1000-0", "990-3", "0-900"}, vector(3<<1, 1000,
-			hash(order[0]), 0, hash(order[1]), (10<<11|3<<1)<<2|1, hash(order[2]), 100<<2|2)},
+			hash(order[0]), 0, hash(order[1]), (10<<11|3<<1)<<2|1, hash(order[2]), 100<<3|2)},
+		{"first messages", [3]hub.ID{"1000-1000000", "990-1000000000", "980-1024000000"}, vector(3<<1, 1000,
+			hash(order[0]), (1<<1|1)<<2|2, hash(order[1]), ((10<<10|1000)<<1|1)<<2|2, hash(order[2]), (20<<11|1024000000&1023<<1|1)<<2|1, 1024000000>>10)},
 		{"a long sequence", [3]hub.ID{"1000-1025", "", ""}, vector(1<<1, 1000, hash(order[0]), (1<<1|1)<<2|1, 1)},
 		{"text and number", [3]hub.ID{"ab-7", "ab-300", "12"}, vector(3<<1, 0,
 			hash(order[0]), ((3<<1|1)+2)<<3|7, "ab-", 7, hash(order[1]), 300<<3|3, hash(order[2]), 3<<3|7, 12)},
@@ -158,7 +160,7 @@ func TestVectorForm(t *testing.T) {
 	equal(t, "golden", string(newTopicSet(topics).append(nil, []hub.ID{"1700000000000-0", "1699999990000-5", "0-1699999000000"})), goldenVector)
 }
 
-const goldenVector = "v1.BoDQlf-8MRwWitsAszImgIKS9AHes-NmqYCIJw"
+const goldenVector = "v1.BoDQlf-8MRwWitsAszImgIKk6APes-NmqYCIJw"
 
 // TestVectorRefused: what is not a vector in every respect is none.
 func TestVectorRefused(t *testing.T) {

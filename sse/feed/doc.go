@@ -2,6 +2,9 @@
 //
 //	mux.Handle("GET /tickets/events", feed.Handler(feed.Of(h, "tickets"), feed.Options{}))
 //
+// A [Feed] is the messages of one topic or of several, and optionally a Snapshot of the state that they change, a Filter and a Map for each client, and a Hello. [Options] are
+// about connections: heartbeats, lifetimes, [Limits], a [Drain]. [CORS] wraps a handler.
+//
 // # What a client sees
 //
 // A stream begins with a comment and the reconnection time. A client that states no cursor starts at Options.Start and first gets an event
@@ -14,22 +17,33 @@
 // an event of type close with empty data; a client that comes back with its id is answered 204, on which an EventSource stops. An event of type stream-error,
 // with data {}, comes before a connection that is aborted because of a failure.
 //
+// With a Snapshot, a client without a cursor gets an event of type snapshot instead of the checkpoint: the state, with the place it belongs to as id. After a gap another one follows by
+// itself; only then the client's cursor moves on. A client that asks for application/json gets the state as a document and the cursor in the header Last-Event-ID, to go on from with ?lastEventId=. A Hello comes before all of these,
+// on every connection, and a Map's events in place of a message, the last one with its id. A client whose messages are filtered out for long gets a checkpoint as a heartbeat.
+//
+// Of several topics each has its own order, and close comes when all are finished. The cursor is then longer, and holds a place in each topic. It is taken by a feed of other topics too: those that it does not
+// know begin at Options.Start, or with a snapshot.
+//
 // Silence is broken by comment lines. Streams end cleanly, for the client to come back with its cursor, at Options.MaxLifetime, at
-// Options.ExpireAt, and when the hub or the server shuts down; then another reconnection time comes last, spread over clients.
+// Options.ExpireAt, when a lease of the request's context is revoked ([hub.Hub.Lease]), and when the hub or the server shuts down. But for the first, another reconnection time comes last: soon after
+// an expiry or a revocation, spread over clients at a shutdown.
 //
 // # Statuses
 //
-// What cannot be a stream is answered before the first byte of one: 404 for a name that can be no topic, 405 for methods other than GET and HEAD, 406 for a
-// client that accepts only something else, 500 where the response cannot be flushed ([http.TimeoutHandler] and other middleware that buffers). While
-// the backend cannot be reached, a client that asks for text/event-stream gets a stream that ends at once, with a reconnection time, because an
-// EventSource never comes back from any other status; others get 503 and Retry-After.
+// What cannot be a stream is answered before the first byte of one, with a JSON body that has the status' text, {"error":"not found"}: 404 for a name that can be no topic, 405 for methods other than GET and HEAD, 406 for a
+// client that accepts only something else, 500 where the response cannot be flushed ([http.TimeoutHandler] and other middleware that buffers), and whatever an error made by
+// [Status] says. A client that has read all topics to their end is answered 204.
+//
+// Other refusals may pass: the backend cannot be reached, a Snapshot or Hello failed, there are too many streams, the server shuts down. A client that asks for text/event-stream gets a stream that ends at once, with a
+// reconnection time, because an EventSource never comes back from any other status; others get 503, or 429 where Limits.PerKey is reached, and Retry-After.
 //
 // # Shutdown
 //
-// [hub.Hub.Shutdown] ends the feeds of a hub. Independently, a request's context that ends with [ErrShutdown] as its cause ends its stream like a
-// shutdown; http.Server.BaseContext and RegisterOnShutdown can bring that about for all of a server's streams:
+// http.Server.Shutdown waits for streams. A [Drain] in the Options ends them, feeds and generators, each at a moment of its own, so that not all clients come to the other instances at once:
 //
-//	ctx, cancel := context.WithCancelCause(context.Background())
-//	server.BaseContext = func(net.Listener) context.Context { return ctx }
-//	server.RegisterOnShutdown(func() { cancel(feed.ErrShutdown) })
+//	drain := &feed.Drain{} // in the Options of all handlers
+//	server.RegisterOnShutdown(drain.Begin)
+//
+// [hub.Hub.Shutdown] ends the feeds of a hub at once. A request's context that ends with [ErrShutdown] as its cause, by http.Server.BaseContext for example, ends its stream like a shutdown too.
+// A Snapshot that a request still waits for holds a shutdown up until it returns.
 package feed

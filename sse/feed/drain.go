@@ -24,7 +24,7 @@ type Drain struct {
 	Window time.Duration
 
 	mu     sync.Mutex
-	begun  bool
+	begun  time.Time     // zero before
 	closed chan struct{} // closed by Begin
 	open   int
 	idle   chan struct{} // closed when begun and nothing is open any more
@@ -38,10 +38,10 @@ func (d *Drain) Begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.init()
-	if d.begun {
+	if !d.begun.IsZero() {
 		return
 	}
-	d.begun = true
+	d.begun = time.Now()
 	close(d.closed)
 	d.settle()
 }
@@ -57,6 +57,9 @@ func (d *Drain) Wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	if isClosed(idle) {
+		return nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return fmt.Errorf("%w: %d: %w", ErrDraining, d.open, context.Cause(ctx))
@@ -69,7 +72,7 @@ func (d *Drain) enter() (leave func(), ok bool) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.begun {
+	if !d.begun.IsZero() {
 		return nil, false
 	}
 	d.open++
@@ -92,6 +95,13 @@ func (d *Drain) closing() <-chan struct{} {
 	return d.closed
 }
 
+// beginning returns when Begin was called.
+func (d *Drain) beginning() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.begun
+}
+
 func (d *Drain) window() time.Duration {
 	if d == nil || d.Window == 0 {
 		return 5 * time.Second
@@ -108,7 +118,7 @@ func (d *Drain) init() {
 
 // settle tells who waits when the last stream has ended. The lock is held.
 func (d *Drain) settle() {
-	if d.begun && d.open == 0 {
+	if !d.begun.IsZero() && d.open == 0 {
 		close(d.idle)
 	}
 }

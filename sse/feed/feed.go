@@ -16,7 +16,7 @@ type Feed struct {
 	// Hub is where the topics are.
 	Hub *hub.Hub
 	// Topics are the names of the topics; hub.JoinTopic keeps values in them apart. A name that is there twice counts once. Of several topics each has its own
-	// order; the cursor holds the places in all of them, and a topic that it does not know begins at Options.Start, so that the set may change from one connection to the next.
+	// order; the cursor holds the places in all of them, at most MaxTopics, and a topic that it does not know begins at Options.Start, so that the set may change from one connection to the next.
 	Topics []string
 	// Hello makes an event that every connection begins with, one that resumes too. It is sent without an id: the client's cursor is the feed's business.
 	// An error is answered like one of Snapshot.
@@ -31,7 +31,8 @@ type Feed struct {
 	// sent back as query parameter lastEventId it is where the stream goes on.
 	//
 	// An error that carries a status (Status), when nothing was sent yet, is answered with it. Any other error there tells the client to come back later, and one in
-	// the stream breaks it off. The context ends with the stream.
+	// the stream breaks it off. The context ends with the stream, and with nothing else: what it waits for should have a timeout. After a gap in mid-stream it is called within Options.Retry, at
+	// random, because a gap is often everybody's.
 	Snapshot func(context.Context) (any, error)
 	// Filter reports whether this client gets a message. It must not modify the message.
 	Filter func(topic string, m *hub.Message) bool
@@ -49,9 +50,12 @@ func Of(h *hub.Hub, topics ...string) Feed { return Feed{Hub: h, Topics: topics}
 var (
 	// ErrFeed means that a Feed has no Hub or no Topics.
 	ErrFeed = errors.New("feed: a feed needs a hub and a topic")
-	// ErrTooManyTopics means that the cursor over all topics would be longer than 1.5 KiB at the start, more than clients and proxies can be expected to send back.
+	// ErrTooManyTopics means that there are more than MaxTopics: the cursor over all of them would be longer than clients and proxies can be expected to send back.
 	ErrTooManyTopics = errors.New("feed: too many topics for one stream")
 )
+
+// MaxTopics is how many topics a stream may have. The cursor then takes up to 1.2 KiB with Redis, and 2 KiB with UUIDs.
+const MaxTopics = 64
 
 // prepared returns the feed with each topic once, or why it cannot be served.
 func (f Feed) prepared() (Feed, error) {
@@ -60,12 +64,16 @@ func (f Feed) prepared() (Feed, error) {
 	}
 	var distinct []string
 	for _, topic := range f.Topics {
+		if slices.Contains(distinct, topic) {
+			continue
+		}
+		if len(distinct) == MaxTopics {
+			return f, ErrTooManyTopics
+		}
 		if err := hub.CheckTopic(topic); err != nil {
 			return f, err
 		}
-		if !slices.Contains(distinct, topic) {
-			distinct = append(distinct, topic)
-		}
+		distinct = append(distinct, topic)
 	}
 	f.Topics = distinct
 	return f, nil

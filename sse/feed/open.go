@@ -11,13 +11,9 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// maxCursor is the longest cursor over several topics that a stream may begin with, in bytes. Places that are far apart take more than those at the start do, up to
-// twice as much; maxVector leaves room for that.
-const maxCursor = 3 << 9
-
 // open subscribes to a feed's topics at the places that the client's cursor names, or where it should begin. With fresh the cursor does not count. It blocks, at most for Options.ConnectTimeout.
 func (c *connection) open(f Feed, fresh bool) (*source, error) {
-	s := &source{ctx: c.r.Context(), feed: f}
+	s := &source{ctx: c.r.Context(), feed: f, spread: c.o.Retry}
 	if len(f.Topics) > 1 {
 		s.set = newTopicSet(f.Topics)
 	}
@@ -34,12 +30,8 @@ func (c *connection) open(f Feed, fresh bool) (*source, error) {
 		s.place(c, at)
 	}
 	var err error
-	if s.readers, err = f.subscribe(ctx, s.ctx, at...); err != nil {
+	if s.subscriptions, err = f.subscribe(ctx, s.ctx, at...); err != nil {
 		return nil, err
-	}
-	if len(f.Topics) > 1 && len(s.cursor()) > maxCursor {
-		s.close()
-		return nil, ErrTooManyTopics
 	}
 	return s, nil
 }
@@ -88,11 +80,11 @@ func (s *source) place(c *connection, at []hub.Position) {
 }
 
 // subscribe opens a subscription for each topic, at once, at its position; one position is for all. ctx bounds the opening, and life the subscriptions.
-func (f Feed) subscribe(ctx, life context.Context, at ...hub.Position) ([]reader, error) {
+func (f Feed) subscribe(ctx, life context.Context, at ...hub.Position) (subscriptions, error) {
 	// The hub has one context for both.
 	life, end := context.WithCancelCause(life)
 	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
-	readers := make([]reader, len(f.Topics))
+	subs := subscriptions{make([]reader, len(f.Topics)), end}
 	errs := make([]error, len(f.Topics))
 	open := func(i int) {
 		sub, err := f.Hub.Subscribe(life, f.Topics[i], at[min(i, len(at)-1)], hub.MarkGaps())
@@ -100,24 +92,23 @@ func (f Feed) subscribe(ctx, life context.Context, at ...hub.Position) ([]reader
 			errs[i] = err
 			return
 		}
-		readers[i] = reader{topic: f.Topics[i], sub: sub, at: sub.Start()}
+		subs.readers[i] = reader{topic: f.Topics[i], sub: sub, at: sub.Start()}
 	}
 	var opening sync.WaitGroup
-	for i := 1; i < len(readers); i++ {
+	for i := 1; i < len(f.Topics); i++ {
 		opening.Go(func() { open(i) })
 	}
 	open(0)
 	opening.Wait()
 	err := errors.Join(errs...)
-	if err == nil && !stop() {
+	if !stop() && err == nil {
 		err = context.Cause(ctx) // the subscriptions end with it
 	}
 	if err != nil {
-		end(err)
-		closeAll(readers)
-		return nil, err
+		subs.close()
+		return subscriptions{}, err
 	}
-	return readers, nil
+	return subs, nil
 }
 
 // finished reports whether the client's cursor is at the end of all topics. Only the backend may know that, and a status cannot wait for the stream: so the first page is
@@ -141,4 +132,17 @@ func (s *source) finished(within time.Duration) bool {
 		}
 	}
 	return true
+}
+
+// lost reports whether the client's place is known to be behind a gap.
+func (s *source) lost() bool {
+	if s.gap {
+		return true
+	}
+	for i := range s.readers {
+		if b := s.readers[i].first; b != nil && b.Gap {
+			return true
+		}
+	}
+	return false
 }

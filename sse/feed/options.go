@@ -86,7 +86,10 @@ func (o Options) config() delivery.Config {
 		c.EndRetry += early // who comes back too early would be let in for what is left
 	}
 	c.EndRetry = c.EndRetry.Round(time.Millisecond)
-	c.DrainDelay = upTo(o.Drain.window())
+	if o.Drain != nil {
+		delay := upTo(o.Drain.window())
+		c.DrainAt = func() time.Time { return o.Drain.beginning().Add(delay) }
+	}
 	c.DrainRetry = (o.retry() + upTo(o.Drain.window())).Round(time.Millisecond)
 	if !o.NoRotation {
 		fifth := o.MaxLifetime / 5

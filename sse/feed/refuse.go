@@ -57,8 +57,8 @@ func (c *connection) unavailable(err error) error {
 	switch {
 	case errors.Is(err, hub.ErrTopic):
 		return c.refuse(http.StatusNotFound, err)
-	case errors.Is(err, hub.ErrPosition), errors.Is(err, ErrTooManyTopics):
-		return c.refuseFor(err) // Options.Start, or the route, is at fault
+	case errors.Is(err, hub.ErrPosition):
+		return c.refuseFor(err) // Options.Start is at fault
 	case c.r.Context().Err() != nil:
 		err = delivery.Gone(c.r.Context()) // answered all the same: perhaps it is the server that goes
 	case errors.Is(err, hub.ErrClosed):
@@ -86,6 +86,13 @@ func (c *connection) unready(err error) error {
 	}
 	c.later(http.StatusServiceUnavailable, c.o.retry())
 	return err
+}
+
+// draining tells the client to come back, to another instance.
+func (c *connection) draining() error {
+	c.log("headrace: stream refused: shutting down")
+	c.later(http.StatusServiceUnavailable, c.o.retry())
+	return ErrShutdown
 }
 
 // tooMany tells the client to come back when there may be room.

@@ -268,8 +268,8 @@ func TestOptionsDefaults(t *testing.T) {
 	for range 2000 {
 		c := o.config()
 		least, most = min(least, c.Retry), max(most, c.Retry)
-		if c.DrainRetry < 2*time.Second || c.DrainRetry > 8*time.Second || c.DrainDelay < 0 || c.DrainDelay > 5*time.Second {
-			t.Fatalf("drained after %v, back after %v", c.DrainDelay, c.DrainRetry)
+		if c.DrainRetry < 2*time.Second || c.DrainRetry > 8*time.Second || c.EndRetry < time.Second || c.EndRetry > 2*time.Second {
+			t.Fatalf("back after %v, or %v", c.DrainRetry, c.EndRetry)
 		}
 		shortest, longest = min(shortest, c.Lifetime), max(longest, c.Lifetime)
 	}

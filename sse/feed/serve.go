@@ -53,7 +53,17 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}
-	} else if f.Snapshot != nil {
+	}
+	if f.Snapshot != nil && (!c.stated || s.lost()) {
+		if c.stated {
+			// Now there is still a status to be had, and nobody to wait for.
+			s.close()
+			if s, err = c.open(f, true); err != nil {
+				return c.unavailable(err)
+			}
+			defer s.close()
+			s.gap = true
+		}
 		state, err := f.Snapshot(r.Context())
 		if err != nil {
 			return c.unready(fmt.Errorf("snapshot: %w", err))
@@ -141,16 +151,17 @@ func (c *connection) check(documents bool) (document, done bool, err error) {
 
 // enter takes a place among the streams that are open.
 func (c *connection) enter() (leave func(), err error) {
+	if isClosed(c.o.Drain.closing()) {
+		return nil, c.draining()
+	}
+	release, err := c.o.Limits.acquire(c.r) // first, because Key may panic
+	if err != nil {
+		return nil, c.tooMany(err)
+	}
 	left, ok := c.o.Drain.enter()
 	if !ok {
-		c.log("headrace: stream refused: shutting down")
-		c.later(http.StatusServiceUnavailable, c.o.retry())
-		return nil, ErrShutdown
-	}
-	release, err := c.o.Limits.acquire(c.r)
-	if err != nil {
-		left()
-		return nil, c.tooMany(err)
+		release()
+		return nil, c.draining()
 	}
 	return func() {
 		release()

@@ -3,9 +3,11 @@ package feed
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/delivery"
@@ -19,7 +21,7 @@ type reload struct {
 	done   chan struct{}
 
 	// Written before done is closed.
-	readers  []reader
+	subs     subscriptions
 	state    any
 	err      error
 	panicked any
@@ -29,14 +31,22 @@ type reload struct {
 // comes back with its old cursor, to the same gap.
 func (s *source) heal(dst [][]byte) delivery.Batch {
 	ctx, cancel := context.WithCancel(s.ctx)
-	l := &reload{cancel: cancel, done: make(chan struct{})}
+	l := &reload{cancel: cancel, done: make(chan struct{}), err: errGoexit}
 	s.reload = l
 	go func() {
 		defer close(l.done)
 		defer func() { l.panicked = recover() }() // goes on in Poll, where somebody can recover it
-		if l.readers, l.err = s.feed.subscribe(ctx, s.ctx, hub.Latest()); l.err == nil {
-			l.state, l.err = s.feed.Snapshot(ctx)
+		subs, err := s.feed.subscribe(ctx, s.ctx, hub.Latest())
+		if l.subs = subs; err != nil {
+			l.err = err
+			return
 		}
+		select {
+		case <-time.After(upTo(s.spread)): // a gap is often everybody's, and the place is fixed
+		case <-ctx.Done():
+		}
+		state, err := s.feed.Snapshot(ctx)
+		l.state, l.err = state, err
 	}()
 	return delivery.Batch{Frames: dst, Gap: true}
 }
@@ -53,12 +63,12 @@ func (s *source) reloaded() bool {
 	}
 	s.reload = nil
 	if l.err != nil {
-		closeAll(l.readers)
+		l.subs.close()
 		s.err = l.err
 		return true
 	}
-	closeAll(s.readers)
-	s.readers, s.turn, s.passed = l.readers, 0, false
+	s.subscriptions.close()
+	s.subscriptions, s.turn, s.passed = l.subs, 0, false
 	s.show(l.state)
 	return true
 }
@@ -92,6 +102,9 @@ func (c *connection) state(f Feed) error {
 	}
 	defer s.close()
 	state, err := f.Snapshot(c.r.Context())
+	if err == nil && c.r.Context().Err() != nil {
+		err = c.r.Context().Err() // perhaps the right to the state was revoked
+	}
 	if err != nil {
 		return c.unready(fmt.Errorf("snapshot: %w", err))
 	}
@@ -105,16 +118,20 @@ func (c *connection) state(f Feed) error {
 	return err
 }
 
-// encodeState returns a snapshot as a JSON document. What goes into a stream as it is goes into the document as it is too when it is JSON, and as a string otherwise.
+// encodeState returns a snapshot as a JSON document. Text that goes into a stream as it is goes into the document as it is too when it is JSON, and as a string otherwise.
 func encodeState(state any) ([]byte, error) {
 	switch text := state.(type) {
 	case []byte:
-		if json.Valid(text) {
-			return text, nil
-		}
-		return json.Marshal(string(text))
-	case json.RawMessage:
-		return text, nil
+		state = string(text)
+	case string:
+	default:
+		return json.Marshal(state)
+	}
+	if text := state.(string); json.Valid([]byte(text)) {
+		return []byte(text), nil
 	}
 	return json.Marshal(state)
 }
+
+// errGoexit is what a Snapshot comes to that ends its goroutine, as the functions of package testing do.
+var errGoexit = errors.New("feed: Snapshot called runtime.Goexit")

@@ -71,12 +71,16 @@ func TestSnapshotAfterGapTakesLong(t *testing.T) {
 	for _, kind := range []string{"loaded", "drained", "left", "failed", "panicked"} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, nil, hub.Options{})
+				h := newHub(t, memory.New(memory.Options{MaxMessages: 2}), hub.Options{Window: 1})
 				onEnd, end := ends()
 				drain := &Drain{Window: -1}
-				ended := make(chan struct{}, 1)
+				ended := make(chan struct{}, 2)
 				f := Of(h, "t")
+				loads := 0
 				f.Snapshot = func(ctx context.Context) (any, error) {
+					if loads++; loads == 1 {
+						return "first", nil
+					}
 					defer func() { ended <- struct{}{} }()
 					select {
 					case <-ctx.Done():
@@ -94,11 +98,17 @@ func TestSnapshotAfterGapTakesLong(t *testing.T) {
 				returned := make(chan struct{})
 				client, stop := memServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					defer close(returned)
-					_ = Serve(w, r, f, Options{Logger: quiet(), OnEnd: onEnd, Drain: drain, NoRotation: true})
+					_ = Serve(w, r, f, Options{Logger: quiet(), OnEnd: onEnd, Drain: drain, NoRotation: true, Retry: time.Millisecond})
 				}), false, nil)
 				defer stop()
-				c := connect(t, client, "http://memory/", "unknown")
-				equal(t, "gap", c.block(t), prelude+gapEvent)
+				c := connect(t, client, "http://memory/", "")
+				c.block(t)
+				// The stream waits for the client to take the first one, and falls behind.
+				publish(t, h, "t", strings.Repeat("x", 200<<10))
+				synctest.Wait()
+				publish(t, h, "t", "b", "c", "d", "e")
+				c.block(t)
+				equal(t, "gap", c.block(t), gapEvent)
 				for range 2 { // at 15 s and 30 s
 					line, _ := c.r.ReadString('\n')
 					equal(t, "heartbeat", line, ":\n")

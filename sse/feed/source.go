@@ -23,18 +23,19 @@ type subscription interface {
 
 // source is a feed's subscriptions as a delivery.Source.
 type source struct {
-	ctx     context.Context // of the request, which ends the subscriptions too
-	feed    Feed
-	set     *topicSet
-	readers []reader
-	turn    int // whose poll is next
+	ctx  context.Context // of the request, which ends the subscriptions too
+	feed Feed
+	set  *topicSet
+	subscriptions
+	turn int // whose poll is next
 
-	first  [][]byte // frames to be delivered before anything else: a snapshot
-	gap    bool     // a gap is to be said before anything else
-	passed bool     // messages were passed over since the client got a cursor
-	err    error    // of Map: what ends the stream next
-	closed bool     // the event close was delivered
-	reload *reload  // under way after a gap; nil if none is
+	first  [][]byte      // frames to be delivered before anything else: a snapshot
+	gap    bool          // a gap is to be said before anything else
+	spread time.Duration // within which a snapshot is loaded after a gap
+	passed bool          // messages were passed over since the client got a cursor
+	err    error         // of Map: what ends the stream next
+	closed bool          // the event close was delivered
+	reload *reload       // under way after a gap; nil if none is
 
 	also []<-chan struct{} // used again by each poll
 }
@@ -76,19 +77,20 @@ func (r *reader) poll(entries []*hub.Entry, budget int) hub.Batch {
 // Poll implements delivery.Source.
 func (s *source) Poll(dst [][]byte, budget int) delivery.Batch {
 	if s.reload != nil && !s.reloaded() {
+		if isClosed(s.feed.Hub.Closing()) {
+			return s.end(dst, delivery.ErrShutdown)
+		}
 		return delivery.Batch{Status: delivery.Behind, Frames: dst}
 	}
 	switch {
-	case s.gap:
-		s.gap = false
-		if s.feed.Snapshot != nil {
-			return s.heal(dst)
-		}
-		return delivery.Batch{Frames: dst, Gap: true, At: s.cursor()}
 	case len(s.first) > 0:
 		dst = append(dst, s.first...)
-		s.first = nil
-		return delivery.Batch{Frames: dst}
+		b := delivery.Batch{Frames: dst, Gap: s.gap}
+		s.first, s.gap = nil, false
+		return b
+	case s.gap:
+		s.gap = false
+		return delivery.Batch{Frames: dst, Gap: true, At: s.cursor()}
 	case s.err != nil:
 		return s.end(dst, s.err)
 	}
@@ -104,6 +106,7 @@ func (s *source) pollReaders(dst [][]byte, budget int) delivery.Batch {
 	}()
 	s.also = s.also[:0]
 	behind := false
+	var err error
 	for range s.readers {
 		r := &s.readers[s.turn]
 		s.turn = (s.turn + 1) % len(s.readers)
@@ -119,13 +122,16 @@ func (s *source) pollReaders(dst [][]byte, budget int) delivery.Batch {
 		case hub.Behind:
 			behind = true
 		case hub.Ended:
-			if b.Err != nil {
-				return s.end(dst, b.Err)
+			if b.Err == nil {
+				r.ended = true
+			} else {
+				err = b.Err // the others may have something yet
 			}
-			r.ended = true
 		}
 	}
 	switch {
+	case err != nil:
+		return s.end(dst, err)
 	case behind:
 		return delivery.Batch{Status: delivery.Behind, Frames: dst}
 	case len(s.also) > 0:
@@ -146,9 +152,10 @@ func (s *source) deliver(dst [][]byte, r *reader, b hub.Batch) delivery.Batch {
 	out := delivery.Batch{Gap: b.Gap}
 	before := len(dst)
 	for _, e := range b.Entries {
-		r.at = e.ID
-		n := len(dst)
+		at, n := r.at, len(dst)
+		r.at = e.ID // the cursor of its events
 		if dst = s.entry(dst, r, e); s.err != nil {
+			r.at = at // the client comes back with the place before it
 			break
 		}
 		if len(dst) == n {
@@ -165,7 +172,7 @@ func (s *source) deliver(dst [][]byte, r *reader, b hub.Batch) delivery.Batch {
 		r.at = b.At
 	}
 	out.Frames = dst
-	if b.Gap && len(dst) == before {
+	if b.Gap && len(dst) == before && s.err == nil {
 		out.At, s.passed = s.cursor(), false
 	}
 	return out
@@ -204,7 +211,6 @@ func (s *source) mapped(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
 			frame, err = sse.AppendEvent(nil, event)
 		}
 		if err != nil {
-			// What is there of this message has no id: the client comes back with the place before it.
 			s.err = fmt.Errorf("map: %w", err)
 			return dst
 		}
@@ -260,14 +266,12 @@ func (s *source) Checkpoint() string {
 	return s.cursor()
 }
 
-// fetchSlice bounds a Fetch for some topics while others may have something.
-const fetchSlice = 100 * time.Millisecond
-
-// Fetch implements delivery.Source. It is done when the first of the topics that are behind has something.
+// Fetch implements delivery.Source. It is done when one of the topics has something.
 func (s *source) Fetch(ctx context.Context) error {
 	if s.reload != nil {
 		select {
 		case <-s.reload.done:
+		case <-s.feed.Hub.Closing():
 		case <-ctx.Done():
 		}
 		return nil
@@ -277,11 +281,6 @@ func (s *source) Fetch(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if len(s.also) > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, fetchSlice)
-		defer stop()
-	}
 	var fetches sync.WaitGroup
 	for i := range s.readers {
 		if r := &s.readers[i]; r.behind {
@@ -291,6 +290,8 @@ func (s *source) Fetch(ctx context.Context) error {
 			})
 		}
 	}
+	delivery.WaitAny(ctx.Done(), s.also...)
+	cancel()
 	fetches.Wait()
 	return nil
 }
@@ -300,16 +301,25 @@ func (s *source) close() {
 	if s.reload != nil {
 		s.reload.cancel()
 		<-s.reload.done
-		closeAll(s.reload.readers)
+		s.reload.subs.close()
 	}
-	closeAll(s.readers)
+	s.subscriptions.close()
 }
 
-func closeAll(readers []reader) {
-	for i := range readers {
-		if sub := readers[i].sub; sub != nil {
+// subscriptions are what a source reads, one for each topic, with a context that is theirs.
+type subscriptions struct {
+	readers []reader
+	end     context.CancelCauseFunc
+}
+
+func (s *subscriptions) close() {
+	for i := range s.readers {
+		if sub := s.readers[i].sub; sub != nil {
 			sub.Close()
 		}
+	}
+	if s.end != nil {
+		s.end(nil)
 	}
 }
 

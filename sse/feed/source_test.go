@@ -35,7 +35,7 @@ func (s *fakeSubscription) Close()                      {}
 // fakeSource returns the source of one topic.
 func fakeSource(ctx context.Context, t testing.TB, sub subscription, at hub.ID) *source {
 	f := Of(newHub(t, nil, hub.Options{}), "t")
-	return &source{ctx: ctx, feed: f, readers: []reader{{topic: "t", sub: sub, at: at}}}
+	return &source{ctx: ctx, feed: f, subscriptions: subscriptions{readers: []reader{{topic: "t", sub: sub, at: at}}}}
 }
 
 // TestSourcePoll: the budget is handed on, everything polled is delivered at once, and nothing is kept.

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -17,10 +16,7 @@ const frameOverhead = 32
 // Encode implements hub.Encoder.
 func (wire) Encode(m *hub.Message) []byte {
 	typ, data := m.Type, m.Data
-	switch {
-	case m.Final:
-		return closeFrame(m.ID)
-	case m.Binary:
+	if m.Binary {
 		data = make([]byte, base64.StdEncoding.EncodedLen(len(m.Data)))
 		base64.StdEncoding.Encode(data, m.Data)
 		if typ == "" {
@@ -37,5 +33,3 @@ func (wire) Encode(m *hub.Message) []byte {
 	}
 	return frame
 }
-
-func closeFrame(id hub.ID) []byte { return delivery.Frame(string(id), "close", nil) }

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
+)
+
+// drainWindow is what the ends of streams are spread over when the server stops.
+const drainWindow = time.Second
+
+// newServer returns the HTTP server of a hub.
+func newServer(h *hub.Hub) (*http.Server, error) {
+	drain := &feed.Drain{Window: drainWindow}
+	router, err := newRouter(&controller{hub: h, drain: drain, limits: &feed.Limits{Max: 2000, PerKey: 50, Key: sessionOf}})
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{
+		// A page of another site must not sign somebody in here.
+		Handler: http.NewCrossOriginProtection().Handler(router),
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they set a deadline for each write.
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+	server.RegisterOnShutdown(drain.Begin)
+	return server, nil
+}
+
+// newRouter has no logger: what belongs into a log of requests is the application's decision.
+func newRouter(d *controller) (*gin.Engine, error) {
+	router := gin.New()
+	router.HandleMethodNotAllowed = true
+	if err := router.SetTrustedProxies(nil); err != nil {
+		return nil, err
+	}
+	router.Use(gin.Recovery(), secure, authenticate)
+	router.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "there is nothing here") })
+	router.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "this method is not for this path") })
+	router.GET("/", showPage)
+	return router, d.Routes(router)
+}
+
+// secure sets the headers that do no response harm.
+func secure(c *gin.Context) {
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("Referrer-Policy", "no-referrer")
+}
+
+func fail(c *gin.Context, code int, text string) {
+	c.AbortWithStatusJSON(code, gin.H{"error": text})
+}
+
+// stop stops the server, which has the streams end and waits for them, and then the hub, which has no readers left.
+func stop(ctx context.Context, h *hub.Hub, s *http.Server) error {
+	err := s.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.Close())
+	}
+	return errors.Join(err, h.Shutdown(ctx))
+}

@@ -1,0 +1,100 @@
+// Command orders is the counter of a small shop: orders are paid, packed, shipped and delivered, cancelled and refunded, and every page shows the same list, the same till and the
+// same history, whatever happens to its connection. It shows feeds that begin with a snapshot of the state that their messages change.
+//
+//	go run ./examples/orders
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/headrace/headrace/backends"
+	_ "github.com/headrace/headrace/backends/all"                  // so that -backend takes the URL of any of them
+	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
+	"github.com/headrace/headrace/ginsse"
+	"github.com/headrace/headrace/hub"
+)
+
+const (
+	openTimeout = 10 * time.Second // for the backend
+	stopTimeout = 10 * time.Second
+)
+
+func main() {
+	gin.SetMode(gin.ReleaseMode)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends, and then stops in an orderly way.
+func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
+	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
+	flags.SetOutput(stdout)
+	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
+	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages")
+	lifetime := flags.Duration("lifetime", time.Hour, "`time` after which a stream ends for the page to come back; try 2s")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		// Not which: it may be a URL with a password, in the wrong place.
+		return errors.New("orders: unexpected argument: there are flags only")
+	}
+
+	if _, _, err := net.SplitHostPort(*addr); err != nil {
+		return errors.New("orders: -addr must be a host and a port, such as 127.0.0.1:8080")
+	}
+
+	if *lifetime <= 0 {
+		return errors.New("orders: -lifetime must be positive")
+	}
+
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	backend, err := backends.Open(opening, *backendURL)
+	if err != nil {
+		return fmt.Errorf("orders: -backend: %w", err)
+	}
+	defer func() { err = errors.Join(err, backend.Close()) }()
+	h, err := hub.New(backend, hub.Options{})
+	if err != nil {
+		return err
+	}
+	server, err := newServer(h, sampleStore(), ginsse.Options{MaxLifetime: *lifetime})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		return errors.Join(fmt.Errorf("orders: -addr: %w", err), server.stop(ctx))
+	}
+	fmt.Fprintf(stdout, "orders: http://%s/\n", listener.Addr())
+
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err = <-served:
+		err = fmt.Errorf("orders: %w", err)
+	case <-ctx.Done():
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	return errors.Join(err, server.stop(stopping))
+}

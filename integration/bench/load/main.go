@@ -1,0 +1,47 @@
+//go:build linux
+
+// Command load is many clients of an event stream in one process and one thread: it opens raw TCP connections, sends each one request, and
+// reads with epoll what comes, counting messages without parsing the stream.
+//
+// Its standard input takes commands, one a line, and each gets one line as its answer; "error" and a text when it failed:
+//
+//	open COUNT              open further connections                                       opened COUNT STARTED
+//	join SECONDS            wait until each connection got a probe                         joined COUNT
+//	reset STEP LATENCY      count from 0 again, and measure latency if LATENCY is not 0    ok
+//	expect COUNT SECONDS    wait until each connection got COUNT messages                  done LAST TOTAL LEAST MOST LOST SAMPLES P50 P99
+//
+// With a STEP that is not 0 a line "progress COUNT" comes in between, whenever all connections have got STEP messages more. STARTED and
+// LAST, when the last message came, are times of payload.Now; P50 and P99 are nanoseconds from publishing to reading. LOST is how many
+// connections have ended. The program ends at the end of its input.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+)
+
+func main() {
+	addrs := flag.String("addr", "", "the `addresses` to connect to in turn, separated by commas; latency is measured at the last")
+	path := flag.String("path", "/events", "the `path` to request")
+	cursor := flag.String("cursor", "", "the Last-Event-ID to send")
+	flag.Parse()
+	if err := run(strings.Split(*addrs, ","), *path, *cursor); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(addrs []string, path, cursor string) error {
+	l, err := newLoop(int(os.Stdin.Fd()), os.Stdout)
+	if err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		if err := l.add(addr, path, cursor); err != nil {
+			return err
+		}
+	}
+	return l.run()
+}
