@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"runtime"
 	"testing"
@@ -336,36 +337,61 @@ func TestGenerateValues(t *testing.T) {
 	}, func(Result) {})
 }
 
-// panicking is a writer whose heartbeats panic, as a response writer of middleware may.
+// panicking is a writer that panics at all but the prelude, as a response writer of middleware may.
 type panicking struct{ *fakeWriter }
 
 func (w panicking) Write(frames ...[]byte) error {
-	if string(frames[0]) == sse.Heartbeat {
+	if string(frames[0]) != ": ok\n" {
 		panic("of the writer")
 	}
 	return w.fakeWriter.Write(frames...)
 }
 
-// TestGeneratePanicOfTheTimer: a panic on the timer's goroutine ends the stream and goes on where it can be recovered, instead of ending the process.
-func TestGeneratePanicOfTheTimer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := panicking{newFakeWriter()}
-		var result Result
-		cleaned := false
-		defer func() {
-			if p := recover(); p != "of the writer" {
-				t.Errorf("recovered %v", p)
-			}
-			isCause(t, result.Cause, ErrPanicked)
-			if !cleaned || w.aborted == 0 {
-				t.Errorf("cleaned up: %v, aborted: %d", cleaned, w.aborted)
-			}
-		}()
-		Generate(t.Context(), Config{Heartbeat: time.Second}, w, func(ctx context.Context) iter.Seq2[sse.Event, error] {
-			return func(func(sse.Event, error) bool) {
-				defer func() { cleaned = true }()
-				<-ctx.Done()
-			}
-		}, func(r Result) { result = r })
+// TestGeneratePanicBeside: a panic on a goroutine beside the generator's ends the stream and goes on where it can be recovered, instead of ending the process.
+func TestGeneratePanicBeside(t *testing.T) {
+	for kind, act := range map[string]func(closing chan struct{}, cancel context.CancelCauseFunc){
+		"timer":      func(chan struct{}, context.CancelCauseFunc) {},
+		"drain":      func(closing chan struct{}, _ context.CancelCauseFunc) { close(closing) },
+		"revocation": func(_ chan struct{}, cancel context.CancelCauseFunc) { cancel(ErrRevoked) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				w, closing := panicking{newFakeWriter()}, make(chan struct{})
+				c := Config{Heartbeat: time.Minute, EndRetry: time.Second, Closing: closing}
+				if kind == "timer" {
+					c.Heartbeat = time.Second
+				}
+				time.AfterFunc(2*time.Second, func() { act(closing, cancel) })
+				var result Result
+				cleaned := false
+				defer func() {
+					if p := recover(); p != "of the writer" {
+						t.Errorf("recovered %v", p)
+					}
+					isCause(t, result.Cause, ErrPanicked)
+					if !cleaned || w.aborted == 0 {
+						t.Errorf("cleaned up: %v, aborted: %d", cleaned, w.aborted)
+					}
+				}()
+				Generate(ctx, c, w, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+					return func(func(sse.Event, error) bool) {
+						defer func() { cleaned = true }()
+						<-ctx.Done()
+					}
+				}, func(r Result) { result = r })
+			})
+		})
+	}
+}
+
+// TestGenerateRevoked: a generator that passes on the end of its subscription by a revocation, a moment before the stream itself notices it.
+func TestGenerateRevoked(t *testing.T) {
+	w := newFakeWriter()
+	g := <-generate(t.Context(), Config{EndRetry: time.Second}, w, nil, func(_ context.Context, yield func(sse.Event, error) bool) {
+		yield(sse.Event{}, fmt.Errorf("subscription: %w", ErrRevoked))
 	})
+	isCause(t, g.result.Cause, ErrRevoked)
+	equal(t, "text", w.text(), ": ok\nretry: 1000\n")
 }

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -154,5 +155,73 @@ func TestRevoked(t *testing.T) {
 		}
 		equal(t, "rest", c.rest(t), "retry: N\n")
 		isCause(t, (<-end).Cause, ErrRevoked)
+	})
+}
+
+// TestDrainKeyPanics: a place in the drain is not lost by a panic of the user's Key.
+func TestDrainKeyPanics(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	drain := &Drain{}
+	o := Options{Logger: quiet(), Drain: drain, Limits: &Limits{PerKey: 1, Key: func(*http.Request) string { panic("of the user") }}}
+	func() {
+		defer func() { equal(t, "panic", recover(), any("of the user")) }()
+		_ = Serve(httptest.NewRecorder(), get("/"), Of(h, "t"), o)
+	}()
+	drain.Begin()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // with a context that has ended, too
+		equal(t, "wait", drain.Wait(ended), nil)
+	}
+}
+
+// TestDrainCutShort: a hub that is shut down before the window is over still spreads who comes back.
+func TestDrainCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, nil, hub.Options{})
+		drain := &Drain{Window: time.Minute}
+		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), Drain: drain}), false, nil)
+		defer stop()
+		var streams []*stream
+		for range 40 {
+			c := connect(t, client, "http://memory/", "")
+			c.primed(t)
+			streams = append(streams, c)
+		}
+		drain.Begin()
+		synctest.Wait()
+		done := make(chan error)
+		go func() { done <- h.Shutdown(context.Background()) }()
+		longest := 0
+		for _, c := range streams {
+			var retry int
+			if _, err := fmt.Fscanf(c.r, "retry: %d", &retry); err != nil {
+				t.Fatal(err)
+			}
+			longest = max(longest, retry)
+			c.rest(t)
+		}
+		equal(t, "shutdown", <-done, nil)
+		if longest < 30000 {
+			t.Errorf("the last one is told to come back after %d ms of a minute", longest)
+		}
+	})
+}
+
+// TestDrainLate: a stream that begins when its moment is over ends at once, and not a window later.
+func TestDrainLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drain := &Drain{Window: 5 * time.Second}
+		f := Of(newHub(t, nil, hub.Options{}), "t")
+		f.Snapshot = func(context.Context) (any, error) {
+			time.Sleep(8 * time.Second)
+			return "state", nil
+		}
+		client, stop := memServer(Handler(f, Options{Logger: quiet(), Drain: drain}), false, nil)
+		defer stop()
+		begun := time.Now()
+		time.AfterFunc(time.Second, drain.Begin)
+		connect(t, client, "http://memory/", "").rest(t)
+		equal(t, "over after", time.Since(begun), 8*time.Second)
 	})
 }

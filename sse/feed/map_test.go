@@ -162,3 +162,14 @@ func TestHello(t *testing.T) {
 	f.Hello = func(context.Context) (sse.Event, error) { return sse.Event{Type: "checkpoint", Data: ""}, nil }
 	equal(t, "reserved", record(Handler(f, Options{Logger: quiet()}), get("/")).Code, 500)
 }
+
+// TestMapFailsBehindGap: the message that could not be sent is not passed.
+func TestMapFailsBehindGap(t *testing.T) {
+	h := newHub(t, memory.New(memory.Options{MaxMessages: 1}), hub.Options{Window: 1})
+	f := Of(h, "t")
+	f.Map = func(string, *hub.Message) []sse.Event { return []sse.Event{{Type: "close", Data: "x"}} }
+	s := httptest.NewServer(Handler(f, Options{Logger: quiet()}))
+	defer s.Close()
+	c := connect(t, s.Client(), s.URL, publish(t, h, "t", "a", "b", "c")[0])
+	equal(t, "gap", c.block(t), prelude+gapEvent)
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -238,4 +239,26 @@ func TestSnapshotOfFinished(t *testing.T) {
 	defer s.Close()
 	equal(t, "stream", connect(t, s.Client(), s.URL, "").rest(t), prelude+snapshotEvent(last, "state")+"event: close\ndata: \nid: "+last+"\n\n")
 	equal(t, "afterwards", connect(t, s.Client(), s.URL, last).StatusCode, 204)
+}
+
+// TestSnapshotLostCursor: who comes with a place that is gone still gets a status, like who comes with none.
+func TestSnapshotLostCursor(t *testing.T) {
+	f := Of(newHub(t, nil, hub.Options{}), "t")
+	f.Snapshot = func(context.Context) (any, error) { return nil, Status(http.StatusNotFound, nil) }
+	for _, cursor := range []string{"", "unknown"} {
+		equal(t, "code with "+cursor, record(Handler(f, Options{Logger: quiet()}), get("/", "Last-Event-ID", cursor)).Code, 404)
+	}
+}
+
+// TestSnapshotGoexit: a Snapshot that never returns is no state.
+func TestSnapshotGoexit(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	f := Of(h, "t")
+	f.Snapshot = func(context.Context) (any, error) { runtime.Goexit(); return "state", nil }
+	s := fakeSource(t.Context(), t, &fakeSubscription{}, "1")
+	s.feed = f
+	equal(t, "gap", s.heal(nil).Gap, true)
+	<-s.reload.done
+	isCause(t, s.Poll(nil, 1).Err, errGoexit)
+	s.close()
 }

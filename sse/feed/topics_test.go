@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -271,4 +273,28 @@ func readSome(t *testing.T, s *httptest.Server, cursor *string, got map[string][
 		}
 	}
 	return ended
+}
+
+// TestTopicsShutdown: what the topics' windows hold is delivered first, whichever of them ends first.
+func TestTopicsShutdown(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	f := Of(h, "a", "b")
+	subs, err := f.subscribe(t.Context(), t.Context(), hub.Latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &source{ctx: t.Context(), feed: f, set: newTopicSet(f.Topics), subscriptions: subs}
+	for i := range 100 {
+		publish(t, h, "b", fmt.Sprint(i))
+	}
+	done := make(chan error)
+	go func() { done <- h.Shutdown(context.Background()) }()
+	<-h.Closing()
+	events := 0
+	for b := s.Poll(nil, 1<<20); b.Status == delivery.Ready; b = s.Poll(nil, 1<<20) {
+		events += b.Events
+	}
+	equal(t, "events", events, 100)
+	s.close()
+	equal(t, "shutdown", <-done, nil)
 }
