@@ -218,7 +218,7 @@ func TestCompetingLater(t *testing.T) {
 			s := mustFollow(t, b, "t")
 			probes := 0
 			f.set(func() {
-				f.onDeliver = func(_ *fakeSub, m *message.Message) bool {
+				f.onDeliver = func(_ *fakeSub, _ *message.Message) bool {
 					probes++
 					return probes%2 == 0
 				}

@@ -252,7 +252,7 @@ func (t timed) append(dst []byte, base uint64) []byte {
 	x := base - t.time
 	switch t.kind {
 	case kindZero:
-		return binary.AppendUvarint(dst, x<<kindBits|kindZero)
+		return binary.AppendUvarint(dst, x<<kindBits)
 	case kindPlace:
 		return binary.AppendUvarint(dst, x<<1<<kindBits|kindPlace)
 	case kindFirst:
