@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,7 +171,12 @@ func TestSubscribeAndCancel(t *testing.T) {
 			}
 			return r.xreaders == nil || len(readers(r)) == 0
 		}
-		once("warm")
+		// At once, so that the pool has opened as many connections as it is going to need: it keeps them for a while.
+		var warm sync.WaitGroup
+		for i := range 4 {
+			warm.Go(func() { once("warm" + itoa(i)) })
+		}
+		warm.Wait()
 		waitFor(t, "the end of the live path", idle)
 		goroutines, connections := count()
 		const topics = 1000
