@@ -18,11 +18,14 @@ type Context[P any] struct {
 	// Params are the bound parameters.
 	Params P
 
-	gin    *gin.Context
-	ctx    context.Context // of the stream, for a generator, Hello and Snapshot; nil elsewhere
-	expire time.Time
-	begun  bool // the stream has: what it ends by is settled
+	gin     *gin.Context
+	ctx     context.Context // of the stream, for a generator, Hello and Snapshot; nil elsewhere
+	expire  time.Time
+	timeout time.Duration // for a lease
+	begun   bool          // the stream has: what it ends by is settled
 }
+
+var errLeaseTimeout = errors.New("ginsse: the hub did not follow revocations in time")
 
 // errLate is returned where a lease would end nothing.
 var errLate = errors.New("ginsse: Lease is for guards, and for functions that name topics: the stream has begun without it")
@@ -54,7 +57,7 @@ func (c *Context[P]) Lease(h *hub.Hub, keys ...string) error {
 	if c.begun {
 		return errLate
 	}
-	ctx, err := h.Lease(c.gin.Request.Context(), keys...)
+	ctx, err := c.lease(h, keys)
 	if errors.Is(err, hub.ErrKey) {
 		return err
 	}
@@ -72,6 +75,21 @@ func (c *Context[P]) ExpireAt(t time.Time) {
 	if c.expire.IsZero() || t.Before(c.expire) {
 		c.expire = t
 	}
+}
+
+// lease takes a lease within the time that connecting may take. What it returns lives as long as the request.
+func (c *Context[P]) lease(h *hub.Hub, keys []string) (context.Context, error) {
+	life, end := context.WithCancelCause(c.gin.Request.Context())
+	timeout := time.AfterFunc(c.timeout, func() { end(errLeaseTimeout) })
+	ctx, err := h.Lease(life, keys...)
+	if !timeout.Stop() && err == nil {
+		err = errLeaseTimeout
+	}
+	if err != nil {
+		end(err)
+		return nil, err
+	}
+	return ctx, nil
 }
 
 // settle returns a route's options with what guards have said, which is all that counts.

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -338,4 +339,36 @@ func TestRouteDrains(t *testing.T) {
 	}
 	later(t, r, "/feed/x")
 	later(t, r, "/generator/x")
+}
+
+// stuckBackend never comes to follow anything.
+type stuckBackend struct{ hub.Backend }
+
+func (stuckBackend) Follow(ctx context.Context, _ string, _ hub.Sink) (hub.ID, func(), error) {
+	<-ctx.Done()
+	return "", nil, ctx.Err()
+}
+
+// TestLeaseTimeout holds that a lease waits for a backend that hangs no longer than connecting may take, and that the client is told to come back.
+func TestLeaseTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		backend := memory.New(memory.Options{})
+		h, err := hub.New(stuckBackend{backend}, hub.Options{Logger: quiet.Logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			_ = h.Shutdown(context.Background())
+			backend.Close()
+		}()
+		o := quiet
+		o.ConnectTimeout = 500 * time.Millisecond
+		r := gin.New()
+		mount(t, r, ginsse.SSE[none]("/x").Options(o).Guard(func(c *ginsse.Context[none]) error { return c.Lease(h, "user/ada") }).Topic(h, "x"))
+		begun := time.Now()
+		w := get(r, "/x", "Accept", "text/event-stream")
+		if took := time.Since(begun); took != o.ConnectTimeout || w.Code != 200 || !strings.HasPrefix(w.Body.String(), ": ok\nretry: ") {
+			t.Errorf("after %v: %d %q", took, w.Code, w.Body)
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -191,7 +192,10 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 	if g.Writer.Written() {
 		return // by middleware that forgot to abort: a stream behind its answer would give away what it refused
 	}
-	c := &Context[P]{gin: g}
+	c := &Context[P]{gin: g, timeout: e.options.ConnectTimeout}
+	if c.timeout <= 0 {
+		c.timeout = 5 * time.Second // the default of feed.Options
+	}
 	if err := e.binder.bind(g, reflect.ValueOf(&c.Params).Elem()); err != nil {
 		refuse(g, err, e.options)
 		return

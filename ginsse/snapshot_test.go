@@ -147,8 +147,8 @@ func snapshotRoutes(t testing.TB, o ginsse.Options, f func() (any, error)) map[s
 	}
 }
 
-// TestSnapshotRefuses holds that an error of Snapshot or Hello before the first byte is answered with the status it carries, in JSON, and without its text; any
-// other one tells the client to come back.
+// TestSnapshotRefuses holds that an error of Snapshot or Hello before the first byte is answered with the status below 500 that it carries, in JSON, and without its text; any
+// other one, and what cannot be sent, tells the client to come back.
 func TestSnapshotRefuses(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.1:5432: password " + canary)
 	for name, test := range map[string]struct {
@@ -163,13 +163,13 @@ func TestSnapshotRefuses(t *testing.T) {
 		"forbidden":              {nil, ginsse.ErrForbidden, 403, "forbidden"},
 		"gone":                   {nil, ginsse.Status(410, secret), 410, "gone"},
 		"of package feed":        {nil, feed.Status(409, secret), 409, "conflict"},
-		"no status of an error":  {nil, ginsse.Status(200, secret), 500, "internal server error"},
+		"no status of an error":  {nil, ginsse.Status(200, secret), 503, "service unavailable"},
 		"too many":               {nil, ginsse.Status(429, secret), 429, "too many requests"},
 		"unavailable":            {nil, ginsse.Status(503, secret), 503, "service unavailable"},
 		"any other":              {nil, secret, 503, "service unavailable"},
 		"a time that is over":    {nil, context.DeadlineExceeded, 503, "service unavailable"},
-		"what has no form":       {func() {}, nil, 500, "internal server error"},
-		"what cannot be encoded": {brokenJSON{}, nil, 500, "internal server error"},
+		"what has no form":       {func() {}, nil, 503, "service unavailable"},
+		"what cannot be encoded": {brokenJSON{}, nil, 503, "service unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := quiet

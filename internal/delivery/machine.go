@@ -162,7 +162,7 @@ func (m *Machine) begin(now time.Time, s *Step) {
 	if m.config.Checkpoint != "" {
 		s.Frames = append(s.Frames, Frame(m.config.Checkpoint, "checkpoint", nil))
 	}
-	if m.config.Hello != nil {
+	if m.config.Hello != nil && m.stopped == nil {
 		s.Frames = append(s.Frames, m.config.Hello)
 		m.config.Hello = nil // sent once, and then held for nothing
 	}

@@ -112,6 +112,10 @@ func TestMachineHello(t *testing.T) {
 	m := NewMachine(Config{Checkpoint: "1", Hello: []byte("event: hello\ndata: x\n\n")}, source)
 	s := next(t, m, 0, ": ok\nevent: checkpoint\ndata: \nid: 1\n\nevent: hello\ndata: x\n\ndata: a\n\n", Wait)
 	equal(t, "events", s.Events, 1)
+
+	m = NewMachine(Config{Checkpoint: "1", Hello: []byte("event: hello\ndata: x\n\n")}, newFakeSource("data: a\n\n"))
+	m.Stop(ErrRevoked) // before it began
+	next(t, m, 0, ": ok\nevent: checkpoint\ndata: \nid: 1\n\n", End)
 }
 
 func TestMachineHeartbeatDuringFetch(t *testing.T) {

@@ -16,7 +16,7 @@ type Feed struct {
 	// Hub is where the topics are.
 	Hub *hub.Hub
 	// Topics are the names of the topics; hub.JoinTopic keeps values in them apart. A name that is there twice counts once. Of several topics each has its own
-	// order; the cursor holds the places in all of them, at most MaxTopics, and a topic that it does not know begins at Options.Start, so that the set may change from one connection to the next.
+	// order; the cursor holds the places in all of them, at most MaxTopics, and a topic that it does not know begins at Options.Start, so that the set may change from one connection to the next. A topic that is finished is silent from then on, whatever is published to it; the stream ends when all are.
 	Topics []string
 	// Hello makes an event that every connection begins with, one that resumes too. It is sent without an id: the client's cursor is the feed's business.
 	// An error is answered like one of Snapshot.
@@ -30,7 +30,7 @@ type Feed struct {
 	// Options.Start does not count in a feed with a Snapshot. A client that asks for application/json gets the snapshot alone, with the cursor in the header Last-Event-ID;
 	// sent back as query parameter lastEventId it is where the stream goes on.
 	//
-	// An error that carries a status (Status), when nothing was sent yet, is answered with it. Any other error there tells the client to come back later, and one in
+	// An error that carries a status below 500 (Status), when nothing was sent yet, is answered with it. Any other error there, or a state that has no JSON, tells the client to come back later, and one in
 	// the stream breaks it off. The context ends with the stream, and with nothing else: what it waits for should have a timeout. After a gap in mid-stream it is called within Options.Retry, at
 	// random, because a gap is often everybody's.
 	Snapshot func(context.Context) (any, error)

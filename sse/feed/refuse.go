@@ -72,10 +72,10 @@ func (c *connection) unavailable(err error) error {
 	return err
 }
 
-// unready tells the client why there is no Snapshot or Hello: by the status that the error carries, or to come back.
+// unready tells the client why there is no Snapshot or Hello: by the status below 500 that the error carries, or to come back: what fails at the server may pass, and an EventSource stops at any status.
 func (c *connection) unready(err error) error {
 	var status interface{ StatusCode() int }
-	if errors.As(err, &status) {
+	if errors.As(err, &status) && 400 <= status.StatusCode() && status.StatusCode() < 500 {
 		return c.refuseFor(err)
 	}
 	if c.r.Context().Err() != nil {

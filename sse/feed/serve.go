@@ -69,7 +69,7 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 			return c.unready(fmt.Errorf("snapshot: %w", err))
 		}
 		if s.show(state); s.err != nil {
-			return c.refuseFor(s.err)
+			return c.unready(s.err)
 		}
 	}
 	if (!c.stated || c.partly) && f.Snapshot == nil && !s.gap && !s.over() {
@@ -107,12 +107,12 @@ func (c *connection) hello(f Feed) ([]byte, error) {
 		return nil, c.unready(fmt.Errorf("hello: %w", err))
 	}
 	event.ID = ""
-	frame, err := sse.AppendEvent(nil, event)
-	if err == nil {
-		err = checkMapped(event.Type)
-	}
-	if err != nil {
+	if err := checkMapped(event.Type); err != nil {
 		return nil, c.refuseFor(fmt.Errorf("feed: hello: %w", err))
+	}
+	frame, err := sse.AppendEvent(nil, event)
+	if err != nil {
+		return nil, c.unready(fmt.Errorf("hello: %w", err))
 	}
 	return frame, nil
 }

@@ -100,8 +100,10 @@ func (c *connection) state(f Feed) error {
 	if err != nil {
 		return c.unavailable(err)
 	}
-	defer s.close()
-	state, err := f.Snapshot(c.r.Context())
+	state, err := func() (any, error) {
+		defer s.close() // before the answer is written, which may take as long as the client wants
+		return f.Snapshot(c.r.Context())
+	}()
 	if err == nil && c.r.Context().Err() != nil {
 		err = c.r.Context().Err() // perhaps the right to the state was revoked
 	}
@@ -110,12 +112,28 @@ func (c *connection) state(f Feed) error {
 	}
 	body, err := encodeState(state)
 	if err != nil {
-		return c.refuseFor(fmt.Errorf("feed: snapshot: %w", err))
+		return c.unready(fmt.Errorf("snapshot: %w", err))
 	}
 	h.Set("Last-Event-ID", s.cursor())
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_, err = c.w.Write(body)
-	return err
+	return c.writeDocument(body)
+}
+
+// documentPiece is how much of a document has to be taken within one write timeout.
+const documentPiece = 64 << 10
+
+func (c *connection) writeDocument(body []byte) error {
+	rc := http.NewResponseController(c.w)
+	for len(body) > 0 {
+		piece := body[:min(len(body), documentPiece)]
+		_ = rc.SetWriteDeadline(time.Now().Add(c.o.WriteTimeout)) // writers without deadlines are for tests
+		if _, err := c.w.Write(piece); err != nil {
+			return fmt.Errorf("%w: %w", ErrWriteFailed, err)
+		}
+		body = body[len(piece):]
+	}
+	// The deadline of what the server still holds stays.
+	return nil
 }
 
 // encodeState returns a snapshot as a JSON document. Text that goes into a stream as it is goes into the document as it is too when it is JSON, and as a string otherwise.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -172,8 +173,11 @@ func TestSnapshotRefused(t *testing.T) {
 	}
 	f.Snapshot = func(context.Context) (any, error) { return func() {}, nil }
 	for _, accept := range []string{streamType, documentType} {
-		equal(t, "code of what has no form, "+accept, record(Handler(f, Options{Logger: quiet()}), get("/", "Accept", accept)).Code, 500)
+		checkLater(t, record(Handler(f, Options{Logger: quiet()}), get("/", "Accept", accept)), accept == streamType)
 	}
+	// A status of the server's own is as temporary as any other failure of it.
+	f.Snapshot = func(context.Context) (any, error) { return nil, Status(http.StatusBadGateway, nil) }
+	checkLater(t, record(Handler(f, Options{Logger: quiet()}), get("/", "Accept", streamType)), true)
 }
 
 // TestDocument: the same URL gives the state as JSON, and the stream goes on from its cursor.
@@ -261,4 +265,26 @@ func TestSnapshotGoexit(t *testing.T) {
 	<-s.reload.done
 	isCause(t, s.Poll(nil, 1).Err, errGoexit)
 	s.close()
+}
+
+// TestDocumentNotRead: a client that asks for the state and does not take it holds nothing but its own handler, and that for the write timeout.
+func TestDocumentNotRead(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	f := Of(h, "t")
+	f.Snapshot = func(context.Context) (any, error) { return strings.Repeat("x", 32<<20), nil }
+	returned := make(chan error, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		returned <- Serve(w, r, f, Options{Logger: quiet(), WriteTimeout: 50 * time.Millisecond})
+	}))
+	defer s.Close()
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	isCause(t, <-returned, ErrWriteFailed)
+	equal(t, "subscriptions", h.Stats().Subscriptions, 0)
 }
