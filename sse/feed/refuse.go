@@ -30,18 +30,23 @@ func (c *connection) answer(code int) {
 	fmt.Fprintf(c.w, "{\"error\":%q}", strings.ToLower(http.StatusText(code)))
 }
 
-// refuseFor answers with the status that an error carries.
-func (c *connection) refuseFor(err error) error {
+// statusOf returns the status that an error carries, 404 for hub.ErrTopic, and 500 for any other.
+func statusOf(err error) int {
 	var status interface{ StatusCode() int }
-	code := http.StatusInternalServerError
 	switch {
 	case errors.As(err, &status):
-		if code = status.StatusCode(); code < 400 || code > 599 {
-			code = http.StatusInternalServerError
+		if code := status.StatusCode(); 400 <= code && code <= 599 {
+			return code
 		}
 	case errors.Is(err, hub.ErrTopic):
-		code = http.StatusNotFound
+		return http.StatusNotFound
 	}
+	return http.StatusInternalServerError
+}
+
+// refuseFor answers with the status that an error carries.
+func (c *connection) refuseFor(err error) error {
+	code := statusOf(err)
 	if code >= http.StatusInternalServerError {
 		c.o.Logger.Error("headrace: stream refused", "path", c.r.URL.Path, "status", code, "err", err)
 	}
@@ -55,8 +60,6 @@ func (c *connection) refuseFor(err error) error {
 // unavailable tells the client to come back, because the hub gave no subscription.
 func (c *connection) unavailable(err error) error {
 	switch {
-	case errors.Is(err, hub.ErrTopic):
-		return c.refuse(http.StatusNotFound, err)
 	case errors.Is(err, hub.ErrPosition):
 		return c.refuseFor(err) // Options.Start is at fault
 	case c.r.Context().Err() != nil:
@@ -99,12 +102,7 @@ func (c *connection) draining() error {
 func (c *connection) tooMany(err error) error {
 	// Debug, because whoever comes too often would fill the log.
 	c.o.Logger.Debug("headrace: stream refused", "topics", c.topics, "path", c.r.URL.Path, "err", err)
-	code := http.StatusServiceUnavailable
-	var status interface{ StatusCode() int }
-	if errors.As(err, &status) {
-		code = status.StatusCode()
-	}
-	c.later(code, c.o.Limits.retry())
+	c.later(statusOf(err), c.o.Limits.retry())
 	return err
 }
 

@@ -46,13 +46,11 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 	}
 	defer s.close()
 	config := c.o.config()
-	if c.stated {
-		if !s.gap && s.finished(c.o.ConnectTimeout-time.Since(opened)) {
-			c.log("headrace: feed is finished")
-			w.Header().Set("Cache-Control", "no-store")
-			w.WriteHeader(http.StatusNoContent)
-			return nil
-		}
+	if c.stated && !s.gap && s.finished(c.o.ConnectTimeout-time.Since(opened)) {
+		c.log("headrace: feed is finished")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	}
 	if f.Snapshot != nil && (!c.stated || s.lost()) {
 		if c.stated {

@@ -89,7 +89,7 @@ func (s *source) show(state any) {
 // state answers a request for the snapshot alone.
 func (c *connection) state(f Feed) error {
 	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", documentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	if c.r.Method == http.MethodHead {
