@@ -26,11 +26,12 @@ type followed struct {
 	state     followState
 	stop      func()
 	log       *log.Log[*Entry]
-	baseFinal bool   // the message at the log's base was Final
-	gapNext   bool   // the next message to come follows a gap; only without Traits.Replay
-	again     bool   // the live path was interrupted while it was being healed, or before it was ready: heal once more
-	synced    uint64 // the live path has brought, or is past, every entry before this sequence number
-	finishing bool   // a shutdown has begun: readers get entries before until only
+	watchers  map[Watcher]int // and of how many subscriptions each
+	baseFinal bool            // the message at the log's base was Final
+	gapNext   bool            // the next message to come follows a gap; only without Traits.Replay
+	again     bool            // the live path was interrupted while it was being healed, or before it was ready: heal once more
+	synced    uint64          // the live path has brought, or is past, every entry before this sequence number
+	finishing bool            // a shutdown has begun: readers get entries before until only
 	until     uint64
 	healFrom  uint64    // the log's Next when the live path was last interrupted
 	held      []Message // live messages that came while the live path was not whole
@@ -163,6 +164,7 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 	}
 	f.stop = stop
 	f.log = log.New[*Entry](string(tail))
+	f.log.Notify = f.notify
 	f.synced = f.log.Next()
 	f.baseFinal = final
 	f.state = live

@@ -39,6 +39,7 @@ type Subscription struct {
 	cause   error
 	done    chan struct{} // made when somebody has to wait for Close
 	stopCtx func() bool
+	watcher Watcher // nil if there is none
 }
 
 // Status says what Poll found.
@@ -482,10 +483,13 @@ func (s *Subscription) close(cause error) {
 	if s.done != nil {
 		close(s.done)
 	}
-	stop := s.stopCtx
+	stop, watcher := s.stopCtx, s.watcher
 	s.mu.Unlock()
 	if stop != nil {
 		stop()
+	}
+	if watcher != nil {
+		s.f.unwatch(watcher)
 	}
 	s.hub.keptBytes.Add(-s.kept.Swap(0))
 	s.hub.unfollow(s.f)

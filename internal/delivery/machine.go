@@ -22,6 +22,8 @@ type Config struct {
 	// Closing, when it is closed, drains the stream at the time that DrainAt returns then, at once if that is nil. Nil is never closed.
 	Closing <-chan struct{}
 	DrainAt func() time.Time
+	// OnClosing calls f, once and soon, when Closing is closed, until stop is called: for drivers that do not wait for each connection. Nil is for a nil Closing.
+	OnClosing func(f func()) (stop func())
 	// Checkpoint is the place the stream begins after, told to a client that came without a cursor before anything else. "" tells none.
 	Checkpoint string
 	// Hello is a frame sent before those of the source. Nil sends none.

@@ -26,6 +26,9 @@ type Log[T any] struct {
 	// waited says that wake was handed out, so that a change nobody waits for costs no new channel. It is atomic because Changed may be
 	// called under a lock that readers share.
 	waited atomic.Bool
+
+	// Notify, if it is not nil, is called at each Append, Reset and Wake, by whoever makes the change. It is set before the log is shared.
+	Notify func()
 }
 
 type slot[T any] struct {
@@ -139,8 +142,11 @@ func (l *Log[T]) Changed() <-chan struct{} {
 	return l.wake
 }
 
-// Wake closes the channel of those who wait.
+// Wake closes the channel of those who wait, and calls Notify.
 func (l *Log[T]) Wake() {
+	if l.Notify != nil {
+		l.Notify()
+	}
 	if l.waited.Swap(false) {
 		close(l.wake)
 		l.wake = make(chan struct{})

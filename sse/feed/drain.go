@@ -27,7 +27,8 @@ type Drain struct {
 	begun  time.Time     // zero before
 	closed chan struct{} // closed by Begin
 	open   int
-	idle   chan struct{} // closed when begun and nothing is open any more
+	calls  map[*func()]struct{} // what Begin calls
+	idle   chan struct{}        // closed when begun and nothing is open any more
 }
 
 // ErrDraining is what remains of Wait's context when streams are still open.
@@ -43,6 +44,10 @@ func (d *Drain) Begin() {
 	}
 	d.begun = time.Now()
 	close(d.closed)
+	for call := range d.calls {
+		(*call)()
+	}
+	d.calls = nil
 	d.settle()
 }
 
@@ -93,6 +98,29 @@ func (d *Drain) closing() <-chan struct{} {
 	defer d.mu.Unlock()
 	d.init()
 	return d.closed
+}
+
+// onBegin has f called when the drain begins, or at once if it has begun, unless stop was called before. f must not block.
+func (d *Drain) onBegin(f func()) (stop func()) {
+	if d == nil {
+		return func() {}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.begun.IsZero() {
+		f()
+		return func() {}
+	}
+	if d.calls == nil {
+		d.calls = make(map[*func()]struct{})
+	}
+	call := &f
+	d.calls[call] = struct{}{}
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.calls, call)
+	}
 }
 
 // beginning returns when Begin was called.

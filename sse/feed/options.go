@@ -48,6 +48,8 @@ type End struct {
 	Events int
 	// Bytes counts what was written, without headers and chunk headers.
 	Bytes int64
+	// Direct says that the stream was served by a few goroutines for all connections, instead of its handler's; see the package comment.
+	Direct bool
 	// Duration is the time since the stream was opened.
 	Duration time.Duration
 }
@@ -79,6 +81,7 @@ func (o Options) config() delivery.Config {
 		Heartbeat: o.Heartbeat,
 		ExpireAt:  o.ExpireAt,
 		Closing:   o.Drain.closing(),
+		OnClosing: o.Drain.onBegin,
 	}
 	if left := time.Until(o.ExpireAt); left > 0 {
 		early := upTo(min(left/20, time.Second))

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -37,7 +38,15 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer func() {
+		if !c.taken || r.Context().Err() != nil {
+			leave()
+			return
+		}
+		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of
+		// a request ends when they have all returned.
+		context.AfterFunc(r.Context(), leave)
+	}()
 
 	opened := time.Now()
 	s, err := c.open(f, false)
@@ -77,6 +86,9 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 		if config.Hello, err = c.hello(f); err != nil {
 			return err
 		}
+	}
+	if socket := c.takeOver(f); socket != nil {
+		return c.direct(socket, delivery.NewMachine(config, s), s)
 	}
 	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
 		delivery.Run(r.Context(), delivery.NewMachine(config, s), writer, done)
@@ -123,6 +135,10 @@ type connection struct {
 	topics []string
 	// stated says that the client came with a cursor, partly that this knows not all topics.
 	stated, partly bool
+
+	opened time.Time // the stream was
+	taken  bool      // the connection was taken over from the server
+	cause  error     // of the end
 }
 
 func newConnection(w http.ResponseWriter, r *http.Request, topics []string, o Options) *connection {
@@ -175,32 +191,35 @@ func (c *connection) head() {
 
 // stream opens the stream, has it run, and reports its end. run calls done with the result exactly once, even when it panics.
 func (c *connection) stream(run func(*sse.Writer, func(delivery.Result))) error {
-	opened := time.Now()
+	c.opened = time.Now()
 	writer, err := sse.Respond(c.w, c.r)
 	if errors.Is(err, sse.ErrNotFlushable) {
 		c.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler and its like off this route",
 			"topics", c.topics, "path", c.r.URL.Path, "err", err)
 		return c.refuse(http.StatusInternalServerError, err)
 	}
-	var result delivery.Result
-	report := func(r delivery.Result) {
-		result = r
-		c.ended(r, time.Since(opened))
-	}
 	if err != nil {
-		report(delivery.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
-		return result.Cause
+		c.ended(delivery.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
+		return c.cause
 	}
 	writer.SetWriteTimeout(c.o.WriteTimeout)
 	c.log("headrace: stream opened")
-	run(writer, report)
-	if delivery.Clean(result.Cause) {
-		return nil
-	}
-	return result.Cause
+	run(writer, c.ended)
+	return c.outcome()
 }
 
-func (c *connection) ended(r delivery.Result, took time.Duration) {
+// outcome returns what Serve returns after a stream.
+func (c *connection) outcome() error {
+	if delivery.Clean(c.cause) {
+		return nil
+	}
+	return c.cause
+}
+
+// ended takes note of the end of the stream.
+func (c *connection) ended(r delivery.Result) {
+	c.cause = r.Cause
+	took := time.Since(c.opened)
 	args := []any{"topics", c.topics, "cause", r.Cause, "events", r.Events, "bytes", r.Bytes, "duration", took}
 	switch {
 	case r.Aborted && r.AbortErr != nil:
@@ -211,7 +230,7 @@ func (c *connection) ended(r delivery.Result, took time.Duration) {
 		c.o.Logger.Debug("headrace: stream closed", args...)
 	}
 	if c.o.OnEnd != nil {
-		c.o.OnEnd(End{Topics: c.topics, Cause: r.Cause, Events: r.Events, Bytes: r.Bytes, Duration: took})
+		c.o.OnEnd(End{Topics: c.topics, Cause: r.Cause, Events: r.Events, Bytes: r.Bytes, Direct: c.taken, Duration: took})
 	}
 }
 

@@ -69,6 +69,9 @@ func (s *source) reloaded() bool {
 	}
 	s.subscriptions.close()
 	s.subscriptions, s.turn, s.passed = l.subs, 0, false
+	if s.watcher != nil {
+		s.Watch(s.watcher)
+	}
 	s.show(l.state)
 	return true
 }

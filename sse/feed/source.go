@@ -18,6 +18,7 @@ type subscription interface {
 	Start() hub.ID
 	Poll(dst []*hub.Entry, limit, bytes int) hub.Batch
 	Fetch(ctx context.Context) error
+	Watch(w hub.Watcher)
 	Close()
 }
 
@@ -36,6 +37,8 @@ type source struct {
 	err    error         // of Map: what ends the stream next
 	closed bool          // the event close was delivered
 	reload *reload       // under way after a gap; nil if none is
+
+	watcher hub.Watcher // of the engine that serves the source; nil if none does
 
 	also []<-chan struct{} // used again by each poll
 }
@@ -294,6 +297,22 @@ func (s *source) Fetch(ctx context.Context) error {
 	cancel()
 	fetches.Wait()
 	return nil
+}
+
+// Topic implements delivery.Feed. Engines serve sources of one topic.
+func (s *source) Topic() any { return topicKey{s.feed.Hub, s.readers[0].topic} }
+
+type topicKey struct {
+	hub   *hub.Hub
+	topic string
+}
+
+// Watch implements delivery.Feed.
+func (s *source) Watch(w hub.Watcher) {
+	s.watcher = w
+	for i := range s.readers {
+		s.readers[i].sub.Watch(w)
+	}
 }
 
 // close lets go of the subscriptions, and waits for what runs beside the stream.

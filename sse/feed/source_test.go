@@ -30,6 +30,7 @@ func (s *fakeSubscription) Poll(dst []*hub.Entry, limit, bytes int) hub.Batch {
 
 func (s *fakeSubscription) Fetch(context.Context) error { return nil }
 func (s *fakeSubscription) Start() hub.ID               { return "" }
+func (s *fakeSubscription) Watch(hub.Watcher)           {}
 func (s *fakeSubscription) Close()                      {}
 
 // fakeSource returns the source of one topic.

@@ -1,0 +1,172 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// conn is a connection of an engine. What is not said to be shared belongs to its owner: the shard, or while the state is away the connection's own goroutine.
+type conn struct {
+	shard   *shard
+	machine *Machine
+	feed    Feed
+	socket  Socket
+	ctx     context.Context
+	chunked bool
+
+	// The shard's.
+	state  connState
+	group  *group
+	member int       // index in group.conns
+	place  int       // index in the shard's deadlines, -1 when it is in none
+	due    time.Time // the deadlines' order
+
+	rest     [][]byte // of the last step, as framed, not written yet
+	ended    bool     // the machine has ended, or the connection failed
+	result   Result
+	panicked any           // what the source panicked with
+	over     chan struct{} // closed when nobody touches the connection any more
+
+	back atomic.Bool // the own goroutine is done
+	told atomic.Bool // orders are new
+
+	mu     sync.Mutex
+	orders orders
+}
+
+type connState uint8
+
+const (
+	fresh connState = iota // on its way to the shard
+	kept                   // the shard is the owner
+	away                   // its own goroutine is
+	left                   // nobody is
+)
+
+// orders are what others want of a connection's owner.
+type orders struct {
+	gone    bool // the client is
+	ctxDone bool
+	drain   bool
+}
+
+// tell leaves an order and wakes the owner.
+func (c *conn) tell(change func(*orders)) {
+	c.mu.Lock()
+	change(&c.orders)
+	c.mu.Unlock()
+	c.told.Store(true)
+	c.shard.poke(c)
+}
+
+// obey carries out what others have ordered.
+func (c *conn) obey() {
+	if c.ended || !c.told.Swap(false) {
+		return
+	}
+	c.mu.Lock()
+	o := c.orders
+	c.mu.Unlock()
+	if o.drain {
+		c.machine.Drain(c.machine.config.drainAt())
+	}
+	switch cause := Gone(c.ctx); {
+	case o.ctxDone && decided(cause):
+		c.machine.Stop(cause)
+	case c.ctx.Err() != nil:
+		c.ended, c.result.Cause = true, cause
+	case o.gone:
+		c.ended, c.result.Cause = true, ErrClientGone
+	}
+}
+
+// catchUp runs the machine on a goroutine of its own until it waits, and hands the connection back.
+func (c *conn) catchUp(then Step) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked = p // goes on where somebody can recover it
+			c.ended, c.result.Cause, c.result.Aborted = true, ErrPanicked, true
+		}
+		c.back.Store(true)
+		c.shard.poke(c)
+	}()
+	list := frameLists.Get().(*[][]byte)
+	defer frameLists.Put(list)
+	for {
+		if err := c.flush(); err != nil {
+			c.fail(err)
+		}
+		if c.ended {
+			return
+		}
+		switch {
+		case then.Then == Fetch:
+			// In slices: an order that is no end of the context must be heard too.
+			fetch(c.ctx, c.machine, then.Deadline, true)
+		case then.Then == End:
+			c.end(then)
+			return
+		case then.Then == Wait && !isClosed(then.Changed):
+			return
+		}
+		if c.obey(); c.ended {
+			return
+		}
+		then = c.machine.Next(time.Now(), (*list)[:0])
+		size := 0
+		for _, f := range then.Frames {
+			size += len(f)
+		}
+		if size > 0 {
+			c.rest = skip(then.Frames, c.chunked, size, 0)
+			c.count(then, size)
+		}
+		clear(then.Frames)
+		if cap(then.Frames) <= maxFrames {
+			*list = then.Frames[:0]
+		}
+		then.Frames = nil
+	}
+}
+
+// flush writes the rest, however long it takes.
+func (c *conn) flush() error {
+	for _, p := range c.rest {
+		if err := c.socket.Write(p); err != nil {
+			return err
+		}
+	}
+	c.rest = nil
+	return nil
+}
+
+// count counts what was handed to the socket.
+func (c *conn) count(step Step, size int) {
+	c.result.Events += step.Events
+	c.result.Bytes += int64(size)
+}
+
+// end takes over the end of the machine. Its last frames are written.
+func (c *conn) end(step Step) {
+	c.ended, c.result.Cause, c.result.Aborted = true, step.Cause, step.Abort
+}
+
+// fail takes over the end of the connection.
+func (c *conn) fail(err error) {
+	c.ended = true
+	switch cause := Gone(c.ctx); {
+	case c.ctx.Err() != nil && !decided(cause):
+		c.result.Cause = cause // which made the write fail
+	case errors.Is(err, errInterrupted):
+		c.result.Cause = ErrClientGone
+	default:
+		c.result.Cause = fmt.Errorf("%w: %w", ErrWriteFailed, err)
+	}
+}
+
+// errInterrupted is matched by the error of a Write that Interrupt has made fail.
+var errInterrupted = errors.New("interrupted")

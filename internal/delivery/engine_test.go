@@ -1,0 +1,414 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/headrace/headrace/hub"
+)
+
+// fakeFeed is a fakeSource that wakes watchers.
+type fakeFeed struct {
+	*fakeSource
+	topic string
+	mu    sync.Mutex
+	watch []hub.Watcher
+}
+
+func newFakeFeed(topic string, frames ...string) *fakeFeed {
+	return &fakeFeed{fakeSource: newFakeSource(frames...), topic: topic}
+}
+
+func (f *fakeFeed) Topic() any { return f.topic }
+
+func (f *fakeFeed) Watch(w hub.Watcher) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watch = append(f.watch, w)
+}
+
+func (f *fakeFeed) update(change func(*fakeSource)) {
+	f.fakeSource.update(change)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.watch {
+		w.Wake()
+	}
+}
+
+func (f *fakeFeed) put(frames ...string) {
+	f.update(func(s *fakeSource) {
+		for _, frame := range frames {
+			s.frames = append(s.frames, []byte(frame))
+		}
+	})
+}
+
+// fakeSocket takes so many bytes at once as it has room for, and has room again when a test has read.
+type fakeSocket struct {
+	mu          sync.Mutex
+	cond        *sync.Cond
+	room        int // -1: endless
+	text        strings.Builder
+	tries       int
+	gone        bool
+	released    bool
+	interrupted bool
+	closed      string
+	broken      error
+}
+
+func newFakeSocket() *fakeSocket {
+	s := &fakeSocket{room: -1}
+	s.cond = sync.NewCond(&s.mu)
+	return s
+}
+
+func (s *fakeSocket) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	s.cond.Broadcast()
+}
+
+func (s *fakeSocket) TryWrite(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tries++
+	if s.broken != nil {
+		return 0, s.broken
+	}
+	return s.take(p), nil
+}
+
+func (s *fakeSocket) take(p []byte) int {
+	n := len(p)
+	if s.room >= 0 {
+		n = min(n, s.room)
+		s.room -= n
+	}
+	s.text.Write(p[:n])
+	return n
+}
+
+func (s *fakeSocket) Write(p []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if s.interrupted {
+			return errInterrupted
+		}
+		if s.broken != nil {
+			return s.broken
+		}
+		if p = p[s.take(p):]; len(p) == 0 {
+			return nil
+		}
+		s.cond.Wait()
+	}
+}
+
+func (s *fakeSocket) Drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.gone && !s.released {
+		s.cond.Wait()
+	}
+}
+
+func (s *fakeSocket) Release()   { s.change(func() { s.released = true }) }
+func (s *fakeSocket) Interrupt() { s.change(func() { s.interrupted = true }) }
+func (s *fakeSocket) Close(clean bool) {
+	s.change(func() { s.closed += fmt.Sprint(clean) })
+}
+
+func (s *fakeSocket) got() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+func (e *Engine) runInBackground(ctx context.Context, c Config, f Feed, s Socket) <-chan Result {
+	done := make(chan Result, 1)
+	go e.Run(ctx, NewMachine(c, f), f, s, false, func(r Result) { done <- r })
+	return done
+}
+
+func TestEngineLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e Engine
+		f, s := newFakeFeed("t", "data: a\n\n"), newFakeSocket()
+		done := e.runInBackground(t.Context(), Config{Heartbeat: 15 * time.Second, Lifetime: time.Minute}, f, s)
+		begun := time.Now()
+		synctest.Wait()
+		equal(t, "first", s.got(), ": ok\ndata: a\n\n")
+		time.Sleep(20 * time.Second)
+		f.put("data: b\n\n")
+		r := <-done
+		equal(t, "after", time.Since(begun), time.Minute)
+		isCause(t, r.Cause, ErrRotated)
+		equal(t, "text", s.got(), ": ok\ndata: a\n\n:\ndata: b\n\n:\n:\n")
+		equal(t, "events", r.Events, 2)
+		equal(t, "bytes", r.Bytes, int64(len(s.got())))
+		equal(t, "closed", s.closed, "true")
+		// The shards' goroutines are gone, or the bubble would not end.
+	})
+}
+
+// TestEngineSharesBatches: connections at the same place are written the same bytes, framed once.
+func TestEngineSharesBatches(t *testing.T) {
+	s := &shard{}
+	a, b := []byte("a"), []byte("bb")
+	equal(t, "size", s.frame([][]byte{a, b}, true), 3)
+	equal(t, "batch", string(s.batch), "3\r\nabb\r\n")
+	s.batch[3] = 'X'
+	s.frame([][]byte{a, b}, true)
+	equal(t, "again", string(s.batch), "3\r\nXbb\r\n")
+	s.frame([][]byte{a, []byte("bb")}, true)
+	equal(t, "equal bytes elsewhere", string(s.batch), "3\r\nabb\r\n")
+	s.frame([][]byte{a, b}, false)
+	equal(t, "not chunked", string(s.batch), "abb")
+	s.forget()
+	if len(s.framed) != 0 {
+		t.Error("an idle shard keeps frames")
+	}
+}
+
+func TestSkip(t *testing.T) {
+	frames := [][]byte{[]byte("abc"), nil, []byte("de")}
+	for _, chunked := range []bool{true, false} {
+		whole := "abcde"
+		if chunked {
+			whole = "5\r\nabcde\r\n"
+		}
+		for n := range len(whole) + 1 {
+			rest := ""
+			for _, p := range skip(frames, chunked, 5, n) {
+				rest += string(p)
+			}
+			equal(t, fmt.Sprint("rest after ", n), rest, whole[n:])
+		}
+	}
+}
+
+// TestEngineSlow: a socket that is full gets its rest, and what came meanwhile, by a goroutine of its own, and nobody else waits.
+func TestEngineSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e Engine
+		slow, fast := newFakeSocket(), newFakeSocket()
+		slow.room = 10
+		feeds := []*fakeFeed{newFakeFeed("t"), newFakeFeed("t")}
+		one := e.runInBackground(t.Context(), Config{}, feeds[0], slow)
+		other := e.runInBackground(t.Context(), Config{}, feeds[1], fast)
+		synctest.Wait()
+		want := ": ok\n"
+		for i := range 5 {
+			frame := fmt.Sprintf("data: %d\n\n", i)
+			for _, f := range feeds {
+				f.put(frame)
+			}
+			want += frame
+			synctest.Wait()
+		}
+		equal(t, "slow", slow.got(), want[:10])
+		equal(t, "fast", fast.got(), want)
+		slow.change(func() { slow.room = 3 })
+		synctest.Wait()
+		equal(t, "slow, with more room", slow.got(), want[:13])
+		slow.change(func() { slow.room = -1 })
+		synctest.Wait()
+		equal(t, "slow, caught up", slow.got(), want)
+		tries := slow.tries
+		for _, f := range feeds {
+			f.put("data: x\n\n")
+		}
+		synctest.Wait()
+		equal(t, "writes by the shard again", slow.tries, tries+1)
+		equal(t, "both", slow.got(), fast.got())
+		for _, s := range []*fakeSocket{slow, fast} {
+			s.change(func() { s.gone = true })
+		}
+		isCause(t, (<-one).Cause, ErrClientGone)
+		isCause(t, (<-other).Cause, ErrClientGone)
+		equal(t, "closed", slow.closed, "false")
+	})
+}
+
+// TestEngineEnds: whoever owns the connection at that moment.
+func TestEngineEnds(t *testing.T) {
+	other := errors.New("other")
+	for _, tc := range []struct {
+		name  string
+		act   func(f *fakeFeed, s *fakeSocket, cancel context.CancelCauseFunc, closing func())
+		tail  string
+		cause error
+		clean string
+	}{
+		{"client gone", func(_ *fakeFeed, s *fakeSocket, _ context.CancelCauseFunc, _ func()) {
+			s.change(func() { s.gone = true })
+		}, "", ErrClientGone, "false"},
+		{"context", func(_ *fakeFeed, _ *fakeSocket, cancel context.CancelCauseFunc, _ func()) { cancel(other) }, "", other, "false"},
+		{"shutdown by the context", func(_ *fakeFeed, _ *fakeSocket, cancel context.CancelCauseFunc, _ func()) { cancel(ErrShutdown) }, "retry: 3000\n", ErrShutdown, "true"},
+		{"revoked", func(_ *fakeFeed, _ *fakeSocket, cancel context.CancelCauseFunc, _ func()) { cancel(ErrRevoked) }, "retry: 4000\n", ErrRevoked, "true"},
+		{"drain", func(_ *fakeFeed, _ *fakeSocket, _ context.CancelCauseFunc, closing func()) { closing() }, "retry: 4000\n", ErrShutdown, "true"},
+		{"finished", func(f *fakeFeed, _ *fakeSocket, _ context.CancelCauseFunc, _ func()) {
+			f.update(func(s *fakeSource) { s.ended = true })
+		}, "", ErrFinished, "true"},
+		{"failed", func(f *fakeFeed, _ *fakeSocket, _ context.CancelCauseFunc, _ func()) {
+			f.update(func(s *fakeSource) { s.ended, s.err = true, other })
+		}, "event: stream-error\ndata: {}\n\n", ErrFailed, "false"},
+		{"broken", func(f *fakeFeed, s *fakeSocket, _ context.CancelCauseFunc, _ func()) {
+			s.change(func() { s.broken = net.ErrClosed })
+			f.put("data: x\n\n")
+		}, "", ErrWriteFailed, "false"},
+	} {
+		for _, owner := range []string{"shard", "own goroutine", "fetch"} {
+			t.Run(tc.name+", with the "+owner, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var e Engine
+					f, s := newFakeFeed("t"), newFakeSocket()
+					ctx, cancel := context.WithCancelCause(t.Context())
+					var closing func()
+					at := time.Now().Add(time.Second)
+					c := Config{Retry: 2 * time.Second, DrainRetry: 3 * time.Second, EndRetry: 4 * time.Second, DrainAt: func() time.Time { return at }, OnClosing: func(f func()) func() {
+						closing = f
+						return func() {}
+					}}
+					head := ": ok\nretry: 2000\n"
+					switch owner {
+					case "own goroutine":
+						s.room = 5
+					case "fetch":
+						f.behind = true
+						f.fetch = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+					}
+					done := e.runInBackground(ctx, c, f, s)
+					synctest.Wait()
+					tc.act(f, s, cancel, closing)
+					synctest.Wait()
+					if owner == "fetch" {
+						f.update(func(s *fakeSource) { s.behind, s.fetch = false, nil })
+					}
+					time.Sleep(2 * time.Second)
+					s.change(func() { s.room = -1 })
+					r := <-done
+					want := tc.cause
+					isCause(t, r.Cause, want)
+					equal(t, "closed", s.closed, tc.clean)
+					if tc.clean == "true" || owner == "shard" {
+						equal(t, "text", s.got(), head+tc.tail)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestEnginePanic: what a source panics with goes on, on the goroutine that called Run, and nobody else's connection notices.
+func TestEnginePanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e Engine
+		f, s := newFakeFeed("t"), newFakeSocket()
+		f.behind = true
+		f.fetch = func(context.Context) error { panic("of the user") }
+		var result Result
+		func() {
+			defer func() { equal(t, "panic", recover(), any("of the user")) }()
+			e.Run(t.Context(), NewMachine(Config{}, f), f, s, true, func(r Result) { result = r })
+		}()
+		isCause(t, result.Cause, ErrPanicked)
+		equal(t, "closed", s.closed, "false")
+	})
+}
+
+// TestEngineChurn: connections that come and go while messages are published leave nothing behind, and each gets all of what it was there for.
+func TestEngineChurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var e Engine
+		var ends sync.WaitGroup
+		for i := range 300 {
+			ends.Go(func() {
+				f, s := newFakeFeed(fmt.Sprint(i%7)), newFakeSocket()
+				if i%3 == 0 {
+					s.room = i % 40
+				}
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				done := e.runInBackground(ctx, Config{Heartbeat: time.Duration(1+i%5) * time.Millisecond}, f, s)
+				want := 0
+				for n := range i % 11 {
+					f.put(fmt.Sprintf("data: %d\n\n", n))
+					want++
+					time.Sleep(time.Duration(i*n%13) * time.Millisecond / 4)
+				}
+				s.change(func() { s.room = -1 })
+				if i%2 == 0 {
+					f.update(func(s *fakeSource) { s.ended = true })
+				} else {
+					cancel(nil)
+				}
+				r := <-done
+				if got := strings.Count(s.got(), "data: "); i%2 == 0 && got != want {
+					t.Errorf("connection %d: %d of %d messages, %v", i, got, want, r.Cause)
+				}
+			})
+		}
+		ends.Wait()
+	})
+}
+
+// nullSocket takes everything.
+type nullSocket struct{ Socket }
+
+func (nullSocket) TryWrite(p []byte) (int, error) { return len(p), nil }
+
+// onceFeed has one frame each time somebody allows it.
+type onceFeed struct {
+	Feed
+	frame   []byte
+	changed chan struct{}
+	left    int
+}
+
+func (f *onceFeed) Checkpoint() string { return "" }
+
+func (f *onceFeed) Poll(dst [][]byte, _ int) Batch {
+	if f.left == 0 {
+		return Batch{Status: Waiting, Frames: dst, Changed: f.changed}
+	}
+	f.left--
+	return Batch{Frames: append(dst, f.frame), Events: 1}
+}
+
+// TestEngineAllocatesNothing: not for a delivery, whether a connection is the first to get a message or one of many.
+func TestEngineAllocatesNothing(t *testing.T) {
+	s := &shard{groups: make(map[any]*group), wake: make(chan struct{}, 1)}
+	var conns []*conn
+	for range 100 {
+		f := &onceFeed{frame: []byte("data: a\n\n"), changed: make(chan struct{})}
+		c := &conn{shard: s, feed: f, socket: nullSocket{}, ctx: t.Context(), chunked: true, place: -1, state: kept}
+		c.machine = NewMachine(Config{Heartbeat: 15 * time.Second, Lifetime: time.Hour}, f)
+		conns = append(conns, c)
+	}
+	now := time.Now()
+	deliver := func() {
+		now = now.Add(time.Second)
+		for _, c := range conns {
+			c.feed.(*onceFeed).left = 1
+			s.step(c, now)
+		}
+		s.forget()
+	}
+	deliver()
+	if n := testing.AllocsPerRun(20, deliver); n != 0 {
+		t.Errorf("%v allocations for 100 deliveries", n)
+	}
+	equal(t, "events", conns[99].result.Events, 22)
+}

@@ -1,0 +1,405 @@
+package feed
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/headrace/headrace/backends/memory"
+	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse"
+)
+
+// wrapped is a writer of middleware: whatever it may do, only its own Write knows.
+type wrapped struct{ http.ResponseWriter }
+
+func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// ways are the ways on which a stream can reach a client.
+var ways = []struct {
+	name   string
+	direct bool
+	wrap   bool
+	proto  string // of the client: "HTTP/1.1", "HTTP/1.0", "TLS", "HTTP/2"
+}{
+	{"direct", true, false, "HTTP/1.1"},
+	{"direct, HTTP/1.0", true, false, "HTTP/1.0"},
+	{"ordinary", false, true, "HTTP/1.1"},
+	{"ordinary, HTTP/1.0", false, true, "HTTP/1.0"},
+	{"TLS", false, false, "TLS"},
+	{"HTTP/2", false, false, "HTTP/2"},
+}
+
+// lab is a server with one feed, on one of the ways.
+type lab struct {
+	t      *testing.T
+	hub    *hub.Hub
+	server *httptest.Server
+	proto  string
+	o      Options
+	end    chan End
+	// unwound receives when the middleware's deferred function has run.
+	unwound chan struct{}
+}
+
+// onEachWay runs a test on each way. change prepares the feed and the options.
+func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			l := &lab{t: t, proto: way.proto, end: make(chan End, 16), unwound: make(chan struct{}, 16)}
+			l.hub = newHub(t, memory.New(memory.Options{MaxMessages: 8}), hub.Options{Window: 4})
+			f := Of(l.hub, "t")
+			o := Options{Logger: quiet(), OnEnd: func(e End) {
+				if e.Direct != way.direct {
+					t.Errorf("direct: %v", e.Direct)
+				}
+				l.end <- e
+			}}
+			if change != nil {
+				change(&f, &o)
+			}
+			l.o = o
+			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() { l.unwound <- struct{}{} }()
+				w.Header().Set("X-Middleware", "was here")
+				if way.wrap {
+					w = wrapped{w}
+				}
+				_ = Serve(w, r, f, o)
+			})
+			l.server = httptest.NewUnstartedServer(handler)
+			switch way.proto {
+			case "TLS":
+				l.server.StartTLS()
+			case "HTTP/2":
+				l.server.EnableHTTP2 = true
+				l.server.StartTLS()
+			default:
+				l.server.Start()
+			}
+			t.Cleanup(l.server.Close)
+			test(t, l)
+		})
+	}
+}
+
+// open opens a stream.
+func (l *lab) open(header ...string) *stream {
+	l.t.Helper()
+	if l.proto != "HTTP/1.0" {
+		req, err := http.NewRequest(http.MethodGet, l.server.URL, nil)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		req = req.WithContext(ctx)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := l.server.Client().Do(req)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		s := newStream(resp)
+		s.cancel = cancel
+		l.t.Cleanup(s.leave)
+		return s
+	}
+	conn := l.dial()
+	head := "GET / HTTP/1.0\r\nHost: x\r\n"
+	for i := 0; i < len(header); i += 2 {
+		head += header[i] + ": " + header[i+1] + "\r\n"
+	}
+	if _, err := conn.Write([]byte(head + "\r\n")); err != nil {
+		l.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	s := newStream(resp)
+	s.cancel = func() { conn.Close() }
+	return s
+}
+
+// dial opens a connection to the server, with TLS if it has it.
+func (l *lab) dial() net.Conn {
+	l.t.Helper()
+	conn, err := net.Dial("tcp", l.server.Listener.Addr().String())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if l.proto == "TLS" {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	l.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// ended checks how the stream ended, and that the handler has returned.
+func (l *lab) ended(want error) End {
+	l.t.Helper()
+	e := <-l.end
+	isCause(l.t, e.Cause, want)
+	<-l.unwound
+	return e
+}
+
+func TestConformanceResume(t *testing.T) {
+	onEachWay(t, nil, func(t *testing.T, l *lab) {
+		c := l.open()
+		equal(t, "status", c.StatusCode, 200)
+		equal(t, "type", c.Header.Get("Content-Type"), streamType)
+		equal(t, "header of middleware", c.Header.Get("X-Middleware"), "was here")
+		if c.Header.Get("Date") == "" || c.Header.Get("Content-Length") != "" {
+			t.Errorf("header: %v", c.Header)
+		}
+		start := c.primed(t)
+		ids := publish(t, l.hub, "t", "a", "b\nc")
+		equal(t, "first", c.block(t), event(ids[0], "a"))
+		equal(t, "second", c.block(t), "data: b\ndata: c\nid: "+ids[1]+"\n\n")
+		c.leave()
+		e := l.ended(ErrClientGone)
+		equal(t, "events", e.Events, 2)
+
+		ids = append(ids, publish(t, l.hub, "t", "d", "e", "f", "g")...) // the first ones leave the window
+		c = l.open("Last-Event-ID", start)
+		equal(t, "prelude", c.block(t), prelude+event(ids[0], "a"))
+		c.block(t)
+		for i, data := range []string{"d", "e", "f", "g"} {
+			equal(t, "resumed", c.block(t), event(ids[i+2], data))
+		}
+		c.leave()
+		l.ended(ErrClientGone)
+	})
+}
+
+func TestConformanceGap(t *testing.T) {
+	onEachWay(t, nil, func(t *testing.T, l *lab) {
+		start := publish(t, l.hub, "t", "0")[0]
+		for i := range 20 {
+			publish(t, l.hub, "t", fmt.Sprint(i))
+		}
+		c := l.open("Last-Event-ID", start)
+		equal(t, "gap", c.block(t), prelude+gapEvent)
+		if b := c.block(t); !strings.HasPrefix(b, "data: 12\n") {
+			t.Errorf("first after the gap: %q", b)
+		}
+	})
+}
+
+func TestConformanceSnapshot(t *testing.T) {
+	onEachWay(t, func(f *Feed, _ *Options) {
+		f.Snapshot = func(context.Context) (any, error) { return "state", nil }
+	}, func(t *testing.T, l *lab) {
+		first := publish(t, l.hub, "t", "a")[0]
+		c := l.open()
+		equal(t, "snapshot", c.block(t), prelude+snapshotEvent(first, "state"))
+		next := publish(t, l.hub, "t", "b")[0]
+		equal(t, "change", c.block(t), event(next, "b"))
+		c.leave()
+		l.ended(ErrClientGone)
+		c = l.open("Last-Event-ID", "of-another-life")
+		equal(t, "gap", c.block(t), prelude+gapEvent)
+		equal(t, "snapshot again", c.block(t), snapshotEvent(next, "state"))
+		last := publish(t, l.hub, "t", "c")[0]
+		equal(t, "change after it", c.block(t), event(last, "c"))
+	})
+}
+
+func TestConformanceHeartbeat(t *testing.T) {
+	onEachWay(t, func(_ *Feed, o *Options) { o.Heartbeat = 5 * time.Millisecond }, func(t *testing.T, l *lab) {
+		c := l.open()
+		c.primed(t)
+		for range 5 {
+			line, err := c.r.ReadString('\n')
+			if err != nil || line != ":\n" {
+				t.Fatalf("%q, %v", line, err)
+			}
+		}
+	})
+}
+
+func TestConformanceEnds(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*Feed, *Options)
+		act    func(t *testing.T, l *lab)
+		rest   string
+		cause  error
+	}{
+		{"rotation", func(_ *Feed, o *Options) { o.MaxLifetime = 20 * time.Millisecond }, nil, "", ErrRotated},
+		{"expiry", func(_ *Feed, o *Options) { o.ExpireAt = time.Now().Add(50 * time.Millisecond) }, nil, "retry: N\n", ErrExpired},
+		{"drain", nil, func(_ *testing.T, l *lab) { l.o.Drain.Begin() }, "retry: N\n", ErrShutdown},
+		{"shutdown of the hub", nil, func(t *testing.T, l *lab) {
+			if err := l.hub.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}, "retry: N\n", ErrShutdown},
+		{"close", nil, func(t *testing.T, l *lab) { finish(t, l.hub, "t") }, "close", ErrFinished},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onEachWay(t, func(f *Feed, o *Options) {
+				o.Drain = &Drain{Window: 10 * time.Millisecond}
+				if tc.change != nil {
+					tc.change(f, o)
+				}
+			}, func(t *testing.T, l *lab) {
+				c := l.open()
+				if tc.act != nil {
+					c.primed(t)
+					tc.act(t, l)
+				}
+				text := c.rest(t)
+				if tc.act == nil {
+					_, text, _ = strings.Cut(text, "\n\n")
+				}
+				if tc.rest == "close" {
+					text, _, _ = strings.Cut(strings.TrimPrefix(text, "event: "), "\n")
+				}
+				equal(t, "rest", text, tc.rest)
+				l.ended(tc.cause)
+			})
+		})
+	}
+}
+
+// TestConformanceFailure: what is broken off does not look like an end.
+func TestConformanceFailure(t *testing.T) {
+	onEachWay(t, func(f *Feed, o *Options) {
+		o.Retry = time.Millisecond
+		var loads atomic.Int32
+		f.Snapshot = func(context.Context) (any, error) {
+			if loads.Add(1) > 1 {
+				return nil, errors.New("no state")
+			}
+			return "state", nil
+		}
+	}, func(t *testing.T, l *lab) {
+		c := l.open()
+		c.block(t)
+		// More than the sockets take, so that the stream falls behind what is retained.
+		for range 30 {
+			publish(t, l.hub, "t", strings.Repeat("x", 900<<10))
+		}
+		_, err := io.ReadAll(c.r)
+		if err == nil {
+			t.Error("the client takes it for a clean end")
+		}
+		l.ended(ErrFailed)
+	})
+}
+
+// TestConformanceLarge: a message that no socket takes at once.
+func TestConformanceLarge(t *testing.T) {
+	onEachWay(t, nil, func(t *testing.T, l *lab) {
+		c := l.open()
+		c.primed(t)
+		data := strings.Repeat("0123456789abcdef", 60<<10)
+		var ids []string
+		for range 6 {
+			ids = append(ids, publish(t, l.hub, "t", data)...)
+		}
+		for _, id := range ids {
+			if got := c.block(t); got != event(id, data) {
+				t.Fatalf("got %d bytes, want %d", len(got), len(event(id, data)))
+			}
+		}
+		equal(t, "then", event(publish(t, l.hub, "t", "x")[0], "x"), c.block(t))
+	})
+}
+
+// TestConformanceInput: what a client sends behind its request is no harm, and its leaving is noticed at once, by a half-closed connection too.
+func TestConformanceInput(t *testing.T) {
+	onEachWay(t, func(_ *Feed, o *Options) { o.Heartbeat = time.Hour }, func(t *testing.T, l *lab) {
+		if l.proto == "HTTP/2" {
+			t.Skip("a stream of HTTP/2 has no connection of its own")
+		}
+		request := "GET / " + strings.Replace(l.proto, "TLS", "HTTP/1.1", 1) + "\r\nHost: x\r\n\r\n"
+		conn := l.dial()
+		if _, err := conn.Write([]byte(request + request + "garbage\x00")); err != nil {
+			t.Fatal(err)
+		}
+		r := bufio.NewReader(conn)
+		for line := ""; !strings.HasPrefix(line, "id: "); {
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+			if err := half.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if way := l.proto; way == "TLS" {
+			conn.Close()
+		}
+		e := <-l.end
+		isCause(t, e.Cause, ErrClientGone)
+	})
+}
+
+// TestConformanceStalled: a client that takes nothing is given up after the write timeout, and holds nobody else.
+func TestConformanceStalled(t *testing.T) {
+	onEachWay(t, func(_ *Feed, o *Options) { o.WriteTimeout = 100 * time.Millisecond }, func(t *testing.T, l *lab) {
+		if l.proto == "HTTP/2" {
+			t.Skip("the client's own buffers take it")
+		}
+		conn := l.dial()
+		if _, err := conn.Write([]byte("GET / " + strings.Replace(l.proto, "TLS", "HTTP/1.1", 1) + "\r\nHost: x\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		other := l.open()
+		other.primed(t)
+		data := string(bytes.Repeat([]byte("x"), 900<<10))
+		for range 12 {
+			id := publish(t, l.hub, "t", data)[0]
+			if b := other.block(t); !strings.HasSuffix(b, "id: "+id+"\n\n") {
+				t.Fatal("the other client missed one")
+			}
+		}
+		e := <-l.end
+		if !errors.Is(e.Cause, ErrWriteFailed) && !errors.Is(e.Cause, ErrClientGone) {
+			t.Errorf("cause %v", e.Cause)
+		}
+		other.leave()
+	})
+}
+
+// TestConformanceLeaseAndLimits: a stream that ends gives its place back, and a lease ends it.
+func TestConformanceLeaseAndLimits(t *testing.T) {
+	onEachWay(t, func(f *Feed, o *Options) {
+		o.Limits = &Limits{Max: 1}
+		h := f.Hub
+		f.Hello = func(context.Context) (sse.Event, error) {
+			return sse.Event{Type: "hello", Data: fmt.Sprint(h != nil)}, nil
+		}
+	}, func(t *testing.T, l *lab) {
+		own := l.o.Limits
+		c := l.open()
+		c.primed(t)
+		equal(t, "hello", c.block(t), "event: hello\ndata: true\n\n")
+		equal(t, "open", own.Open(), 1)
+		equal(t, "second", l.open().StatusCode, 503)
+		<-l.unwound
+		c.leave()
+		l.ended(ErrClientGone)
+		equal(t, "open", own.Open(), 0)
+	})
+}

@@ -1,0 +1,83 @@
+package feed
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse"
+)
+
+// engine serves the connections that can be taken over. It has goroutines only while it has connections, so that it may be everybody's: connections of different
+// hubs share nothing but these.
+var engine delivery.Engine
+
+// takeOver takes the connection over from the server where the engine can serve it: a plain TCP connection of HTTP/1.x, whose response nobody but the server, or Gin, stands before, and a feed whose bytes
+// all clients share. It is done before any header is written, which leaves the server with less to keep. Nil means that the handler's own goroutine is to serve it.
+func (c *connection) takeOver(f Feed) delivery.Socket {
+	r := c.r
+	if len(f.Topics) > 1 || f.Filter != nil || f.Map != nil || r.ProtoMajor != 1 || r.TLS != nil || r.ContentLength != 0 || !bare(c.w) {
+		return nil
+	}
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); !ok || addr.Network() != "tcp" {
+		return nil
+	}
+	conn, in, err := http.NewResponseController(c.w).Hijack()
+	if err != nil {
+		return nil
+	}
+	c.taken = true
+	return delivery.NewSocket(conn, in.Reader, c.chunked(), c.o.WriteTimeout)
+}
+
+// chunked reports whether the response is in chunks, which HTTP/1.0 does not know.
+func (c *connection) chunked() bool { return c.r.ProtoMinor > 0 }
+
+// bare reports whether w is the server's own writer, or Gin's over it. Any other may do something to what is written.
+func bare(w http.ResponseWriter) bool {
+	t := reflect.TypeOf(w)
+	if t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "github.com/gin-gonic/gin" && t.Elem().Name() == "responseWriter" {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		t = reflect.TypeOf(u.Unwrap())
+	}
+	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net/http" && t.Elem().Name() == "response"
+}
+
+// direct serves the stream on a connection that was taken over.
+func (c *connection) direct(socket delivery.Socket, m *delivery.Machine, s *source) error {
+	c.opened = time.Now()
+	if err := socket.Write(c.head1()); err != nil {
+		socket.Close(false)
+		c.ended(delivery.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
+		return c.cause
+	}
+	c.log("headrace: stream opened")
+	engine.Run(c.r.Context(), m, s, socket, c.chunked(), c.ended)
+	return c.outcome()
+}
+
+// head1 returns the head of an HTTP/1 response: what middleware has set, and what the server would have added.
+func (c *connection) head1() []byte {
+	h := c.w.Header()
+	sse.SetHeaders(h, c.r.ProtoMajor)
+	h.Set("Connection", "close")
+	if h.Get("Date") == "" {
+		h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	}
+	h.Del("Transfer-Encoding")
+	if c.chunked() {
+		h.Set("Transfer-Encoding", "chunked")
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.%d 200 OK\r\n", c.r.ProtoMinor)
+	_ = h.Write(&b) // to memory
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
