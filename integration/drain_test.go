@@ -139,7 +139,7 @@ func TestDrain(t *testing.T) {
 	}
 	t.Run("server first", func(t *testing.T) {
 		d := newDrained(t)
-		d.shutdown(streams, func(ctx context.Context) error { return d.old.server.Config.Shutdown(ctx) })
+		d.shutdown(streams, d.stopServer)
 	})
 	t.Run("hub first", func(t *testing.T) {
 		d := newDrained(t)
@@ -147,7 +147,7 @@ func TestDrain(t *testing.T) {
 			if err := d.old.hub.Shutdown(ctx); err != nil {
 				return fmt.Errorf("of the hub: %w", err)
 			}
-			return d.old.server.Config.Shutdown(ctx)
+			return d.stopServer(ctx)
 		})
 	})
 	t.Run("hub meanwhile", func(t *testing.T) {
@@ -162,9 +162,14 @@ func TestDrain(t *testing.T) {
 			if err := d.old.hub.Shutdown(ctx); err != nil {
 				return fmt.Errorf("of the hub: %w", err)
 			}
-			return d.old.server.Config.Shutdown(ctx)
+			return d.stopServer(ctx)
 		})
 	})
+}
+
+// stopServer stops the old instance's server, as an application would.
+func (d *drained) stopServer(ctx context.Context) error {
+	return errors.Join(d.old.server.Config.Shutdown(ctx), d.drain.Wait(ctx))
 }
 
 // warm has one client come and go at both instances: what a hub has once is there before goroutines are counted.
@@ -254,11 +259,6 @@ func (d *drained) shutdown(streams int, shutdown func(context.Context) error) {
 	}
 	if deferred != int64(streams)+warm {
 		t.Errorf("the middleware's deferred function had run %d times for %d streams when Shutdown returned", deferred-warm, streams)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	defer cancel()
-	if err := d.drain.Wait(ctx); err != nil {
-		t.Errorf("Wait: %v", err)
 	}
 	arrived.Wait()
 	publish(after)

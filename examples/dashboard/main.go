@@ -96,5 +96,5 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	stopMachines()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	return errors.Join(err, stop(stopping, h, server))
+	return errors.Join(err, server.stop(stopping))
 }

@@ -37,7 +37,7 @@ const patience = 30 * time.Second
 type app struct {
 	t      *testing.T
 	hub    *hub.Hub
-	server *http.Server
+	server *server
 	url    string
 	conns  *connections
 }
@@ -93,7 +93,7 @@ func serve(t *testing.T, h *hub.Hub, wrap func(http.Handler) http.Handler) *app 
 func (a *app) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if err := a.server.Shutdown(ctx); err != nil {
+	if err := errors.Join(a.server.Shutdown(ctx), a.server.drain.Wait(ctx)); err != nil {
 		a.t.Errorf("stop: %v", err)
 	}
 }

@@ -15,14 +15,21 @@ import (
 // drainWindow is what the ends of streams are spread over when the server stops.
 const drainWindow = time.Second
 
-// newServer returns the HTTP server of a hub.
-func newServer(h *hub.Hub) (*http.Server, error) {
-	drain := &feed.Drain{Window: drainWindow}
-	router, err := newRouter(&controller{hub: h, drain: drain, limits: &feed.Limits{Max: 2000, PerKey: 50, Key: sessionOf}})
+// server is the application: the HTTP server and what is behind it.
+type server struct {
+	*http.Server
+	hub   *hub.Hub
+	drain *feed.Drain
+}
+
+// newServer puts the application together. stop releases it, with the hub.
+func newServer(h *hub.Hub) (*server, error) {
+	s := &server{hub: h, drain: &feed.Drain{Window: drainWindow}}
+	router, err := newRouter(&controller{hub: h, drain: s.drain, limits: &feed.Limits{Max: 2000, PerKey: 50, Key: sessionOf}})
 	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{
+	s.Server = &http.Server{
 		// A page of another site must not sign somebody in here.
 		Handler: http.NewCrossOriginProtection().Handler(router),
 		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they set a deadline for each write.
@@ -32,8 +39,8 @@ func newServer(h *hub.Hub) (*http.Server, error) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
-	server.RegisterOnShutdown(drain.Begin)
-	return server, nil
+	s.RegisterOnShutdown(s.drain.Begin)
+	return s, nil
 }
 
 // newRouter has no logger: what belongs into a log of requests is the application's decision.
@@ -61,10 +68,11 @@ func fail(c *gin.Context, code int, text string) {
 }
 
 // stop stops the server, which has the streams end and waits for them, and then the hub, which has no readers left.
-func stop(ctx context.Context, h *hub.Hub, s *http.Server) error {
-	err := s.Shutdown(ctx)
+func (s *server) stop(ctx context.Context) error {
+	// The server does not wait for streams whose connections were taken over from it; the drain waits for all.
+	err := errors.Join(s.Shutdown(ctx), s.drain.Wait(ctx))
 	if err != nil {
 		err = errors.Join(err, s.Close())
 	}
-	return errors.Join(err, h.Shutdown(ctx))
+	return errors.Join(err, s.hub.Shutdown(ctx))
 }

@@ -23,6 +23,7 @@ type server struct {
 	hub       *hub.Hub
 	store     *store
 	publisher *publisher
+	drain     *feed.Drain
 }
 
 // newServer puts the application together; o are the options of its streams. stop releases it, with the hub.
@@ -32,7 +33,7 @@ func newServer(h *hub.Hub, orders *store, o ginsse.Options) (*server, error) {
 	}
 	// The orders end with the process, the topics perhaps not. A page that comes back from the process before has a cursor that this topic does not know, and gets a snapshot.
 	all := hub.JoinTopic("shop", rand.Text())
-	s := &server{hub: h, store: orders, publisher: newPublisher(h, orders, all)}
+	s := &server{hub: h, store: orders, publisher: newPublisher(h, orders, all), drain: o.Drain}
 	router, err := newRouter(&controller{hub: h, store: orders, publisher: s.publisher, options: o})
 	if err != nil {
 		return nil, errors.Join(err, s.stop(context.Background()))
@@ -75,7 +76,8 @@ func secure(c *gin.Context) {
 // not done when ctx ends is cut off and reported.
 func (s *server) stop(ctx context.Context) (err error) {
 	if s.Server != nil {
-		if err = s.Shutdown(ctx); err != nil {
+		// The server does not wait for streams whose connections were taken over from it; the drain waits for all.
+		if err = errors.Join(s.Shutdown(ctx), s.drain.Wait(ctx)); err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}

@@ -16,8 +16,9 @@ import (
 const (
 	// drainWindow is what the ends of streams are spread over when the server stops. It could be longer if nobody waited for it at a terminal.
 	drainWindow = 2 * time.Second
-	// serverTimeout is how long a stopping server waits for its streams, and for requests. The backend being away must not matter then, nor slow clients afterwards.
-	serverTimeout = 5 * time.Second
+	// serverTimeout is how long a stopping server waits for its streams, and for requests. The backend being away must not matter then, nor slow clients afterwards. It is more than
+	// the six seconds for which http.Server.Shutdown waits for connections that browsers have opened ahead of any request.
+	serverTimeout = 7 * time.Second
 	// outboxTimeout is how long a stopping server goes on publishing.
 	outboxTimeout = 3 * time.Second
 )
@@ -27,13 +28,13 @@ type server struct {
 	*http.Server
 	hub     *hub.Hub
 	tickets store
+	drain   *feed.Drain
 }
 
 // newServer puts the application together. stop releases it, with the hub and the store.
 func newServer(h *hub.Hub, tickets store, agents sessions, o settings) (*server, error) {
-	s := &server{hub: h, tickets: tickets}
-	drain := &feed.Drain{Window: drainWindow}
-	router, err := newRouter(newTicketController(h, tickets, agents, drain, o))
+	s := &server{hub: h, tickets: tickets, drain: &feed.Drain{Window: drainWindow}}
+	router, err := newRouter(newTicketController(h, tickets, agents, s.drain, o))
 	if err != nil {
 		return nil, errors.Join(err, s.stop(context.Background()))
 	}
@@ -47,7 +48,7 @@ func newServer(h *hub.Hub, tickets store, agents sessions, o settings) (*server,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
-	s.RegisterOnShutdown(drain.Begin)
+	s.RegisterOnShutdown(s.drain.Begin)
 	return s, nil
 }
 
@@ -81,7 +82,8 @@ func (s *server) stop(ctx context.Context) error {
 	if s.Server != nil {
 		ending, cancel := context.WithTimeout(ctx, serverTimeout)
 		defer cancel()
-		if err = s.Shutdown(ending); err != nil {
+		// The server does not wait for streams whose connections were taken over from it; the drain waits for all.
+		if err = errors.Join(s.Shutdown(ending), s.drain.Wait(ending)); err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}

@@ -73,6 +73,7 @@ func serveWith(t *testing.T, url string, wrap func(http.Handler) http.Handler, o
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(listener) }()
 	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections() // the server would wait for those that never had a request
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
 		if err := s.stop(ctx); err != nil {

@@ -15,8 +15,11 @@ import (
 //	drain := &feed.Drain{}                  // in the Options of the routes
 //	server.RegisterOnShutdown(drain.Begin)
 //	…
-//	err := server.Shutdown(ctx)             // waits for the streams
-//	err = errors.Join(err, h.Shutdown(ctx)) // and then the hub has no readers left
+//	err := server.Shutdown(ctx)             // takes no more connections, and begins the drain
+//	err = errors.Join(err, drain.Wait(ctx)) // until the last stream has ended
+//	err = errors.Join(err, h.Shutdown(ctx)) // and the hub has no readers left
+//
+// Wait is needed: http.Server.Shutdown does not wait for connections that were taken over from it, as most streams' are.
 //
 // Who shuts the hub down first gets the same in a harder way: all streams end at once, and are told to come back within the window.
 type Drain struct {
@@ -51,7 +54,8 @@ func (d *Drain) Begin() {
 	d.settle()
 }
 
-// Wait waits until Begin was called and all streams have ended, their handlers' deferred functions apart, or returns an ErrDraining with ctx's cause when ctx ends before.
+// Wait waits until Begin was called and all streams have ended, with the handlers and middleware of those whose connection was taken over from the server, or returns an ErrDraining with
+// ctx's cause when ctx ends before. For the handlers of the others the server's Shutdown waits.
 func (d *Drain) Wait(ctx context.Context) error {
 	d.mu.Lock()
 	d.init()
