@@ -32,6 +32,11 @@ type Options struct {
 	Limits *Limits
 	// Drain ends the stream when the server shuts down. Default nil: the hub's Shutdown, for feeds, and the request's context do. A generator with it costs one more goroutine.
 	Drain *Drain
+	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever the connection can be taken over from the server: the goroutine of the
+	// handler and what the request holds are given back, and a waiting connection costs a third of the memory. Then how the stream went is for OnEnd, not for the error of
+	// Serve; what middleware measures is the connecting; the end of the server's BaseContext does not reach the stream, but Drain and the hub's Shutdown do; and a lease must be taken under
+	// the context of Detachable, as those of package ginsse are. Where the connection cannot be taken over, and for generators, it changes nothing. Default false.
+	Detach bool
 	// Logger gets the begin and end of streams at level Debug, and what an operator should know at Warn and Error. Default slog.Default().
 	Logger *slog.Logger
 	// OnEnd is called once at the end of each stream that was opened, by its goroutine. Default: nobody is told.
