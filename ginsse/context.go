@@ -43,8 +43,8 @@ func (c *Context[P]) Context() context.Context {
 // Request returns the HTTP request.
 func (c *Context[P]) Request() *http.Request { return c.gin.Request }
 
-// Gin returns the Gin context, for what middleware has set there. Gin uses it again for other requests once the handler has returned. It must not be written to
-// once the stream has begun, nor by Hello or Snapshot, which return an error to refuse.
+// Gin returns the Gin context, for what middleware has set there. Gin uses it again for other requests once the handler has returned; with Options.Detach a Snapshot, which may run later,
+// gets a copy. It must not be written to once the stream has begun, nor by Hello or Snapshot, which return an error to refuse.
 func (c *Context[P]) Gin() *gin.Context { return c.gin }
 
 // LastEventID returns the cursor that the client came with. It reports false when the client stated none. A generator decides itself what it makes of it.
@@ -90,6 +90,13 @@ func (c *Context[P]) lease(h *hub.Hub, keys []string) (context.Context, error) {
 		return nil, err
 	}
 	return ctx, nil
+}
+
+// with returns a copy with a context of its own.
+func (c *Context[P]) with(ctx context.Context) *Context[P] {
+	own := *c
+	own.ctx = ctx
+	return &own
 }
 
 // settle returns a route's options with what guards have said, which is all that counts.

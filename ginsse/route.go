@@ -192,6 +192,11 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 	if g.Writer.Written() {
 		return // by middleware that forgot to abort: a stream behind its answer would give away what it refused
 	}
+	if e.options.Detach && e.handle == nil {
+		request, release := feed.Detachable(g.Request)
+		defer release()
+		g.Request = request // what guards take leases under
+	}
 	c := &Context[P]{gin: g, timeout: e.options.ConnectTimeout}
 	if c.timeout <= 0 {
 		c.timeout = 5 * time.Second // the default of feed.Options
@@ -239,17 +244,17 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 func (e *endpoint[P]) feed(c *Context[P], topics []string) feed.Feed {
 	f := feed.Of(e.hub, topics...)
 	// Snapshot may run beside the rest, and each has a context of its own.
-	with := func(ctx context.Context) *Context[P] {
-		own := *c
-		own.ctx = ctx
-		return &own
-	}
 	if e.hello != nil {
-		f.Hello = func(ctx context.Context) (sse.Event, error) { return e.hello(with(ctx)) }
+		f.Hello = func(ctx context.Context) (sse.Event, error) { return e.hello(c.with(ctx)) }
 	}
 	if e.snapshot != nil {
+		base := c
+		if e.options.Detach {
+			base = c.with(nil)
+			base.gin = c.gin.Copy() // when there is a gap Gin may have given its own to another request
+		}
 		f.Snapshot = func(ctx context.Context) (any, error) {
-			own := with(ctx)
+			own := base.with(ctx)
 			e.renew(own)
 			return e.snapshot(own)
 		}

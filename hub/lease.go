@@ -39,6 +39,14 @@ func (h *Hub) Lease(ctx context.Context, keys ...string) (context.Context, error
 	return leased, nil
 }
 
+// Leased reports whether ctx is one that Lease returned, or is derived from one: whether a right depends on its end.
+func Leased(ctx context.Context) bool {
+	leased, _ := ctx.Value(leasedKey{}).(bool)
+	return leased
+}
+
+type leasedKey struct{}
+
 // Revoke ends the leases of a key in every process over the same backend, and does nothing where there are none. It does not take a right away: first change
 // what the checks look at, then revoke.
 //
@@ -259,7 +267,7 @@ func (l *leases) enter(ctx context.Context, r *revocations, keys []string) conte
 	if r.over {
 		return nil
 	}
-	leased, cancel := context.WithCancelCause(ctx)
+	leased, cancel := context.WithCancelCause(context.WithValue(ctx, leasedKey{}, true))
 	one := &lease{keys: append([]string(nil), keys...), cancel: cancel}
 	for _, key := range one.keys {
 		if r.byKey[key] == nil {

@@ -311,6 +311,11 @@ func TestLeaseEndsWithItsParent(t *testing.T) {
 		stays := takeLease(other, t, h, "b")
 		parent, cancel := context.WithCancelCause(context.Background())
 		leased := takeLease(parent, t, h, "a", "b")
+		derived, end := context.WithCancel(leased)
+		defer end()
+		if !Leased(leased) || !Leased(derived) || Leased(parent) {
+			t.Errorf("Leased: %v, %v, %v", Leased(leased), Leased(derived), Leased(parent))
+		}
 		wantKeys(t, h, 2)
 		cancel(errors.New("left"))
 		wantLeases(t, "left", leased)

@@ -28,9 +28,15 @@ func After(id ID) Position { return Position{kind: after, id: id} }
 type SubscribeOption func(*subscribeOptions)
 
 type subscribeOptions struct {
-	markGaps bool
+	markGaps    bool
+	untilClosed bool
 	// earlyGaps tells of a gap as soon as it is found: without Replay the message that comes after it would be the one to tell.
 	earlyGaps bool
+}
+
+// UntilClosed makes the context of Subscribe that of the call alone: the subscription goes on when the context has ended, until it is closed.
+func UntilClosed() SubscribeOption {
+	return func(o *subscribeOptions) { o.untilClosed = true }
 }
 
 // MarkGaps makes a subscription go on after a gap, at the oldest message still retained, with Message.Gap set on it. Without this

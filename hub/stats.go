@@ -25,6 +25,7 @@ type Observer struct {
 type Stats struct {
 	Topics        int   // followed topics now
 	Subscriptions int   // open subscriptions now; the hub's own, for leases, is not among them
+	Watched       int   // of them those with a Watcher: streams that a few goroutines serve for all connections
 	WindowBytes   int64 // bytes of all windows, and of messages held while a live path heals, now
 
 	Published  uint64 // messages appended by Publish, Finish and Revoke
@@ -41,6 +42,7 @@ type Stats struct {
 }
 
 type counters struct {
+	watched atomic.Int64
 	appended, rejected, unknown, received, duplicates, skipped,
 	heals, gaps, readerGaps, reads, readErrors atomic.Uint64
 }
@@ -63,7 +65,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.Unlock()
 	c := &h.counters
 	return Stats{
-		Topics: topics, Subscriptions: subscriptions, WindowBytes: h.windowBytes.Load(),
+		Topics: topics, Subscriptions: subscriptions, Watched: int(c.watched.Load()), WindowBytes: h.windowBytes.Load(),
 		Published: c.appended.Load(), Rejected: c.rejected.Load(), Unknown: c.unknown.Load(),
 		Received: c.received.Load(), Duplicates: c.duplicates.Load(), Skipped: c.skipped.Load(),
 		Heals: c.heals.Load(), Gaps: c.gaps.Load(), ReaderGaps: c.readerGaps.Load(),

@@ -77,7 +77,7 @@ type Batch struct {
 // delivered, however much later the reader begins.
 //
 // The first subscription to a topic makes the hub follow it at the backend, and Subscribe blocks until that is done, at most until ctx ends.
-// The end of ctx also ends the subscription. Close it, or range over All, to let go of it.
+// The end of ctx also ends the subscription, except with UntilClosed. Close it, or range over All, to let go of it.
 //
 // Errors are *Error: ErrTopic, ErrPosition, ErrClosed, the context's, or the backend's. A position whose messages are gone is not an error here; see MarkGaps.
 func (h *Hub) Subscribe(ctx context.Context, topic string, at Position, opts ...SubscribeOption) (*Subscription, error) {
@@ -125,11 +125,11 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subs
 		s.Close()
 		return nil, err
 	}
-	s.mu.Lock()
-	if ctx.Done() != nil {
+	if ctx.Done() != nil && !o.untilClosed {
+		s.mu.Lock()
 		s.stopCtx = context.AfterFunc(ctx, func() { s.close(context.Cause(ctx)) })
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
 	return s, nil
 }
 

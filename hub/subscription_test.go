@@ -168,6 +168,29 @@ func TestEndOfContextYieldsItsCause(t *testing.T) {
 	}
 }
 
+func TestUntilClosed(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
+		ctx, cancel := context.WithCancel(context.Background())
+		s, err := h.Subscribe(ctx, "t", Latest(), UntilClosed())
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		synctest.Wait()
+		publish(t, h, "t", 1)
+		if b := s.Poll(nil, 9, 1<<20); b.Status != Ready || len(b.Entries) != 1 {
+			t.Errorf("%+v", b)
+		}
+		s.Close()
+		if n := h.Stats().Subscriptions; n != 0 {
+			t.Errorf("%d subscriptions", n)
+		}
+		if _, err := h.Subscribe(ctx, "u", Latest(), UntilClosed()); !errors.Is(err, context.Canceled) {
+			t.Errorf("opened under a context that has ended: %v", err)
+		}
+	})
+}
+
 func TestFetchEndsWithItsContext(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 5)

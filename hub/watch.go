@@ -24,12 +24,14 @@ func (s *Subscription) Watch(w Watcher) {
 	}
 	f.watchers[w]++
 	s.watcher = w
+	f.hub.counters.watched.Add(1)
 }
 
 // unwatch takes back what Watch did.
 func (f *followed) unwatch(w Watcher) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.hub.counters.watched.Add(-1)
 	if f.watchers[w]--; f.watchers[w] <= 0 {
 		delete(f.watchers, w)
 	}

@@ -25,11 +25,10 @@ type conn struct {
 	place  int       // index in the shard's deadlines, -1 when it is in none
 	due    time.Time // the deadlines' order
 
-	rest     [][]byte // of the last step, as framed, not written yet
-	ended    bool     // the machine has ended, or the connection failed
-	result   Result
-	panicked any           // what the source panicked with
-	over     chan struct{} // closed when nobody touches the connection any more
+	rest   [][]byte // of the last step, as framed, not written yet
+	ended  bool     // the machine has ended, or the connection failed
+	result Result
+	over   chan struct{} // closed when nobody touches the connection any more
 
 	back atomic.Bool // the own goroutine is done
 	told atomic.Bool // orders are new
@@ -52,6 +51,26 @@ type orders struct {
 	gone    bool // the client is
 	ctxDone bool
 	drain   bool
+}
+
+// live reads until the client leaves, or the stream is over, and closes the socket when the stream is.
+func (c *conn) live() {
+	forget, stop := func() {}, func() bool { return true }
+	if c.ctx.Done() != nil {
+		stop = context.AfterFunc(c.ctx, func() { c.tell(func(o *orders) { o.ctxDone = true }) })
+	}
+	if onClosing := c.machine.config.OnClosing; onClosing != nil {
+		forget = onClosing(func() { c.tell(func(o *orders) { o.drain = true }) })
+	}
+	c.socket.Drop()
+	if !isClosed(c.over) {
+		c.tell(func(o *orders) { o.gone = true })
+		c.socket.Interrupt()
+		<-c.over
+	}
+	stop()
+	forget()
+	c.socket.Close(Clean(c.result.Cause))
 }
 
 // tell leaves an order and wakes the owner.
@@ -88,8 +107,7 @@ func (c *conn) obey() {
 func (c *conn) catchUp(then Step) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.panicked = p // goes on where somebody can recover it
-			c.ended, c.result.Cause, c.result.Aborted = true, ErrPanicked, true
+			c.panicked(Recovered(p))
 		}
 		c.back.Store(true)
 		c.shard.poke(c)
@@ -153,6 +171,11 @@ func (c *conn) count(step Step, size int) {
 // end takes over the end of the machine. Its last frames are written.
 func (c *conn) end(step Step) {
 	c.ended, c.result.Cause, c.result.Aborted = true, step.Cause, step.Abort
+}
+
+// panicked takes over what the source panicked with, which goes on where somebody can recover it.
+func (c *conn) panicked(value any) {
+	c.ended, c.result.Cause, c.result.Aborted, c.result.Panicked = true, ErrPanicked, true, value
 }
 
 // fail takes over the end of the connection.

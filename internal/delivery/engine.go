@@ -45,27 +45,30 @@ type Socket interface {
 // Run runs a machine on a socket that has its response headers behind it, until it ends, and closes the socket. The goroutine is parked meanwhile, reading, so that the client's leaving is
 // noticed at once. chunked says that what is written is framed as HTTP/1.1 chunks. Else it is as the function Run.
 func (e *Engine) Run(ctx context.Context, m *Machine, f Feed, s Socket, chunked bool, done func(Result)) {
-	c := &conn{machine: m, feed: f, socket: s, ctx: ctx, chunked: chunked, place: -1, over: make(chan struct{})}
-	c.shard = e.pick()
-	c.shard.join(c) // before anything else can have it poked
-	stop := context.AfterFunc(ctx, func() { c.tell(func(o *orders) { o.ctxDone = true }) })
-	forget := func() {}
-	if m.config.OnClosing != nil {
-		forget = m.config.OnClosing(func() { c.tell(func(o *orders) { o.drain = true }) })
-	}
-	s.Drop()
-	if !isClosed(c.over) {
-		c.tell(func(o *orders) { o.gone = true })
-		s.Interrupt()
-		<-c.over
-	}
-	stop()
-	forget()
-	s.Close(Clean(c.result.Cause))
+	c := e.begin(ctx, m, f, s, chunked)
+	c.live()
+	panicked := c.result.Panicked
+	c.result.Panicked = nil
 	done(c.result)
-	if c.panicked != nil {
-		panic(c.panicked) // here, where somebody can recover it
+	if panicked != nil {
+		panic(panicked) // here, where somebody can recover it
 	}
+}
+
+// Go is Run on a goroutine of its own. A panic of the source goes no further than to the result.
+func (e *Engine) Go(ctx context.Context, m *Machine, f Feed, s Socket, chunked bool, done func(Result)) {
+	c := e.begin(ctx, m, f, s, chunked)
+	go func() {
+		c.live()
+		done(c.result)
+	}()
+}
+
+// begin hands a new connection to a shard.
+func (e *Engine) begin(ctx context.Context, m *Machine, f Feed, s Socket, chunked bool) *conn {
+	c := &conn{machine: m, feed: f, socket: s, ctx: ctx, chunked: chunked, place: -1, over: make(chan struct{}), shard: e.pick()}
+	c.shard.join(c) // before anything else can have it poked
+	return c
 }
 
 // pick returns the shard of the next connection.

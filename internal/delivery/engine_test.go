@@ -320,7 +320,12 @@ func TestEnginePanic(t *testing.T) {
 		f.fetch = func(context.Context) error { panic("of the user") }
 		var result Result
 		func() {
-			defer func() { equal(t, "panic", recover(), any("of the user")) }()
+			defer func() {
+				p, ok := recover().(*Panic)
+				if !ok || p.Value != any("of the user") || !strings.Contains(string(p.Stack), "TestEnginePanic") {
+					t.Errorf("panic: %v", p)
+				}
+			}()
 			e.Run(t.Context(), NewMachine(Config{}, f), f, s, true, func(r Result) { result = r })
 		}()
 		isCause(t, result.Cause, ErrPanicked)

@@ -27,6 +27,8 @@ type Result struct {
 	// Aborted says that the connection was aborted by us; AbortErr why that was not possible.
 	Aborted  bool
 	AbortErr error
+	// Panicked is what the source panicked with, where nobody can recover it; see Engine.Go.
+	Panicked any
 }
 
 // fetchSlice bounds a Fetch while there is a closing channel, because a Fetch is ended by a context only.

@@ -219,8 +219,7 @@ func (s *shard) leave(c *conn) {
 // step writes what a connection has to write.
 func (s *shard) step(c *conn, now time.Time) {
 	for range turns {
-		step := c.machine.Next(now, s.list[:0])
-		s.list = step.Frames
+		step := s.next(c, now)
 		full := s.write(c, step)
 		clear(step.Frames)
 		step.Frames = nil
@@ -241,6 +240,19 @@ func (s *shard) step(c *conn, now time.Time) {
 		}
 	}
 	s.poke(c)
+}
+
+// next asks the machine for its next step. A panic of its source ends its connection, and no other.
+func (s *shard) next(c *conn, now time.Time) (step Step) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(Recovered(p))
+			step = Step{}
+		}
+	}()
+	step = c.machine.Next(now, s.list[:0])
+	s.list = step.Frames
+	return step
 }
 
 // write writes the frames of a step. It reports whether some are left, in c.rest.

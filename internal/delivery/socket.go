@@ -2,7 +2,9 @@ package delivery
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -17,18 +19,27 @@ const (
 	lingerTime = 500 * time.Millisecond
 )
 
-// NewSocket returns a connection that was taken over from a server as a Socket. in has what was read ahead of it; it must be the server's own, through which it
-// notices the end of the connection and ends the request's context. writeTimeout is how long the
-// client may take for 64 KiB, and where the operating system can tell for the acknowledgement of what was sent.
-func NewSocket(conn net.Conn, in *bufio.Reader, chunked bool, writeTimeout time.Duration) Socket {
-	s := &socket{conn: conn, in: in, chunked: chunked, timeout: writeTimeout}
+// NewSocket returns a connection that was taken over from a server as a Socket, with what the server gave for reading and writing it, which must not be used any more. chunked says how
+// a stream ends. writeTimeout is how long the client may take for 64 KiB, and where the operating system can tell for the acknowledgement of what was sent. With detached the server has
+// nothing to do with the connection any more; else Drop reads through the server, which so notices that the client leaves, and ends the request's context.
+func NewSocket(conn net.Conn, server *bufio.ReadWriter, chunked bool, writeTimeout time.Duration, detached bool) Socket {
+	s := &socket{conn: conn, in: server.Reader, chunked: chunked, timeout: writeTimeout}
+	// The server holds on to both of its buffers for as long as the handler runs, 4 KiB each: see also ReadFrom.
+	*server.Writer = bufio.Writer{}
+	if detached {
+		s.dropped = server.Reader.Buffered()
+		s.in, s.from = nil, conn
+	}
 	s.prepare()
 	return s
 }
 
 type socket struct {
 	conn    net.Conn
-	in      *bufio.Reader
+	in      *bufio.Reader // the server's; nil when it is not wanted any more
+	from    io.Reader     // what in reads from, or the connection
+	piece   [64]byte      // of what the client sends
+	dropped int
 	chunked bool
 	timeout time.Duration
 	nonblocking
@@ -72,13 +83,45 @@ func (s *socket) arm(t time.Time) error {
 
 // Drop implements Socket.
 func (s *socket) Drop() {
-	for dropped := 0; dropped <= mostInput; {
-		if _, err := s.in.Peek(1); err != nil {
+	if s.in == nil {
+		s.drop()
+		return
+	}
+	_, _ = (*input)(s).readAll() // it comes back with the end of the input, whatever that was
+}
+
+// drop reads what the client sends into a small piece of memory.
+func (s *socket) drop() {
+	for s.dropped <= mostInput {
+		n, err := s.from.Read(s.piece[:])
+		if s.dropped += n; err != nil {
 			return
 		}
-		n, _ := s.in.Discard(s.in.Buffered())
-		dropped += n
 	}
+}
+
+// input is where a socket's Reader writes to. The Reader hands what it has buffered to Write, and then itself reads from to ReadFrom, so that nobody needs its buffer any more; did it not know
+// ReadFrom, it would go on with Write.
+type input socket
+
+var errTooMuch = errors.New("too much input")
+
+func (i *input) readAll() (int64, error) { return i.in.WriteTo(i) }
+
+// Write implements io.Writer.
+func (i *input) Write(p []byte) (int, error) {
+	if i.dropped += len(p); i.dropped > mostInput {
+		return 0, errTooMuch
+	}
+	return len(p), nil
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (i *input) ReadFrom(r io.Reader) (int64, error) {
+	*i.in = bufio.Reader{}
+	i.in, i.from = nil, r
+	(*socket)(i).drop()
+	return 0, nil
 }
 
 // Release implements Socket.

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"math"
 	"net"
 	"syscall"
 	"time"
@@ -15,8 +16,24 @@ type nonblocking struct {
 	err  error
 }
 
-// tcpUserTimeout is TCP_USER_TIMEOUT of RFC 5482, in milliseconds.
+// tcpUserTimeout is Linux' TCP_USER_TIMEOUT, the user timeout of RFC 5482, in milliseconds.
 const tcpUserTimeout = 18
+
+// SetUserTimeout has the system break a TCP connection off whose peer does not acknowledge for so long what was sent. Without it a peer that has vanished is
+// noticed after a quarter of an hour of retransmissions; a write timeout bounds only writes that find no room. For other connections, and other systems, it does nothing.
+func SetUserTimeout(conn net.Conn, timeout time.Duration) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			setUserTimeout(raw, timeout)
+		}
+	}
+}
+
+func setUserTimeout(raw syscall.RawConn, timeout time.Duration) {
+	ms := min(max(timeout.Milliseconds(), 1), math.MaxInt32)
+	// An error would mean that the connection is closed already, and shows elsewhere.
+	_ = raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(ms)) })
+}
 
 func (s *socket) prepare() {
 	tcp, ok := s.conn.(*net.TCPConn)
@@ -37,10 +54,7 @@ func (s *socket) prepare() {
 			}
 		}
 	}
-	_ = raw.Control(func(fd uintptr) {
-		// Without it a peer that has vanished is noticed after a quarter of an hour of retransmissions; the write timeout bounds only writes that find no room.
-		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(s.timeout/time.Millisecond))
-	})
+	setUserTimeout(raw, s.timeout)
 }
 
 // TryWrite implements Socket.

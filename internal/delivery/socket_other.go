@@ -2,6 +2,14 @@
 
 package delivery
 
+import (
+	"net"
+	"time"
+)
+
+// SetUserTimeout is for Linux.
+func SetUserTimeout(net.Conn, time.Duration) {}
+
 type nonblocking struct{}
 
 func (s *socket) prepare() {}

@@ -31,7 +31,7 @@ func (c *connection) takeOver(f Feed) delivery.Socket {
 		return nil
 	}
 	c.taken = true
-	return delivery.NewSocket(conn, in.Reader, c.chunked(), c.o.WriteTimeout)
+	return delivery.NewSocket(conn, in, c.chunked(), c.o.WriteTimeout, c.life != nil)
 }
 
 // chunked reports whether the response is in chunks, which HTTP/1.0 does not know.
@@ -52,6 +52,15 @@ func bare(w http.ResponseWriter) bool {
 
 // direct serves the stream on a connection that was taken over.
 func (c *connection) direct(socket delivery.Socket, m *delivery.Machine, s *source) error {
+	if err := c.begin(socket); err != nil {
+		return err
+	}
+	engine.Run(c.r.Context(), m, s, socket, c.chunked(), c.ended)
+	return c.outcome()
+}
+
+// begin sends the head of the response.
+func (c *connection) begin(socket delivery.Socket) error {
 	c.opened = time.Now()
 	if err := socket.Write(c.head1()); err != nil {
 		socket.Close(false)
@@ -59,8 +68,7 @@ func (c *connection) direct(socket delivery.Socket, m *delivery.Machine, s *sour
 		return c.cause
 	}
 	c.log("headrace: stream opened")
-	engine.Run(c.r.Context(), m, s, socket, c.chunked(), c.ended)
-	return c.outcome()
+	return nil
 }
 
 // head1 returns the head of an HTTP/1 response: what middleware has set, and what the server would have added.

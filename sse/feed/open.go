@@ -17,7 +17,11 @@ func (c *connection) open(f Feed, fresh bool) (*source, error) {
 	if len(f.Topics) > 1 {
 		s.set = newTopicSet(f.Topics)
 	}
-	ctx, cancel := context.WithTimeoutCause(s.ctx, c.o.ConnectTimeout, errConnect)
+	ctx := s.ctx
+	if c.life != nil {
+		ctx = c.life.request // what derives from a context makes it larger, and this one goes with the handler
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.o.ConnectTimeout, errConnect)
 	defer cancel()
 	at := make([]hub.Position, len(f.Topics))
 	for i := range at {
@@ -30,7 +34,7 @@ func (c *connection) open(f Feed, fresh bool) (*source, error) {
 		s.place(c, at)
 	}
 	var err error
-	if s.subscriptions, err = f.subscribe(ctx, s.ctx, at...); err != nil {
+	if s.subscriptions, err = f.subscribe(ctx, at...); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -79,15 +83,12 @@ func (s *source) place(c *connection, at []hub.Position) {
 	}
 }
 
-// subscribe opens a subscription for each topic, at once, at its position; one position is for all. ctx bounds the opening, and life the subscriptions.
-func (f Feed) subscribe(ctx, life context.Context, at ...hub.Position) (subscriptions, error) {
-	// The hub has one context for both.
-	life, end := context.WithCancelCause(life)
-	stop := context.AfterFunc(ctx, func() { end(context.Cause(ctx)) })
-	subs := subscriptions{make([]reader, len(f.Topics)), end}
+// subscribe opens a subscription for each topic, at once, at its position; one position is for all. ctx bounds the opening.
+func (f Feed) subscribe(ctx context.Context, at ...hub.Position) (subscriptions, error) {
+	subs := subscriptions{make([]reader, len(f.Topics))}
 	errs := make([]error, len(f.Topics))
 	open := func(i int) {
-		sub, err := f.Hub.Subscribe(life, f.Topics[i], at[min(i, len(at)-1)], hub.MarkGaps())
+		sub, err := f.Hub.Subscribe(ctx, f.Topics[i], at[min(i, len(at)-1)], hub.MarkGaps(), hub.UntilClosed())
 		if err != nil {
 			errs[i] = err
 			return
@@ -100,11 +101,7 @@ func (f Feed) subscribe(ctx, life context.Context, at ...hub.Position) (subscrip
 	}
 	open(0)
 	opening.Wait()
-	err := errors.Join(errs...)
-	if !stop() && err == nil {
-		err = context.Cause(ctx) // the subscriptions end with it
-	}
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		subs.close()
 		return subscriptions{}, err
 	}

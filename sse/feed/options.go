@@ -34,8 +34,9 @@ type Options struct {
 	Drain *Drain
 	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever the connection can be taken over from the server: the goroutine of the
 	// handler and what the request holds are given back, and a waiting connection costs a third of the memory. Then how the stream went is for OnEnd, not for the error of
-	// Serve; what middleware measures is the connecting; the end of the server's BaseContext does not reach the stream, but Drain and the hub's Shutdown do; and a lease must be taken under
-	// the context of Detachable, as those of package ginsse are. Where the connection cannot be taken over, and for generators, it changes nothing. Default false.
+	// Serve; what middleware measures is the connecting; and the end of the server's BaseContext does not reach the stream, but Drain and the hub's Shutdown do. It changes nothing where the
+	// connection cannot be taken over, where a lease was taken in another way than Detachable's (those of package ginsse are taken in that way), where the request's context has a deadline, and
+	// for generators. Default false.
 	Detach bool
 	// Logger gets the begin and end of streams at level Debug, and what an operator should know at Warn and Error. Default slog.Default().
 	Logger *slog.Logger
@@ -59,10 +60,12 @@ type End struct {
 	Duration time.Duration
 }
 
+const defaultWriteTimeout = 10 * time.Second
+
 func (o Options) withDefaults() Options {
 	o.Heartbeat = positive(o.Heartbeat, 15*time.Second)
 	o.Retry = positive(o.Retry, 2*time.Second)
-	o.WriteTimeout = positive(o.WriteTimeout, 10*time.Second)
+	o.WriteTimeout = positive(o.WriteTimeout, defaultWriteTimeout)
 	o.MaxLifetime = positive(o.MaxLifetime, time.Hour)
 	o.ConnectTimeout = positive(o.ConnectTimeout, 5*time.Second)
 	if o.Logger == nil {

@@ -15,6 +15,8 @@ import (
 // Serve serves a feed on one connection, from the checks of the request to the end of the stream, and returns then. It must be called on the handler's goroutine, before
 // anything is written to w; headers set before are kept. Authorise before.
 //
+// With Options.Detach it may return as soon as the stream has begun, and then returns nil.
+//
 // It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a snapshot in JSON. Otherwise the error is the cause of the end, or says why there was no stream: an error of
 // this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in any case. A panic of one of the feed's functions breaks the stream off and goes on.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
@@ -39,26 +41,40 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 		return err
 	}
 	defer func() {
-		if !c.taken || r.Context().Err() != nil {
+		switch {
+		case c.detached():
+			return // the stream's end is its to see to
+		case c.taken && r.Context().Err() == nil:
+			// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of a request
+			// ends when they have all returned.
+			context.AfterFunc(r.Context(), leave)
+		default:
 			leave()
-			return
 		}
-		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of
-		// a request ends when they have all returned.
-		context.AfterFunc(r.Context(), leave)
 	}()
+	if o.Detach {
+		defer c.detachable()()
+	}
+	return c.follow(f, leave)
+}
 
+// follow opens the feed's place in its topics, and serves the stream from there. leave is called at the end of a stream that is detached.
+func (c *connection) follow(f Feed, leave func()) error {
 	opened := time.Now()
 	s, err := c.open(f, false)
 	if err != nil {
 		return c.unavailable(err)
 	}
-	defer s.close()
+	defer func() {
+		if s != nil && !c.detached() {
+			s.close()
+		}
+	}()
 	config := c.o.config()
 	if c.stated && !s.gap && s.finished(c.o.ConnectTimeout-time.Since(opened)) {
 		c.log("headrace: feed is finished")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(http.StatusNoContent)
+		c.w.Header().Set("Cache-Control", "no-store")
+		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	if f.Snapshot != nil && (!c.stated || s.lost()) {
@@ -68,10 +84,9 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 			if s, err = c.open(f, true); err != nil {
 				return c.unavailable(err)
 			}
-			defer s.close()
 			s.gap = true
 		}
-		state, err := f.Snapshot(r.Context())
+		state, err := f.Snapshot(c.r.Context())
 		if err != nil {
 			return c.unready(fmt.Errorf("snapshot: %w", err))
 		}
@@ -87,12 +102,15 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 			return err
 		}
 	}
-	if socket := c.takeOver(f); socket != nil {
-		return c.direct(socket, delivery.NewMachine(config, s), s)
+	m := delivery.NewMachine(config, s)
+	socket := c.takeOver(f)
+	switch {
+	case socket == nil:
+		return c.stream(func(w *sse.Writer, done func(delivery.Result)) { delivery.Run(c.r.Context(), m, w, done) })
+	case c.life == nil:
+		return c.direct(socket, m, s)
 	}
-	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
-		delivery.Run(r.Context(), delivery.NewMachine(config, s), writer, done)
-	})
+	return c.detach(socket, m, s, leave)
 }
 
 var errConnect = errors.New("feed: connecting to the backend took too long")
@@ -138,6 +156,7 @@ type connection struct {
 
 	opened time.Time // the stream was
 	taken  bool      // the connection was taken over from the server
+	life   *life     // of a stream that may be detached; else nil
 	cause  error     // of the end
 }
 

@@ -27,6 +27,9 @@ type reload struct {
 	panicked any
 }
 
+// reloads holds one for each Snapshot that runs after a gap: what happened to all clients of a process must not come as one blow to what the snapshots are loaded from.
+var reloads = make(chan struct{}, 64)
+
 // heal says the gap and begins anew: at the newest place of each topic, with a snapshot from behind it. The gap has no id: a client that is cut off before the snapshot
 // comes back with its old cursor, to the same gap.
 func (s *source) heal(dst [][]byte) delivery.Batch {
@@ -35,14 +38,23 @@ func (s *source) heal(dst [][]byte) delivery.Batch {
 	s.reload = l
 	go func() {
 		defer close(l.done)
-		defer func() { l.panicked = recover() }() // goes on in Poll, where somebody can recover it
-		subs, err := s.feed.subscribe(ctx, s.ctx, hub.Latest())
+		defer func() {
+			if p := recover(); p != nil {
+				l.panicked = delivery.Recovered(p) // goes on in Poll, where somebody can recover it
+			}
+		}()
+		subs, err := s.feed.subscribe(ctx, hub.Latest())
 		if l.subs = subs; err != nil {
 			l.err = err
 			return
 		}
 		select {
 		case <-time.After(upTo(s.spread)): // a gap is often everybody's, and the place is fixed
+		case <-ctx.Done():
+		}
+		select {
+		case reloads <- struct{}{}:
+			defer func() { <-reloads }()
 		case <-ctx.Done():
 		}
 		state, err := s.feed.Snapshot(ctx)

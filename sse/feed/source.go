@@ -24,7 +24,7 @@ type subscription interface {
 
 // source is a feed's subscriptions as a delivery.Source.
 type source struct {
-	ctx  context.Context // of the request, which ends the subscriptions too
+	ctx  context.Context // of the stream
 	feed Feed
 	set  *topicSet
 	subscriptions
@@ -325,20 +325,14 @@ func (s *source) close() {
 	s.subscriptions.close()
 }
 
-// subscriptions are what a source reads, one for each topic, with a context that is theirs.
-type subscriptions struct {
-	readers []reader
-	end     context.CancelCauseFunc
-}
+// subscriptions are what a source reads, one for each topic.
+type subscriptions struct{ readers []reader }
 
 func (s *subscriptions) close() {
 	for i := range s.readers {
 		if sub := s.readers[i].sub; sub != nil {
 			sub.Close()
 		}
-	}
-	if s.end != nil {
-		s.end(nil)
 	}
 }
 

@@ -279,7 +279,7 @@ func readSome(t *testing.T, s *httptest.Server, cursor *string, got map[string][
 func TestTopicsShutdown(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	f := Of(h, "a", "b")
-	subs, err := f.subscribe(t.Context(), t.Context(), hub.Latest())
+	subs, err := f.subscribe(t.Context(), hub.Latest())
 	if err != nil {
 		t.Fatal(err)
 	}
