@@ -182,6 +182,12 @@ func TestLeaseFails(t *testing.T) {
 // TestLeaseRevokedEarly holds that a revocation that comes before the stream has begun, wherever the request is, makes the client come back: no stream, and
 // no status that an EventSource would give up at.
 func TestLeaseRevokedEarly(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		t.Run(fmt.Sprintf("detach=%v", detach), func(t *testing.T) { revokedEarly(t, detach) })
+	}
+}
+
+func revokedEarly(t *testing.T, detach bool) {
 	h := newHub(t)
 	lose := func(c *ginsse.Context[none]) error {
 		if err := c.Lease(h, "ann"); err != nil {
@@ -194,6 +200,7 @@ func TestLeaseRevokedEarly(t *testing.T) {
 	query := func(c *ginsse.Context[none]) error { return fmt.Errorf("query: %w", c.Context().Err()) } // as a database has it
 	began := func(*ginsse.Context[none]) seq { t.Error("the generator was started"); return events() }
 	o := quiet
+	o.Detach = detach
 	o.OnEnd = func(e feed.End) {
 		if e.Events > 0 || !errors.Is(e.Cause, feed.ErrRevoked) {
 			t.Errorf("a stream ended with %+v", e)
@@ -220,16 +227,21 @@ func TestLeaseRevokedEarly(t *testing.T) {
 // TestLeaseDuringSnapshot holds that a right that is taken away while the state is loaded shows nobody the state.
 func TestLeaseDuringSnapshot(t *testing.T) {
 	h := newHub(t)
-	r := engine(t, ginsse.SSE[none]("/x").Options(quiet).Topic(h, "x").
-		Guard(func(c *ginsse.Context[none]) error { return c.Lease(h, "ann") }).
-		Snapshot(func(c *ginsse.Context[none]) (any, error) {
-			revoke(t, h, "ann")
-			<-c.Context().Done()
-			return canary, nil // whoever loads need not look at the context
-		}))
-	for _, accept := range []string{"", "text/event-stream", "application/json"} {
-		if w := get(r, "/x", "Accept", accept); strings.Contains(w.Body.String(), canary) {
-			t.Errorf("%q: %d %q", accept, w.Code, w.Body)
+	for _, detach := range []bool{false, true} {
+		o := quiet
+		o.Detach = detach
+		s := newServer(t, engine(t, ginsse.SSE[none]("/x").Options(o).Topic(h, "x").
+			Guard(func(c *ginsse.Context[none]) error { return c.Lease(h, "ann") }).
+			Snapshot(func(c *ginsse.Context[none]) (any, error) {
+				revoke(t, h, "ann")
+				<-c.Context().Done()
+				return canary, nil // whoever loads need not look at the context
+			})))
+		for _, accept := range []string{"", "text/event-stream", "application/json"} {
+			resp := open(t, s.Client(), s.URL+"/x", "Accept", accept)
+			if body, err := io.ReadAll(resp.Body); err != nil || strings.Contains(string(body), canary) {
+				t.Errorf("%q, detach=%v: %d %q %v", accept, detach, resp.StatusCode, body, err)
+			}
 		}
 	}
 }

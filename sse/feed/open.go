@@ -37,6 +37,10 @@ func (c *connection) open(f Feed, fresh bool) (*source, error) {
 	if s.subscriptions, err = f.subscribe(ctx, at...); err != nil {
 		return nil, err
 	}
+	if s.ctx.Err() != nil {
+		s.close()
+		return nil, context.Cause(s.ctx) // there is still a status to be had
+	}
 	return s, nil
 }
 
