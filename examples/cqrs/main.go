@@ -21,6 +21,7 @@ import (
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all" // so that -backend takes the URL of any of them
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 const (
@@ -81,7 +82,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	fmt.Fprintf(stdout, "cqrs: http://%s/\n", listener.Addr())
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(feed.Listener(listener, 0)) }()
 	select {
 	case err = <-served:
 		err = fmt.Errorf("cqrs: %w", err)

@@ -21,6 +21,7 @@ import (
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all" // so that -backend takes the URL of any of them
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 const (
@@ -87,7 +88,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 
 	stopMachines := startMachines(ctx, h, *rate, *seed)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(feed.Listener(listener, 0)) }()
 	select {
 	case err = <-served:
 		err = fmt.Errorf("dashboard: %w", err)

@@ -17,7 +17,8 @@ import (
 
 // gateway has the routes: one to publish, one to follow.
 type gateway struct {
-	hub *hub.Hub
+	hub     *hub.Hub
+	options ginsse.Options // of the streams
 }
 
 // topicParams are the parameters of a feed.
@@ -30,6 +31,7 @@ func (g *gateway) Routes(r gin.IRouter) error {
 	r.POST("/topics/*topic", g.publish)
 	return ginsse.Mount(r,
 		ginsse.SSE[topicParams]("/topics/*topic").
+			Options(g.options).
 			Guard(validTopic).
 			TopicFunc(g.hub, func(c *ginsse.Context[topicParams]) (string, error) { return topicOf(c.Params.Topic), nil }),
 	)

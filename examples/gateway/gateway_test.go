@@ -15,6 +15,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/headrace/headrace/backends/memory"
+	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
@@ -30,6 +31,7 @@ type faulty struct {
 	*memory.Backend
 	kind   error
 	noKeys bool
+	detach bool // an option of the gateway
 }
 
 func (f *faulty) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
@@ -55,7 +57,7 @@ func serve(t *testing.T, backend *faulty) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(h)
+	s, err := newServer(h, ginsse.Options{Detach: backend.detach})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +142,12 @@ func next(t *testing.T, d *sse.Decoder, want sse.Event) {
 }
 
 func TestPublishAndFollow(t *testing.T) {
-	url := serve(t, &faulty{})
+	for _, detach := range []bool{false, true} {
+		t.Run(fmt.Sprintf("detach=%v", detach), func(t *testing.T) { publishAndFollow(t, serve(t, &faulty{detach: detach})) })
+	}
+}
+
+func publishAndFollow(t *testing.T, url string) {
 	news := follow(t, url+"/topics/news", "")
 	start, err := news.Decode()
 	if err != nil || start.Type != "checkpoint" {
@@ -243,12 +250,17 @@ func TestRefusals(t *testing.T) {
 
 // TestRunStopsWithStreamsOpen starts the program as a user does, follows a topic, and stops it.
 func TestRunStopsWithStreamsOpen(t *testing.T) {
+	t.Run("parked", func(t *testing.T) { runAndStop(t) })
+	t.Run("detached", func(t *testing.T) { runAndStop(t, "-detach") })
+}
+
+func runAndStop(t *testing.T, args ...string) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	stdout, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-addr", "127.0.0.1:0"}, out)
+		ended <- run(ctx, append(args, "-addr", "127.0.0.1:0"), out)
 		out.Close()
 	}()
 	printed := bufio.NewReader(stdout)

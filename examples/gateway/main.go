@@ -21,7 +21,9 @@ import (
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all"                  // so that -backend takes the URL of any of them
 	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
+	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 const (
@@ -48,6 +50,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags.SetOutput(stdout)
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages")
+	detach := flags.Bool("detach", false, "give the goroutine of each stream's handler back: a waiting stream takes a third of the memory")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -71,7 +74,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(h)
+	server, err := newServer(h, ginsse.Options{Detach: *detach})
 	if err != nil {
 		return errors.Join(err, h.Shutdown(ctx))
 	}
@@ -82,7 +85,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	fmt.Fprint(stdout, usage("http://"+listener.Addr().String()))
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(feed.Listener(listener, 0)) }()
 	select {
 	case err = <-served:
 		err = fmt.Errorf("gateway: %w", err)

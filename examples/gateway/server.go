@@ -13,8 +13,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// newServer returns the HTTP server of a hub.
-func newServer(h *hub.Hub) (*http.Server, error) {
+// newServer returns the HTTP server of a hub; o are the options of its streams.
+func newServer(h *hub.Hub, o ginsse.Options) (*http.Server, error) {
 	// No logger: what of a request may be logged is for whoever runs this to decide.
 	router := gin.New()
 	router.HandleMethodNotAllowed = true
@@ -30,7 +30,7 @@ func newServer(h *hub.Hub) (*http.Server, error) {
 		c.Header("X-Content-Type-Options", "nosniff")
 		c.String(http.StatusOK, "%s", usage("http://"+c.Request.Host))
 	})
-	if err := ginsse.Mount(router, &gateway{hub: h}); err != nil {
+	if err := ginsse.Mount(router, &gateway{hub: h, options: o}); err != nil {
 		return nil, err
 	}
 	return &http.Server{

@@ -23,6 +23,7 @@ import (
 	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 const (
@@ -88,7 +89,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	fmt.Fprintf(stdout, "orders: http://%s/\n", listener.Addr())
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(feed.Listener(listener, 0)) }()
 	select {
 	case err = <-served:
 		err = fmt.Errorf("orders: %w", err)

@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	fmt.Fprintf(stdout, "tickets: http://%s/\n", listener.Addr())
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(feed.Listener(listener, 0)) }()
 	select {
 	case err = <-served:
 		err = fmt.Errorf("tickets: %w", err)

@@ -71,6 +71,7 @@ const (
 var contenders = []contender{
 	{short: raw, name: "raw loop", program: "raw", delivers: true, rests: true},
 	{short: direct, name: "headrace", program: "headrace", delivers: true, rests: true, replays: true},
+	{short: "headrace-detached", name: "headrace, detached", program: "headrace", args: []string{"-detached"}, delivers: true, rests: true},
 	{short: ordinary, name: "headrace, ordinary path", program: "headrace", args: []string{"-ordinary"}, delivers: true, rests: true, replays: true},
 	{short: "go-sse", name: "tmaxmax/go-sse", program: "gosse", module: "github.com/tmaxmax/go-sse", library: true,
 		delivers: true, rests: true, replays: true},

@@ -63,6 +63,8 @@ type Options struct {
 	Backend string
 	// Ordinary asks for the path that works everywhere, of a server that has a faster one.
 	Ordinary bool
+	// Detached asks for giving the handler's goroutine back, of a server that can.
+	Detached bool
 	// Paged asks for reading what is retained from the backend and not from memory shared by connections.
 	Paged bool
 }
@@ -73,6 +75,7 @@ func Main(open func(Options) (*Server, error)) {
 	flag.IntVar(&o.Retain, "retain", 0, "keep this many messages for clients that come later")
 	flag.StringVar(&o.Backend, "backend", "memory://", "the backend's `URL`")
 	flag.BoolVar(&o.Ordinary, "ordinary", false, "take the path that works for every connection")
+	flag.BoolVar(&o.Detached, "detached", false, "give the handler's goroutine back")
 	flag.BoolVar(&o.Paged, "paged", false, "read what is retained from the backend")
 	flag.Parse()
 	if err := run(open, o, os.Stdin, os.Stdout); err != nil {

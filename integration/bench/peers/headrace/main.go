@@ -45,7 +45,8 @@ func open(o peer.Options) (*peer.Server, error) {
 	if o.Ordinary {
 		router.Use(wrap)
 	}
-	if err := ginsse.Mount(router, ginsse.SSE[struct{}]("/events").Topic(h, topic)); err != nil {
+	options := ginsse.Options{Detach: o.Detached}
+	if err := ginsse.Mount(router, ginsse.SSE[struct{}]("/events").Options(options).Topic(h, topic)); err != nil {
 		return nil, err
 	}
 	return &peer.Server{
