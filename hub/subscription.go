@@ -35,7 +35,7 @@ type Subscription struct {
 	err      error
 
 	mu      sync.Mutex
-	closed  bool
+	closed  atomic.Bool // written under mu, after cause
 	cause   error
 	done    chan struct{} // made when somebody has to wait for Close
 	stopCtx func() bool
@@ -475,11 +475,12 @@ func (s *Subscription) Close() { s.close(ErrClosed) }
 
 func (s *Subscription) close(cause error) {
 	s.mu.Lock()
-	if s.closed {
+	if s.closed.Load() {
 		s.mu.Unlock()
 		return
 	}
-	s.closed, s.cause = true, cause
+	s.cause = cause
+	s.closed.Store(true)
 	if s.done != nil {
 		close(s.done)
 	}
@@ -500,7 +501,7 @@ func (s *Subscription) doneChan() <-chan struct{} {
 	defer s.mu.Unlock()
 	if s.done == nil {
 		s.done = make(chan struct{})
-		if s.closed {
+		if s.closed.Load() {
 			close(s.done)
 		}
 	}
@@ -509,9 +510,7 @@ func (s *Subscription) doneChan() <-chan struct{} {
 
 // closedErr returns why the subscription is closed, nil while it is open.
 func (s *Subscription) closedErr() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return s.wrap(s.cause)
 	}
 	return nil

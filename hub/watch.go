@@ -16,7 +16,7 @@ func (s *Subscription) Watch(w Watcher) {
 	defer f.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return
 	}
 	if f.watchers == nil {

@@ -28,7 +28,8 @@ type conn struct {
 	rest   [][]byte // of the last step, as framed, not written yet
 	ended  bool     // the machine has ended, or the connection failed
 	result Result
-	over   chan struct{} // closed when nobody touches the connection any more
+	over   sync.WaitGroup // done when nobody touches the connection any more
+	isOver atomic.Bool
 
 	back atomic.Bool // the own goroutine is done
 	told atomic.Bool // orders are new
@@ -63,11 +64,11 @@ func (c *conn) live() {
 		forget = onClosing(func() { c.tell(func(o *orders) { o.drain = true }) })
 	}
 	c.socket.Drop()
-	if !isClosed(c.over) {
+	if !c.isOver.Load() {
 		c.tell(func(o *orders) { o.gone = true })
 		c.socket.Interrupt()
-		<-c.over
 	}
+	c.over.Wait()
 	stop()
 	forget()
 	c.socket.Close(Clean(c.result.Cause))

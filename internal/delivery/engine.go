@@ -66,7 +66,8 @@ func (e *Engine) Go(ctx context.Context, m *Machine, f Feed, s Socket, chunked b
 
 // begin hands a new connection to a shard.
 func (e *Engine) begin(ctx context.Context, m *Machine, f Feed, s Socket, chunked bool) *conn {
-	c := &conn{machine: m, feed: f, socket: s, ctx: ctx, chunked: chunked, place: -1, over: make(chan struct{}), shard: e.pick()}
+	c := &conn{machine: m, feed: f, socket: s, ctx: ctx, chunked: chunked, place: -1, shard: e.pick()}
+	c.over.Add(1)
 	if ctx.Err() != nil {
 		// Perhaps the right to the stream was revoked: nothing may be sent before that is noticed.
 		c.orders.ctxDone = true

@@ -212,8 +212,9 @@ func (s *shard) leave(c *conn) {
 	}
 	s.conns--
 	c.state, c.rest = left, nil
-	close(c.over)
-	c.socket.Release() // last: the goroutine that it wakes closes the socket, and finds over closed
+	c.isOver.Store(true)
+	c.over.Done()
+	c.socket.Release() // last: it is to find that the connection is over
 }
 
 // step writes what a connection has to write.

@@ -38,7 +38,7 @@ type socket struct {
 	conn    net.Conn
 	in      *bufio.Reader // the server's; nil when it is not wanted any more
 	from    io.Reader     // what in reads from, or the connection
-	piece   [64]byte      // of what the client sends
+	piece   [16]byte      // of what the client sends
 	dropped int
 	chunked bool
 	timeout time.Duration

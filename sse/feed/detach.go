@@ -8,8 +8,8 @@ import (
 	"github.com/headrace/headrace/internal/delivery"
 )
 
-// Detachable returns r with a context that ends as r's does, or, when Serve detaches the stream of this request, at the end of the stream instead. Whoever wants something to last as long as the
-// stream, as a lease, derives it from that context and gives the request to Serve; others need it not. The handler calls release before it returns, after Serve. The context has the values of r's.
+// Detachable returns r with a context that ends as r's does; but what is derived from it and given to Serve, whose stream is then detached, lasts as long as the stream. That is for a lease; others
+// need it not. The handler calls release before it returns, after Serve. The context has the values of r's.
 //
 // A stream does not outlive a right that depends on the context of its request: when that has a deadline, or a lease was taken under it before, r is returned as it is, and Serve does not detach it.
 //
@@ -25,21 +25,34 @@ func Detachable(r *http.Request) (_ *http.Request, release func()) {
 	}
 	ctx, end := context.WithCancelCause(context.WithoutCancel(request))
 	l := &life{request: request, end: end}
-	l.stop = context.AfterFunc(request, func() { end(context.Cause(request)) })
+	l.unbind = context.AfterFunc(request, func() { end(context.Cause(request)) })
 	l.ctx = context.WithValue(ctx, lifeKey{}, l)
 	return r.WithContext(l.ctx), l.release
 }
 
-// life is what a stream's context ends by. Its methods are called by the handler's goroutine until detach was, and by the stream's last one then.
+// life is a context that may outlive its request. Its methods are called by the handler's goroutine.
 type life struct {
-	ctx      context.Context
-	request  context.Context // nil when detached
-	end      context.CancelCauseFunc
-	stop     func() bool // keeps the end of the request from being the end of the context
-	detached bool
+	ctx     context.Context
+	request context.Context // nil when it is kept
+	end     context.CancelCauseFunc
+	unbind  func() bool // keeps the end of the request from being the end of ctx; nil when it is kept
 }
 
 type lifeKey struct{}
+
+// keep makes it last until end is called.
+func (l *life) keep() {
+	l.unbind()
+	l.request, l.unbind = nil, nil
+}
+
+// release is called when the handler is done.
+func (l *life) release() {
+	if l.unbind != nil {
+		l.unbind()
+		l.end(nil)
+	}
+}
 
 // detachable makes the connection's stream one that may outlive its request, if it may.
 func (c *connection) detachable() (release func()) {
@@ -56,37 +69,34 @@ func (c *connection) detach(socket delivery.Socket, m *delivery.Machine, s *sour
 	if err := c.begin(socket); err != nil {
 		return err
 	}
-	l, ctx, chunked := c.life, c.r.Context(), c.chunked()
-	if ctx == l.ctx {
-		ctx = context.WithoutCancel(ctx) // nobody can end it but the stream's own end, and a context that can be ended takes memory
+	l, ctx, p := c.life, c.r.Context(), c.report
+	end := func(error) {}
+	switch {
+	case ctx != l.ctx: // a lease, perhaps
+		l.keep()
+		end = l.end
+	case s.feed.Snapshot != nil: // it gets the context's values
+		l.keep()
+		end = l.end
+		ctx = context.WithoutCancel(ctx) // nobody else ends it
+	default:
+		// Nobody needs it any more, and all that it is derived from would be held.
+		ctx, s.ctx = context.Background(), context.Background()
 	}
-	l.stop()
-	l.request, l.stop, l.detached = nil, nil, true
-	c.w, c.r = nil, nil // the server uses the one again, and the other is large
-	engine.Go(ctx, m, s, socket, chunked, func(r delivery.Result) {
+	c.detached = true
+	engine.Go(ctx, m, s, socket, c.chunked(), func(r delivery.Result) {
 		defer func() {
-			if p := recover(); p != nil { // of OnEnd: nobody else could
-				c.o.Logger.Error("headrace: OnEnd panicked", "topics", c.topics, "panic", delivery.Recovered(p))
+			if v := recover(); v != nil { // of OnEnd: nobody else could
+				p.logger.Error("headrace: OnEnd panicked", "topics", p.topics, "panic", delivery.Recovered(v))
 			}
 			s.close()
 			leave()
-			l.end(r.Cause)
+			end(r.Cause)
 		}()
 		if r.Panicked != nil {
-			c.o.Logger.Error("headrace: a function of a detached feed panicked", "topics", c.topics, "panic", r.Panicked)
+			p.logger.Error("headrace: a function of a detached feed panicked", "topics", p.topics, "panic", r.Panicked)
 		}
-		c.ended(r)
+		p.ended(r)
 	})
 	return nil
-}
-
-// detached reports whether the stream goes on without the handler.
-func (c *connection) detached() bool { return c.life != nil && c.life.detached }
-
-// release is called when the handler is done.
-func (l *life) release() {
-	if !l.detached {
-		l.stop()
-		l.end(nil)
-	}
 }

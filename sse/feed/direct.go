@@ -73,7 +73,10 @@ func (c *connection) begin(socket delivery.Socket) error {
 
 // head1 returns the head of an HTTP/1 response: what middleware has set, and what the server would have added.
 func (c *connection) head1() []byte {
-	h := c.w.Header()
+	h := c.w.Header().Clone() // the server's own map is there for as long as the handler is
+	if h == nil {
+		h = make(http.Header)
+	}
 	sse.SetHeaders(h, c.r.ProtoMajor)
 	h.Set("Connection", "close")
 	if h.Get("Date") == "" {

@@ -42,7 +42,7 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 	}
 	defer func() {
 		switch {
-		case c.detached():
+		case c.detached:
 			return // the stream's end is its to see to
 		case c.taken && r.Context().Err() == nil:
 			// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of a request
@@ -66,7 +66,7 @@ func (c *connection) follow(f Feed, leave func()) error {
 		return c.unavailable(err)
 	}
 	defer func() {
-		if s != nil && !c.detached() {
+		if s != nil && !c.detached {
 			s.close()
 		}
 	}()
@@ -147,21 +147,21 @@ func (c *connection) hello(f Feed) ([]byte, error) {
 
 // connection is one request and its response.
 type connection struct {
-	w      http.ResponseWriter
-	r      *http.Request
-	o      Options
-	topics []string
+	w http.ResponseWriter
+	r *http.Request
+	o Options
 	// stated says that the client came with a cursor, partly that this knows not all topics.
 	stated, partly bool
 
-	opened time.Time // the stream was
-	taken  bool      // the connection was taken over from the server
-	life   *life     // of a stream that may be detached; else nil
-	cause  error     // of the end
+	report
+	life     *life // of a stream that may be detached; else nil
+	detached bool  // it was: it goes on without the handler
+	cause    error // of the end
 }
 
 func newConnection(w http.ResponseWriter, r *http.Request, topics []string, o Options) *connection {
-	return &connection{w: w, r: r, o: o.withDefaults(), topics: topics}
+	o = o.withDefaults()
+	return &connection{w: w, r: r, o: o, report: report{topics: topics, logger: o.Logger, onEnd: o.OnEnd}}
 }
 
 // check refuses requests that cannot be served, and tells those that want a document instead of a stream, if there is one to be had.
@@ -238,19 +238,7 @@ func (c *connection) outcome() error {
 // ended takes note of the end of the stream.
 func (c *connection) ended(r delivery.Result) {
 	c.cause = r.Cause
-	took := time.Since(c.opened)
-	args := []any{"topics", c.topics, "cause", r.Cause, "events", r.Events, "bytes", r.Bytes, "duration", took}
-	switch {
-	case r.Aborted && r.AbortErr != nil:
-		c.o.Logger.Warn("headrace: stream failed, and the connection could not be aborted: the client takes it for a clean end", append(args, "err", r.AbortErr)...)
-	case r.Aborted:
-		c.o.Logger.Warn("headrace: stream aborted", args...)
-	default:
-		c.o.Logger.Debug("headrace: stream closed", args...)
-	}
-	if c.o.OnEnd != nil {
-		c.o.OnEnd(End{Topics: c.topics, Cause: r.Cause, Events: r.Events, Bytes: r.Bytes, Direct: c.taken, Duration: took})
-	}
+	c.report.ended(r)
 }
 
 func (c *connection) log(message string) {

@@ -195,7 +195,8 @@ func (s *source) entry(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
 	}
 	// Everything but the last two lines is what all connections share.
 	shared, _ := bytes.CutSuffix(e.Encoded(wire{}), idLines(string(e.ID)))
-	return append(dst, shared, idLines(s.cursor()))
+	var buf [256]byte
+	return append(dst, shared, bytes.Clone(append(s.appendCursor(append(buf[:0], "id: "...)), "\n\n"...)))
 }
 
 func idLines(id string) []byte { return []byte("id: " + id + "\n\n") }
@@ -249,15 +250,18 @@ func (s *source) cursor() string {
 	if len(s.readers) == 1 {
 		return string(s.readers[0].at)
 	}
-	var (
-		places [16]hub.ID
-		buf    [256]byte
-	)
+	var buf [256]byte
+	return string(s.appendCursor(buf[:0]))
+}
+
+// appendCursor appends the cursor of a feed of several topics.
+func (s *source) appendCursor(dst []byte) []byte {
+	var places [16]hub.ID
 	at := places[:0]
 	for i := range s.readers {
 		at = append(at, s.readers[i].at)
 	}
-	return string(s.set.append(buf[:0], at))
+	return s.set.append(dst, at)
 }
 
 // Checkpoint implements delivery.Source.
