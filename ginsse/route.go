@@ -250,7 +250,7 @@ func (e *endpoint[P]) feed(c *Context[P], topics []string) feed.Feed {
 	if e.snapshot != nil {
 		base := c
 		if e.options.Detach {
-			base = c.with(nil)
+			base = c.with(c.Context())
 			base.gin = c.gin.Copy() // when there is a gap Gin may have given its own to another request
 		}
 		f.Snapshot = func(ctx context.Context) (any, error) {

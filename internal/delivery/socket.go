@@ -59,16 +59,21 @@ func (s *socket) Write(p []byte) error {
 		}
 		n, err := s.conn.Write(piece)
 		if err != nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.interrupted {
-				err = fmt.Errorf("%w: %w", errInterrupted, err)
-			}
-			return err
+			return s.explain(err)
 		}
 		p = p[n:]
 	}
 	return s.arm(time.Time{})
+}
+
+// explain returns the error of a write with its cause, if that was Interrupt.
+func (s *socket) explain(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.interrupted {
+		return fmt.Errorf("%w: %w", errInterrupted, err)
+	}
+	return err
 }
 
 // arm sets the write deadline, unless Interrupt has set the last one.

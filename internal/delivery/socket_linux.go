@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"math"
 	"net"
 	"syscall"
@@ -49,7 +50,7 @@ func (s *socket) prepare() {
 	s.call = func(fd uintptr) bool {
 		for {
 			s.n, s.err = syscall.Write(int(fd), s.p)
-			if s.err != syscall.EINTR {
+			if !errors.Is(s.err, syscall.EINTR) {
 				return true // whatever came of it: the shard does not wait
 			}
 		}
@@ -68,7 +69,7 @@ func (s *socket) TryWrite(p []byte) (n int, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case s.err == syscall.EAGAIN:
+	case errors.Is(s.err, syscall.EAGAIN):
 		return 0, nil
 	}
 	return max(s.n, 0), s.err

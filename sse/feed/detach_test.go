@@ -183,7 +183,9 @@ func TestDetachSnapshot(t *testing.T) {
 	if b := c.block(t); !strings.Contains(b, "data: first\n") {
 		t.Error(b)
 	}
-	<-d.returned
+	if err := <-d.returned; err != nil {
+		t.Error(err)
+	}
 	d.fall(t)
 	for {
 		b := c.block(t)
@@ -225,7 +227,9 @@ func TestDetachPanic(t *testing.T) {
 			})
 			c := d.open(t)
 			c.block(t)
-			<-d.returned
+			if err := <-d.returned; err != nil {
+				t.Error(err)
+			}
 			want := ErrPanicked
 			if where == "OnEnd" {
 				want = ErrClientGone
