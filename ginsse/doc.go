@@ -115,8 +115,14 @@
 //
 // # Shutdown
 //
-// http.Server.Shutdown waits for streams. Give all routes one feed.Drain in their Options, and the server its Begin, by RegisterOnShutdown: the streams end one by one, and the clients
-// come back elsewhere. Without it hub.Hub.Shutdown ends all feeds at once.
+// http.Server.Shutdown waits for some streams only. Give all routes one feed.Drain in their Options, and the server its Begin, by RegisterOnShutdown, and wait for it behind the server's Shutdown: the streams
+// end one by one, and the clients come back elsewhere. Without it hub.Hub.Shutdown ends all feeds at once.
+//
+// # Very many connections
+//
+// Feeds of one topic are written by a few goroutines for all connections wherever that can be; package sse/feed says where. With Options.Detach the Gin handler returns as soon as such a stream has begun, and
+// the connection keeps neither its goroutine nor the Gin context: middleware then sees the connecting only, and what guards have said about the end, leases and ExpireAt, holds on. A Snapshot that runs again after a gap
+// gets a copy of the Gin context.
 //
 // # CORS
 //

@@ -37,12 +37,24 @@
 // Other refusals may pass: the backend cannot be reached, a Snapshot or Hello failed, there are too many streams, the server shuts down. A client that asks for text/event-stream gets a stream that ends at once, with a
 // reconnection time, because an EventSource never comes back from any other status; others get 503, or 429 where Limits.PerKey is reached, and Retry-After.
 //
+// # Who writes
+//
+// A stream of one topic, without Filter and Map, on a plain HTTP/1.x connection over TCP whose response writer is net/http's or Gin's own, is taken over from the server: a few goroutines write to all such
+// connections, without blocking and in batches, while the handler's goroutine waits for the client to leave. Everything else (HTTP/2, TLS, middleware that wraps the writer, several topics, generators) is written by the handler's
+// goroutine. Both are the same stream to the client, and the same to middleware but for two things: the headers of the stream itself are not in the response's Header, and what counts bytes below the handler, as a wrapped
+// listener does, sees them while http.Server does not. [End].Direct says which it was, and [hub.Stats].Watched how many there are.
+//
+// With [Options].Detach the handler of such a stream returns as soon as it has begun, and a waiting connection takes a third of the memory. [Listener] has the system find dead clients, for the connections that are not taken over.
+//
 // # Shutdown
 //
-// http.Server.Shutdown waits for streams. A [Drain] in the Options ends them, feeds and generators, each at a moment of its own, so that not all clients come to the other instances at once:
+// http.Server.Shutdown waits for the streams that handlers write, and knows nothing of those that were taken over. A [Drain] in the Options ends all of them, feeds and generators, each at a moment of its own, so that not all
+// clients come to the other instances at once, and its Wait waits for them:
 //
 //	drain := &feed.Drain{} // in the Options of all handlers
 //	server.RegisterOnShutdown(drain.Begin)
+//	…
+//	err := errors.Join(server.Shutdown(ctx), drain.Wait(ctx), h.Shutdown(ctx))
 //
 // [hub.Hub.Shutdown] ends the feeds of a hub at once. A request's context that ends with [ErrShutdown] as its cause, by http.Server.BaseContext for example, ends its stream like a shutdown too.
 // A Snapshot that a request still waits for holds a shutdown up until it returns.
