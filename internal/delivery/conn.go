@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,14 +95,22 @@ func (c *conn) obey() {
 	if o.drain {
 		c.machine.Drain(c.machine.config.drainAt())
 	}
-	switch cause := Gone(c.ctx); {
+	switch cause := c.gone(); {
 	case o.ctxDone && decided(cause):
 		c.machine.Stop(cause)
-	case c.ctx.Err() != nil:
+	case cause != nil:
 		c.ended, c.result.Cause = true, cause
 	case o.gone:
 		c.ended, c.result.Cause = true, ErrClientGone
 	}
+}
+
+// gone returns why the context has ended, nil if it has not.
+func (c *conn) gone() error {
+	if c.ctx.Err() == nil {
+		return nil
+	}
+	return Gone(c.ctx)
 }
 
 // catchUp runs the machine on a goroutine of its own until it waits, and hands the connection back.
@@ -136,11 +145,7 @@ func (c *conn) catchUp(then Step) {
 			return
 		}
 		then = c.machine.Next(time.Now(), (*list)[:0])
-		size := 0
-		for _, f := range then.Frames {
-			size += len(f)
-		}
-		if size > 0 {
+		if size := total(then.Frames); size > 0 {
 			c.rest = skip(then.Frames, c.chunked, size, 0)
 			c.count(then, size)
 		}
@@ -154,13 +159,26 @@ func (c *conn) catchUp(then Step) {
 
 // flush writes the rest, however long it takes.
 func (c *conn) flush() error {
-	for _, p := range c.rest {
+	rest := c.rest
+	c.rest = nil
+	if size := total(rest); len(rest) > 1 && size <= pieceBytes {
+		// One write, and not one more for the two bytes behind a chunk; what is larger is not worth a copy.
+		rest = [][]byte{slices.Concat(rest...)}
+	}
+	for _, p := range rest {
 		if err := c.socket.Write(p); err != nil {
 			return err
 		}
 	}
-	c.rest = nil
 	return nil
+}
+
+// total returns how many bytes frames have together.
+func total(frames [][]byte) (size int) {
+	for _, f := range frames {
+		size += len(f)
+	}
+	return size
 }
 
 // count counts what was handed to the socket.
@@ -182,8 +200,8 @@ func (c *conn) panicked(value any) {
 // fail takes over the end of the connection.
 func (c *conn) fail(err error) {
 	c.ended = true
-	switch cause := Gone(c.ctx); {
-	case c.ctx.Err() != nil && !decided(cause):
+	switch cause := c.gone(); {
+	case cause != nil && !decided(cause):
 		c.result.Cause = cause // which made the write fail
 	case errors.Is(err, errInterrupted):
 		c.result.Cause = ErrClientGone

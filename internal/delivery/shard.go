@@ -277,9 +277,7 @@ func (s *shard) write(c *conn, step Step) (full bool) {
 
 // frame makes s.batch of frames. The many connections that are at the same place follow each other here, and what was made for one is as good for the next.
 func (s *shard) frame(frames [][]byte, chunked bool) (size int) {
-	for _, f := range frames {
-		size += len(f)
-	}
+	size = total(frames)
 	if chunked == s.chunked && slices.EqualFunc(frames, s.framed, same) {
 		return size
 	}

@@ -68,7 +68,7 @@ func (s *socket) TryWrite(p []byte) (n int, err error) {
 	s.p = nil
 	switch {
 	case err != nil:
-		return 0, err
+		return 0, s.explain(err)
 	case errors.Is(s.err, syscall.EAGAIN):
 		return 0, nil
 	}
