@@ -46,7 +46,7 @@ func Describe(engine *gin.Engine) []Description {
 		}
 		p := &probe{}
 		route.HandlerFunc(&gin.Context{Writer: p})
-		all = append(all, p.found)
+		all = append(all, p.found.clone())
 	}
 	slices.SortFunc(all, func(a, b Description) int { return strings.Compare(a.Path, b.Path) })
 	return all
@@ -61,7 +61,7 @@ type handler struct {
 
 func (h *handler) handle(g *gin.Context) {
 	if p, ok := g.Writer.(*probe); ok {
-		p.found = h.description.clone()
+		p.found = &h.description
 		return
 	}
 	h.serve(g)
@@ -70,7 +70,7 @@ func (h *handler) handle(g *gin.Context) {
 // probe stands in a Gin context for the writer when a handler is asked what it is. No request has one.
 type probe struct {
 	gin.ResponseWriter
-	found Description
+	found *Description
 }
 
 func (d Description) clone() Description {

@@ -201,32 +201,44 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 	if c.timeout <= 0 {
 		c.timeout = 5 * time.Second // the default of feed.Options
 	}
+	topics, ok := e.admit(c)
+	switch {
+	case !ok:
+	case e.handle != nil:
+		e.generate(c)
+	default:
+		e.follow(c, topics)
+	}
+}
+
+// admit binds the parameters, asks the guards and names the topics. It reports false when the request has its answer.
+func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
+	g := c.gin
 	if err := e.binder.bind(g, reflect.ValueOf(&c.Params).Elem()); err != nil {
 		refuse(g, err, e.options)
-		return
+		return nil, false
 	}
 	for _, guard := range e.guards {
 		if err := guard(c); err != nil {
 			refuse(g, err, e.options)
-			return
+			return nil, false
 		}
 		if answered(g) {
-			return
+			return nil, false
 		}
 	}
 	if e.preload {
 		if err := e.load(c); err != nil {
 			refuse(g, err, e.options)
-			return
+			return nil, false
 		}
 	}
 	if e.handle != nil {
-		e.generate(c, c.settle(e.options))
-		return
+		return nil, true
 	}
 	topics, err := e.names(c)
 	if err == nil && answered(g) {
-		return
+		return nil, false
 	}
 	for _, topic := range topics {
 		if err == nil {
@@ -235,9 +247,16 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 	}
 	if err != nil {
 		refuse(g, err, e.options)
-		return
+		return nil, false
 	}
-	note(g, feed.Serve(g.Writer, g.Request, e.feed(c, topics), c.settle(e.options)))
+	return topics, true
+}
+
+// follow serves a route of topics.
+func (e *endpoint[P]) follow(c *Context[P], topics []string) {
+	o := e.options
+	c.settle(&o)
+	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), o))
 }
 
 // feed returns what a client is served.
@@ -297,11 +316,13 @@ func (e *endpoint[P]) renew(c *Context[P]) {
 func answered(g *gin.Context) bool { return g.IsAborted() || g.Writer.Written() }
 
 // generate serves a route with a Handle.
-func (e *endpoint[P]) generate(c *Context[P], options Options) {
+func (e *endpoint[P]) generate(c *Context[P]) {
+	o := e.options
+	c.settle(&o)
 	note(c.gin, feed.Generate(c.gin.Writer, c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		c.ctx = ctx
 		return e.handle(c)
-	}, options))
+	}, o))
 }
 
 // note leaves the end of a stream that was not a clean one where middleware looks for errors.

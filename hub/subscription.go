@@ -277,12 +277,41 @@ func (s *Subscription) keep(p *page) {
 	}
 }
 
-func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) Batch {
+// fromLog takes entries from the window.
+func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) (b Batch) {
 	f := s.f
 	f.mu.RLock()
 	defer f.mu.RUnlock()
+	if !s.enter(&b) {
+		return b
+	}
+	first := len(dst)
+	b.Entries = s.take(dst, limit, bytes)
+	if s.ended && len(b.Entries) == first {
+		return s.end()
+	}
+	b.Gap, b.At = s.gap, s.last
+	switch {
+	case len(b.Entries) > first || s.gap:
+	case s.hub.isClosing():
+		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see it closed here, under the lock, gets a channel that finish will close.
+		b.Status, b.Err = Ended, s.wrap(ErrClosed)
+	case s.opts.earlyGaps && f.gapNext:
+		s.tellGap()
+		return s.end()
+	default:
+		b.Status, b.Changed = Waiting, f.log.Changed()
+	}
+	s.gap = false
+	return b
+}
+
+// enter sees to it that the reader is inside the window. It reports false when it is not, and what it does instead is in b. f.mu is held.
+func (s *Subscription) enter(b *Batch) (inside bool) {
+	f := s.f
 	if f.state == released {
-		return Batch{Status: Ended, Err: s.wrap(ErrClosed)}
+		*b = Batch{Status: Ended, Err: s.wrap(ErrClosed)}
+		return false
 	}
 	if s.attached && s.seq < f.log.First() {
 		s.attached = false
@@ -291,15 +320,21 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) Batch {
 		if seq, ok := f.log.After(string(s.last)); ok {
 			s.attach(seq)
 			if s.ended {
-				return s.end()
+				*b = s.end()
+				return false
 			}
 		}
 	}
-	if !s.attached {
-		if b, ok := s.outside(); !ok {
-			return b
-		}
+	if s.attached {
+		return true
 	}
+	*b, inside = s.outside()
+	return inside
+}
+
+// take appends what comes next in the window. f.mu is held.
+func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
+	f := s.f
 	first, next := len(dst), f.log.Next()
 	if f.finishing {
 		next = min(next, f.until)
@@ -311,7 +346,7 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) Batch {
 		}
 		if e.Gap && !s.gap {
 			if s.tellGap(); s.ended {
-				return s.end()
+				return dst
 			}
 		}
 		dst = append(dst, e)
@@ -323,20 +358,7 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) Batch {
 			break
 		}
 	}
-	b := Batch{Entries: dst, Gap: s.gap, At: s.last}
-	switch {
-	case len(dst) > first || s.gap:
-	case s.hub.isClosing():
-		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see it closed here, under the lock, gets a channel that finish will close.
-		return Batch{Status: Ended, At: s.last, Err: s.wrap(ErrClosed)}
-	case s.opts.earlyGaps && f.gapNext:
-		s.tellGap()
-		return s.end()
-	default:
-		b.Status, b.Changed = Waiting, f.log.Changed()
-	}
-	s.gap = false
-	return b
+	return dst
 }
 
 // outside decides what a reader does whose place is not in the window. It reports true when the reader was moved into the window. f.mu is held.

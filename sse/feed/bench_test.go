@@ -145,7 +145,8 @@ func benchDeliver(b *testing.B, conns, burst int) {
 	defer cancel()
 	for range conns {
 		c := newConnection(nil, get("/").WithContext(ctx), f.Topics, Options{Logger: quiet()})
-		s, err := c.open(f, false)
+		c.feed = f
+		s, err := c.open(false)
 		if err != nil {
 			b.Fatal(err)
 		}

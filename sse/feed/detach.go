@@ -55,21 +55,20 @@ func (l *life) release() {
 }
 
 // detachable makes the connection's stream one that may outlive its request, if it may.
-func (c *connection) detachable() (release func()) {
-	release = func() {}
+func (c *connection) detachable() {
 	if c.life, _ = c.r.Context().Value(lifeKey{}).(*life); c.life == nil {
-		c.r, release = Detachable(c.r)
+		c.r, c.release = Detachable(c.r)
 		c.life, _ = c.r.Context().Value(lifeKey{}).(*life)
 	}
-	return release
 }
 
-// detach has the stream go on without the handler. At its end leave is called.
-func (c *connection) detach(socket delivery.Socket, m *delivery.Machine, s *source, leave func()) error {
+// detach has the stream go on without the handler.
+func (c *connection) detach(socket delivery.Socket, m *delivery.Machine) error {
 	if err := c.begin(socket); err != nil {
 		return err
 	}
-	l, ctx, p := c.life, c.r.Context(), c.report
+	l, ctx := c.life, c.r.Context()
+	s, left, p := c.source, c.left, c.report // and not c, which holds the request
 	end := func(error) {}
 	switch {
 	case ctx != l.ctx: // a lease, perhaps
@@ -90,7 +89,7 @@ func (c *connection) detach(socket delivery.Socket, m *delivery.Machine, s *sour
 				p.logger.Error("headrace: OnEnd panicked", "topics", p.topics, "panic", delivery.Recovered(v))
 			}
 			s.close()
-			leave()
+			left()
 			end(r.Cause)
 		}()
 		if r.Panicked != nil {

@@ -18,8 +18,8 @@ var engine delivery.Engine
 
 // takeOver takes the connection over from the server where the engine can serve it: a plain TCP connection of HTTP/1.x, whose response nobody but the server, or Gin, stands before, and a feed whose bytes
 // all clients share. It is done before any header is written, which leaves the server with less to keep. Nil means that the handler's own goroutine is to serve it.
-func (c *connection) takeOver(f Feed) delivery.Socket {
-	r := c.r
+func (c *connection) takeOver() delivery.Socket {
+	r, f := c.r, &c.feed
 	if len(f.Topics) > 1 || f.Filter != nil || f.Map != nil || r.ProtoMajor != 1 || r.TLS != nil || r.ContentLength != 0 || !bare(c.w) {
 		return nil
 	}
@@ -51,11 +51,11 @@ func bare(w http.ResponseWriter) bool {
 }
 
 // direct serves the stream on a connection that was taken over.
-func (c *connection) direct(socket delivery.Socket, m *delivery.Machine, s *source) error {
+func (c *connection) direct(socket delivery.Socket, m *delivery.Machine) error {
 	if err := c.begin(socket); err != nil {
 		return err
 	}
-	engine.Run(c.r.Context(), m, s, socket, c.chunked(), c.ended)
+	engine.Run(c.r.Context(), m, c.source, socket, c.chunked(), c.ended)
 	return c.outcome()
 }
 

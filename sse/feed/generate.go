@@ -32,11 +32,10 @@ func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) 
 		c.head()
 		return nil
 	}
-	leave, err := c.enter()
-	if err != nil {
+	if err := c.enter(); err != nil {
 		return err
 	}
-	defer leave()
+	defer c.left()
 	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
 		delivery.Generate(r.Context(), c.o.config(), writer, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 			return draining(seq(ctx))

@@ -12,7 +12,8 @@ import (
 )
 
 // open subscribes to a feed's topics at the places that the client's cursor names, or where it should begin. With fresh the cursor does not count. It blocks, at most for Options.ConnectTimeout.
-func (c *connection) open(f Feed, fresh bool) (*source, error) {
+func (c *connection) open(fresh bool) (*source, error) {
+	f := c.feed
 	s := &source{ctx: c.r.Context(), feed: f, spread: c.o.Retry}
 	if len(f.Topics) > 1 {
 		s.set = newTopicSet(f.Topics)
@@ -41,6 +42,7 @@ func (c *connection) open(f Feed, fresh bool) (*source, error) {
 		s.close()
 		return nil, context.Cause(s.ctx) // there is still a status to be had
 	}
+	c.source = s
 	return s, nil
 }
 

@@ -62,7 +62,8 @@ type End struct {
 
 const defaultWriteTimeout = 10 * time.Second
 
-func (o Options) withDefaults() Options {
+// fill puts defaults in the place of what is not set.
+func (o *Options) fill() {
 	o.Heartbeat = positive(o.Heartbeat, 15*time.Second)
 	o.Retry = positive(o.Retry, 2*time.Second)
 	o.WriteTimeout = positive(o.WriteTimeout, defaultWriteTimeout)
@@ -71,7 +72,6 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return o
 }
 
 func positive(d, otherwise time.Duration) time.Duration {

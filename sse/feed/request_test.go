@@ -256,7 +256,8 @@ func TestStatusText(t *testing.T) {
 }
 
 func TestOptionsDefaults(t *testing.T) {
-	o := Options{Heartbeat: -1, Retry: -1, WriteTimeout: -1, MaxLifetime: -1, ConnectTimeout: -1}.withDefaults()
+	o := Options{Heartbeat: -1, Retry: -1, WriteTimeout: -1, MaxLifetime: -1, ConnectTimeout: -1}
+	o.fill()
 	equal(t, "heartbeat", o.Heartbeat, 15*time.Second)
 	equal(t, "retry", o.Retry, 2*time.Second)
 	equal(t, "write timeout", o.WriteTimeout, 10*time.Second)
@@ -279,5 +280,7 @@ func TestOptionsDefaults(t *testing.T) {
 	if shortest < 48*time.Minute || shortest > 50*time.Minute || longest > 72*time.Minute || longest < 70*time.Minute {
 		t.Errorf("lifetimes from %v to %v", shortest, longest)
 	}
-	equal(t, "no rotation", Options{NoRotation: true}.withDefaults().config().Lifetime, 0)
+	still := Options{NoRotation: true}
+	still.fill()
+	equal(t, "no rotation", still.config().Lifetime, 0)
 }

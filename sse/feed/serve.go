@@ -21,77 +21,101 @@ import (
 // this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in any case. A panic of one of the feed's functions breaks the stream off and goes on.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 	c := newConnection(w, r, f.Topics, o)
-	document, done, err := c.check(f.Snapshot != nil)
-	if done {
+	if done, err := c.admit(f); done {
 		return err
 	}
-	if f, err = f.prepared(); err != nil {
-		return c.refuseFor(err)
-	}
-	c.topics = f.Topics
-	if document {
-		return c.state(f)
-	}
-	if r.Method == http.MethodHead {
-		c.head()
-		return nil
-	}
-	leave, err := c.enter()
-	if err != nil {
+	defer c.leave()
+	m, err := c.prepare()
+	if m == nil {
 		return err
 	}
-	defer func() {
-		switch {
-		case c.detached:
-			return // the stream's end is its to see to
-		case c.taken && r.Context().Err() == nil:
-			// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of a request
-			// ends when they have all returned.
-			context.AfterFunc(r.Context(), leave)
-		default:
-			leave()
-		}
-	}()
-	if o.Detach {
-		defer c.detachable()()
+	// What was needed to get here is off the stack, which a stream keeps as large as it once was.
+	socket := c.takeOver()
+	switch {
+	case socket == nil:
+		return c.stream(func(w *sse.Writer, done func(delivery.Result)) { delivery.Run(c.r.Context(), m, w, done) })
+	case c.life == nil:
+		return c.direct(socket, m)
 	}
-	return c.follow(f, leave)
+	return c.detach(socket, m)
 }
 
-// follow opens the feed's place in its topics, and serves the stream from there. leave is called at the end of a stream that is detached.
-func (c *connection) follow(f Feed, leave func()) error {
-	opened := time.Now()
-	s, err := c.open(f, false)
-	if err != nil {
-		return c.unavailable(err)
+// admit decides whether there is to be a stream, and takes its place among those that are open. It reports true when the request has its answer.
+func (c *connection) admit(f Feed) (done bool, err error) {
+	document, done, err := c.check(f.Snapshot != nil)
+	if done {
+		return true, err
 	}
-	defer func() {
-		if s != nil && !c.detached {
-			s.close()
-		}
-	}()
+	if c.feed, err = f.prepared(); err != nil {
+		return true, c.refuseFor(err)
+	}
+	c.topics = c.feed.Topics
+	if document {
+		return true, c.state()
+	}
+	if c.r.Method == http.MethodHead {
+		c.head()
+		return true, nil
+	}
+	if err := c.enter(); err != nil {
+		return true, err
+	}
+	if c.o.Detach {
+		c.detachable()
+	}
+	return false, nil
+}
+
+// leave is called when the handler is done with the stream. One that is detached goes on.
+func (c *connection) leave() {
+	if c.release != nil {
+		defer c.release()
+	}
+	if c.detached {
+		return
+	}
+	if c.source != nil {
+		c.source.close()
+	}
+	if c.taken && c.r.Context().Err() == nil {
+		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of a request
+		// ends when they have all returned.
+		context.AfterFunc(c.r.Context(), c.left)
+		return
+	}
+	c.left()
+}
+
+// prepare opens the feed's place in its topics, and has everything ready that the stream begins with. It returns nil when the request has its answer.
+func (c *connection) prepare() (*delivery.Machine, error) {
+	opened := time.Now()
+	s, err := c.open(false)
+	if err != nil {
+		return nil, c.unavailable(err)
+	}
 	config := c.o.config()
 	if c.stated && !s.gap && s.finished(c.o.ConnectTimeout-time.Since(opened)) {
 		c.log("headrace: feed is finished")
 		c.w.Header().Set("Cache-Control", "no-store")
 		c.w.WriteHeader(http.StatusNoContent)
-		return nil
+		return nil, nil //nolint:nilnil // answered, and well
 	}
+	f := c.feed
 	if f.Snapshot != nil && (!c.stated || s.lost()) {
 		if c.stated {
 			// Now there is still a status to be had, and nobody to wait for.
 			s.close()
-			if s, err = c.open(f, true); err != nil {
-				return c.unavailable(err)
+			if s, err = c.open(true); err != nil {
+				return nil, c.unavailable(err)
 			}
 			s.gap = true
 		}
 		state, err := f.Snapshot(c.r.Context())
 		if err != nil {
-			return c.unready(fmt.Errorf("snapshot: %w", err))
+			return nil, c.unready(fmt.Errorf("snapshot: %w", err))
 		}
 		if s.show(state); s.err != nil {
-			return c.unready(s.err)
+			return nil, c.unready(s.err)
 		}
 	}
 	if (!c.stated || c.partly) && f.Snapshot == nil && !s.gap && !s.over() {
@@ -99,18 +123,10 @@ func (c *connection) follow(f Feed, leave func()) error {
 	}
 	if f.Hello != nil {
 		if config.Hello, err = c.hello(f); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	m := delivery.NewMachine(config, s)
-	socket := c.takeOver(f)
-	switch {
-	case socket == nil:
-		return c.stream(func(w *sse.Writer, done func(delivery.Result)) { delivery.Run(c.r.Context(), m, w, done) })
-	case c.life == nil:
-		return c.direct(socket, m, s)
-	}
-	return c.detach(socket, m, s, leave)
+	return delivery.NewMachine(config, s), nil
 }
 
 var errConnect = errors.New("feed: connecting to the backend took too long")
@@ -153,15 +169,22 @@ type connection struct {
 	// stated says that the client came with a cursor, partly that this knows not all topics.
 	stated, partly bool
 
+	feed   Feed
+	source *source // nil before it is open
+	left   func()  // gives the stream's place back
+
 	report
-	life     *life // of a stream that may be detached; else nil
-	detached bool  // it was: it goes on without the handler
-	cause    error // of the end
+	life     *life  // of a stream that may be detached; else nil
+	release  func() // of the life, if it is our own
+	detached bool   // it was: it goes on without the handler
+	cause    error  // of the end
 }
 
 func newConnection(w http.ResponseWriter, r *http.Request, topics []string, o Options) *connection {
-	o = o.withDefaults()
-	return &connection{w: w, r: r, o: o, report: report{topics: topics, logger: o.Logger, onEnd: o.OnEnd}}
+	c := &connection{w: w, r: r, o: o}
+	c.o.fill()
+	c.report = report{topics: topics, logger: c.o.Logger, onEnd: o.OnEnd}
+	return c
 }
 
 // check refuses requests that cannot be served, and tells those that want a document instead of a stream, if there is one to be had.
@@ -182,24 +205,25 @@ func (c *connection) check(documents bool) (document, done bool, err error) {
 	return false, false, nil
 }
 
-// enter takes a place among the streams that are open.
-func (c *connection) enter() (leave func(), err error) {
+// enter takes a place among the streams that are open, which c.left gives back.
+func (c *connection) enter() error {
 	if isClosed(c.o.Drain.closing()) {
-		return nil, c.draining()
+		return c.draining()
 	}
 	release, err := c.o.Limits.acquire(c.r) // first, because Key may panic
 	if err != nil {
-		return nil, c.tooMany(err)
+		return c.tooMany(err)
 	}
 	left, ok := c.o.Drain.enter()
 	if !ok {
 		release()
-		return nil, c.draining()
+		return c.draining()
 	}
-	return func() {
+	c.left = func() {
 		release()
 		left()
-	}, nil
+	}
+	return nil
 }
 
 // head answers HEAD with what GET would begin with.
@@ -212,19 +236,24 @@ func (c *connection) head() {
 func (c *connection) stream(run func(*sse.Writer, func(delivery.Result))) error {
 	c.opened = time.Now()
 	writer, err := sse.Respond(c.w, c.r)
-	if errors.Is(err, sse.ErrNotFlushable) {
-		c.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler and its like off this route",
-			"topics", c.topics, "path", c.r.URL.Path, "err", err)
-		return c.refuse(http.StatusInternalServerError, err)
-	}
 	if err != nil {
-		c.ended(delivery.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
-		return c.cause
+		return c.unwritable(err)
 	}
 	writer.SetWriteTimeout(c.o.WriteTimeout)
 	c.log("headrace: stream opened")
 	run(writer, c.ended)
 	return c.outcome()
+}
+
+// unwritable is for a response that cannot be a stream.
+func (c *connection) unwritable(err error) error {
+	if errors.Is(err, sse.ErrNotFlushable) {
+		c.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler and its like off this route",
+			"topics", c.topics, "path", c.r.URL.Path, "err", err)
+		return c.refuse(http.StatusInternalServerError, err)
+	}
+	c.ended(delivery.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
+	return c.cause
 }
 
 // outcome returns what Serve returns after a stream.

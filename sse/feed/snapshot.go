@@ -102,7 +102,8 @@ func (s *source) show(state any) {
 }
 
 // state answers a request for the snapshot alone.
-func (c *connection) state(f Feed) error {
+func (c *connection) state() error {
+	f := c.feed
 	h := c.w.Header()
 	h.Set("Content-Type", documentType)
 	h.Set("Cache-Control", "no-store")
@@ -111,7 +112,7 @@ func (c *connection) state(f Feed) error {
 		c.w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	s, err := c.open(f, true)
+	s, err := c.open(true)
 	if err != nil {
 		return c.unavailable(err)
 	}
