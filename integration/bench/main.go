@@ -30,6 +30,7 @@ func main() {
 	retained := flag.Int("retained", 0, "messages that each client of a replay reads (default 100000, short 5000)")
 	seconds := flag.Float64("seconds", 0, "how long messages are published for a figure (default 4, short 1)")
 	ahead := flag.Int("ahead", 0, "messages on their way at most when saturated (default 256)")
+	profile := flag.String("profile", "", "the `folder` to leave CPU profiles of servers written in Go in, which then are slower; one for each server")
 	only := flag.String("only", "", "the `names` of servers to measure, separated by commas (default all)")
 	flag.Parse()
 
@@ -43,6 +44,7 @@ func main() {
 	override(&s.retained, *retained)
 	override(&s.seconds, *seconds)
 	override(&s.ahead, *ahead)
+	s.profile = *profile
 
 	// The programs end with this one in any case; at a signal they are ended in order.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)

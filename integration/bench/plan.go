@@ -20,6 +20,7 @@ type scale struct {
 	rate     int     // messages a second when paced
 	ahead    int     // messages on their way when saturated
 	strict   bool    // a problem fails the run
+	profile  string  // the folder for CPU profiles; "" for none
 
 	contenders []contender
 }
@@ -83,7 +84,7 @@ var contenders = []contender{
 		delivers: true, rests: true},
 	{short: "centrifuge", name: "centrifuge", program: "centrifuge", module: "github.com/centrifugal/centrifuge", library: true,
 		delivers: true, rests: true},
-	{short: "nchan", name: "nchan (nginx)", program: "nchan", delivers: true, rests: true, replays: true, missing: withoutNchan},
+	{short: "nchan", name: "nchan (nginx)", program: "nchan", delivers: true, rests: true, missing: withoutNchan},
 	{short: "headrace-paged", name: "headrace, replay from the backend", program: "headrace", args: []string{"-paged"}, replays: true},
 	{short: "headrace-redis", name: "headrace, two instances over Redis", program: "headrace", delivers: true, redis: true, missing: withoutRedis},
 }

@@ -35,6 +35,13 @@ func (b *bench) open(ctx context.Context, c contender, args ...string) (*site, e
 	s := &site{}
 	count := 1
 	args = append(args, c.args...)
+	if b.scale.profile != "" {
+		folder := filepath.Join(b.scale.profile, c.short)
+		if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // nothing secret is in it
+			return nil, err
+		}
+		args = append(args, "-profile", folder)
+	}
 	if c.redis {
 		var err error
 		if s.redis, err = startRedis(ctx); err != nil {

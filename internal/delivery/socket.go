@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -21,14 +22,15 @@ const (
 
 // NewSocket returns a connection that was taken over from a server as a Socket, with what the server gave for reading and writing it, which must not be used any more. chunked says how
 // a stream ends. writeTimeout is how long the client may take for 64 KiB, and where the operating system can tell for the acknowledgement of what was sent. With detached the server has
-// nothing to do with the connection any more; else Drop reads through the server, which so notices that the client leaves, and ends the request's context.
+// nothing to do with the connection any more; else Drop sees to it that the server notices when the client leaves, and ends the request's context.
 func NewSocket(conn net.Conn, server *bufio.ReadWriter, chunked bool, writeTimeout time.Duration, detached bool) Socket {
-	s := &socket{conn: conn, in: server.Reader, chunked: chunked, timeout: writeTimeout}
+	s := &socket{conn: conn, chunked: chunked, timeout: writeTimeout}
 	// The server holds on to both of its buffers for as long as the handler runs, 4 KiB each: see also ReadFrom.
 	*server.Writer = bufio.Writer{}
 	if detached {
 		s.dropped = server.Reader.Buffered()
-		s.in, s.from = nil, conn
+	} else {
+		s.server = server.Reader
 	}
 	s.prepare()
 	return s
@@ -36,8 +38,7 @@ func NewSocket(conn net.Conn, server *bufio.ReadWriter, chunked bool, writeTimeo
 
 type socket struct {
 	conn    net.Conn
-	in      *bufio.Reader // the server's; nil when it is not wanted any more
-	from    io.Reader     // what in reads from, or the connection
+	server  *bufio.Reader // through which the server is told of the end of the input; nil when it was, or is not to be
 	piece   [16]byte      // of what the client sends
 	dropped int
 	chunked bool
@@ -88,33 +89,37 @@ func (s *socket) arm(t time.Time) error {
 
 // Drop implements Socket.
 func (s *socket) Drop() {
-	if s.in == nil {
-		s.drop()
+	if s.server == nil {
+		_ = s.drop()
 		return
 	}
-	_, _ = (*input)(s).readAll() // it comes back with the end of the input, whatever that was
+	in := input{s, s.server}
+	s.server = nil
+	_, _ = in.server.WriteTo(in) // whatever the input ended with
 }
 
-// drop reads what the client sends into a small piece of memory.
-func (s *socket) drop() {
+// drop reads what the client sends, into a small piece of memory, and returns nil when that was too much.
+func (s *socket) drop() error {
 	for s.dropped <= mostInput {
-		n, err := s.from.Read(s.piece[:])
+		n, err := s.conn.Read(s.piece[:])
 		if s.dropped += n; err != nil {
-			return
+			return err
 		}
 	}
+	return nil
 }
 
-// input is where a socket's Reader writes to. The Reader hands what it has buffered to Write, and then itself reads from to ReadFrom, so that nobody needs its buffer any more; did it not know
+// input is where the server's Reader writes to: what it has buffered to Write, and then it has ReadFrom read from what it reads from itself, so that nobody needs its buffer any more. Did it not know
 // ReadFrom, it would go on with Write.
-type input socket
+type input struct {
+	*socket
+	server *bufio.Reader
+}
 
 var errTooMuch = errors.New("too much input")
 
-func (i *input) readAll() (int64, error) { return i.in.WriteTo(i) }
-
 // Write implements io.Writer.
-func (i *input) Write(p []byte) (int, error) {
+func (i input) Write(p []byte) (int, error) {
 	if i.dropped += len(p); i.dropped > mostInput {
 		return 0, errTooMuch
 	}
@@ -122,10 +127,13 @@ func (i *input) Write(p []byte) (int, error) {
 }
 
 // ReadFrom implements io.ReaderFrom.
-func (i *input) ReadFrom(r io.Reader) (int64, error) {
-	*i.in = bufio.Reader{}
-	i.in, i.from = nil, r
-	(*socket)(i).drop()
+func (i input) ReadFrom(server io.Reader) (int64, error) {
+	*i.server = bufio.Reader{}
+	if err := i.drop(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		// The client has left. The server finds that too when it reads, and ends the request's context. It must not find the deadline of Release: middleware still wants the context when the
+		// stream is over.
+		_, _ = server.Read(i.piece[:])
+	}
 	return 0, nil
 }
 

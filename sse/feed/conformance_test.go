@@ -53,8 +53,8 @@ type lab struct {
 	proto  string
 	o      Options
 	end    chan End
-	// unwound receives when the middleware's deferred function has run.
-	unwound chan struct{}
+	// unwound receives what the request's context has ended by when the middleware's deferred function runs.
+	unwound chan error
 }
 
 // onEachWay runs a test on each way. change prepares the feed and the options.
@@ -62,7 +62,7 @@ func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			l := &lab{t: t, proto: way.proto, end: make(chan End, 16), unwound: make(chan struct{}, 16)}
+			l := &lab{t: t, proto: way.proto, end: make(chan End, 16), unwound: make(chan error, 16)}
 			l.hub = newHub(t, memory.New(memory.Options{MaxMessages: 8}), hub.Options{Window: 4})
 			f := Of(l.hub, "t")
 			o := Options{Logger: quiet(), Detach: way.detach, OnEnd: func(e End) {
@@ -76,7 +76,7 @@ func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.
 			}
 			l.o = o
 			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				defer func() { l.unwound <- struct{}{} }()
+				defer func() { l.unwound <- r.Context().Err() }()
 				w.Header().Set("X-Middleware", "was here")
 				if way.wrap {
 					w = wrapped{w}
@@ -152,12 +152,14 @@ func (l *lab) dial() net.Conn {
 	return conn
 }
 
-// ended checks how the stream ended, and that the handler has returned.
+// ended checks how the stream ended, and that the handler has returned, to middleware whose context has ended if and only if the client has left.
 func (l *lab) ended(want error) End {
 	l.t.Helper()
 	e := <-l.end
 	isCause(l.t, e.Cause, want)
-	<-l.unwound
+	if err := <-l.unwound; (err != nil) != (errors.Is(want, ErrClientGone) && !(l.o.Detach && e.Direct)) {
+		l.t.Errorf("the stream ended by %v, and the request's context by %v", want, err)
+	}
 	return e
 }
 

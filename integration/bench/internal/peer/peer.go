@@ -53,6 +53,8 @@ type Server struct {
 	Publish func(data []byte) (id string, err error)
 	// Close ends what was started besides. It may be nil.
 	Close func()
+
+	profile string
 }
 
 // Options are what the command line says.
@@ -65,6 +67,8 @@ type Options struct {
 	Ordinary bool
 	// Detached asks for giving the handler's goroutine back, of a server that can.
 	Detached bool
+	// Profile is the folder where a CPU profile of each publishing is left, "" for none.
+	Profile string
 	// Paged asks for reading what is retained from the backend and not from memory shared by connections.
 	Paged bool
 }
@@ -76,6 +80,7 @@ func Main(open func(Options) (*Server, error)) {
 	flag.StringVar(&o.Backend, "backend", "memory://", "the backend's `URL`")
 	flag.BoolVar(&o.Ordinary, "ordinary", false, "take the path that works for every connection")
 	flag.BoolVar(&o.Detached, "detached", false, "give the handler's goroutine back")
+	flag.StringVar(&o.Profile, "profile", "", "the `folder` to leave CPU profiles of publishing in")
 	flag.BoolVar(&o.Paged, "paged", false, "read what is retained from the backend")
 	flag.Parse()
 	if err := run(open, o, os.Stdin, os.Stdout); err != nil {
@@ -90,6 +95,7 @@ func run(open func(Options) (*Server, error), o Options, in io.Reader, out io.Wr
 	if err != nil {
 		return err
 	}
+	server.profile = o.Profile
 	if server.Close != nil {
 		defer server.Close()
 	}
@@ -160,6 +166,11 @@ func execute(s *Server, allowed *gate, words []string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		stop, err := profile(s.profile, n[0], n[1])
+		if err != nil {
+			return "", err
+		}
+		defer stop()
 		started := payload.Now()
 		count, err := publish(s, allowed, time.Duration(n[0]*float64(time.Second)), n[1], int(n[2]), int(n[3]))
 		return fmt.Sprintf("published %d %d", count, started), err
