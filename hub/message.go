@@ -70,6 +70,9 @@ const entryOverhead = 384
 // size is what the message counts for against the byte bounds: its contents, without overhead.
 func (m *Message) size() int {
 	n := len(m.Type) + len(m.Data) + len(m.ID) + len(m.Prev)
+	if len(m.Headers) == 0 {
+		return n // to range over nothing costs more than all the rest, and this is asked for each delivery
+	}
 	for k, v := range m.Headers {
 		n += headerOverhead + len(k) + len(v)
 	}
