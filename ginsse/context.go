@@ -44,7 +44,7 @@ func (c *Context[P]) Context() context.Context {
 func (c *Context[P]) Request() *http.Request { return c.gin.Request }
 
 // Gin returns the Gin context, for what middleware has set there. Gin uses it again for other requests once the handler has returned; with Options.Detach a Snapshot, which may run later,
-// gets a copy. It must not be written to once the stream has begun, nor by Hello or Snapshot, which return an error to refuse.
+// gets a copy, which has no Writer. It must not be written to once the stream has begun, nor by Hello or Snapshot, which return an error to refuse.
 func (c *Context[P]) Gin() *gin.Context { return c.gin }
 
 // LastEventID returns the cursor that the client came with. It reports false when the client stated none. A generator decides itself what it makes of it.

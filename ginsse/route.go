@@ -193,9 +193,13 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		return // by middleware that forgot to abort: a stream behind its answer would give away what it refused
 	}
 	if e.options.Detach && e.handle == nil {
-		request, release := feed.Detachable(g.Request)
-		defer release()
-		g.Request = request // what guards take leases under
+		outer := g.Request
+		inner, release := feed.Detachable(outer)
+		defer func() {
+			g.Request = outer // the context of the other one ends now, and middleware still wants one
+			release()
+		}()
+		g.Request = inner // what guards take leases under
 	}
 	c := &Context[P]{gin: g, timeout: e.options.ConnectTimeout}
 	if c.timeout <= 0 {

@@ -27,7 +27,10 @@ type conn struct {
 	due    time.Time // the deadlines' order
 
 	rest   [][]byte // of the last step, as framed, not written yet
+	events int      // of that step
+	bytes  int      // of that step
 	ended  bool     // the machine has ended, or the connection failed
+	failed bool     // the connection did, or the client has left
 	result Result
 	over   sync.WaitGroup // done when nobody touches the connection any more
 	isOver atomic.Bool
@@ -72,7 +75,7 @@ func (c *conn) live() {
 	c.over.Wait()
 	stop()
 	forget()
-	c.socket.Close(Clean(c.result.Cause))
+	c.socket.Close(!c.failed && !c.result.Aborted)
 }
 
 // tell leaves an order and wakes the owner.
@@ -103,6 +106,7 @@ func (c *conn) obey() {
 	case o.gone:
 		c.ended, c.result.Cause = true, ErrClientGone
 	}
+	c.failed = c.failed || o.gone
 }
 
 // gone returns why the context has ended, nil if it has not.
@@ -147,7 +151,7 @@ func (c *conn) catchUp(then Step) {
 		then = c.machine.Next(time.Now(), (*list)[:0])
 		if size := total(then.Frames); size > 0 {
 			c.rest = skip(then.Frames, c.chunked, size, 0)
-			c.count(then, size)
+			c.events, c.bytes = then.Events, size
 		}
 		clear(then.Frames)
 		if cap(then.Frames) <= maxFrames {
@@ -160,8 +164,7 @@ func (c *conn) catchUp(then Step) {
 // flush writes the rest, however long it takes.
 func (c *conn) flush() error {
 	rest := c.rest
-	c.rest = nil
-	if size := total(rest); len(rest) > 1 && size <= pieceBytes {
+	if len(rest) > 1 && total(rest) <= pieceBytes {
 		// One write, and not one more for the two bytes behind a chunk; what is larger is not worth a copy.
 		rest = [][]byte{slices.Concat(rest...)}
 	}
@@ -170,6 +173,8 @@ func (c *conn) flush() error {
 			return err
 		}
 	}
+	c.count(c.events, c.bytes)
+	c.rest, c.events, c.bytes = nil, 0, 0
 	return nil
 }
 
@@ -181,9 +186,9 @@ func total(frames [][]byte) (size int) {
 	return size
 }
 
-// count counts what was handed to the socket.
-func (c *conn) count(step Step, size int) {
-	c.result.Events += step.Events
+// count counts what was written.
+func (c *conn) count(events, size int) {
+	c.result.Events += events
 	c.result.Bytes += int64(size)
 }
 
@@ -199,7 +204,7 @@ func (c *conn) panicked(value any) {
 
 // fail takes over the end of the connection.
 func (c *conn) fail(err error) {
-	c.ended = true
+	c.ended, c.failed = true, true
 	switch cause := c.gone(); {
 	case cause != nil && !decided(cause):
 		c.result.Cause = cause // which made the write fail

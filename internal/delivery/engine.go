@@ -83,7 +83,7 @@ func (e *Engine) pick() *shard {
 	defer e.mu.Unlock()
 	if e.shards == nil {
 		for range runtime.GOMAXPROCS(0) {
-			e.shards = append(e.shards, &shard{groups: make(map[any]*group), wake: make(chan struct{}, 1)})
+			e.shards = append(e.shards, &shard{groups: make(map[any]*group)})
 		}
 	}
 	e.next++

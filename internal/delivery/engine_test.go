@@ -254,7 +254,7 @@ func TestEngineEnds(t *testing.T) {
 		{"client gone", func(_ *fakeFeed, s *fakeSocket, _ context.CancelCauseFunc, _ func()) {
 			s.change(func() { s.gone = true })
 		}, "", ErrClientGone, "false"},
-		{"context", func(_ *fakeFeed, _ *fakeSocket, cancel context.CancelCauseFunc, _ func()) { cancel(other) }, "", other, "false"},
+		{"context", func(_ *fakeFeed, _ *fakeSocket, cancel context.CancelCauseFunc, _ func()) { cancel(other) }, "", other, "true"},
 		{"shutdown by the context", func(_ *fakeFeed, _ *fakeSocket, cancel context.CancelCauseFunc, _ func()) { cancel(ErrShutdown) }, "retry: 3000\n", ErrShutdown, "true"},
 		{"revoked", func(_ *fakeFeed, _ *fakeSocket, cancel context.CancelCauseFunc, _ func()) { cancel(ErrRevoked) }, "retry: 4000\n", ErrRevoked, "true"},
 		{"drain", func(_ *fakeFeed, _ *fakeSocket, _ context.CancelCauseFunc, closing func()) { closing() }, "retry: 4000\n", ErrShutdown, "true"},

@@ -19,11 +19,10 @@ type shard struct {
 	framed    [][]byte // the frames of batch
 	chunked   bool     // how batch is framed
 
-	wake chan struct{} // holds one: something was poked or is dirty
-
 	mu      sync.Mutex
 	running bool
-	joining int // connections on their way
+	wake    chan struct{} // of the goroutine that runs; holds one: something was poked or is dirty
+	joining int           // connections on their way
 	dirty   []*group
 	poked   []*conn
 }
@@ -50,6 +49,9 @@ func (g *group) Wake() {
 // turns is how many full batches a connection gets before it is the others' turn.
 const turns = 4
 
+// deadlinesAtOnce is how many deadlines are seen to before what is new gets its turn: many connections may have begun at the same time.
+const deadlinesAtOnce = 512
+
 // join gives a connection to the shard.
 func (s *shard) join(c *conn) {
 	s.mu.Lock()
@@ -58,7 +60,8 @@ func (s *shard) join(c *conn) {
 	s.poked = append(s.poked, c)
 	if !s.running {
 		s.running = true
-		go s.run()
+		s.wake = make(chan struct{}, 1)
+		go s.run(s.wake)
 		return
 	}
 	s.signal()
@@ -82,7 +85,7 @@ func (s *shard) signal() {
 	}
 }
 
-func (s *shard) run() {
+func (s *shard) run(wake <-chan struct{}) {
 	var (
 		timer alarm
 		dirty []*group
@@ -95,7 +98,7 @@ func (s *shard) run() {
 		poked, s.poked = s.poked, poked[:0]
 		if len(poked) == 0 && s.conns == 0 && s.joining == 0 {
 			// Whoever joins from here on starts the goroutine anew.
-			s.running = false
+			s.running, s.wake = false, nil
 			s.mu.Unlock()
 			return
 		}
@@ -117,7 +120,7 @@ func (s *shard) run() {
 				}
 			}
 		}
-		for len(s.deadlines) > 0 && !now.Before(s.deadlines[0].due) {
+		for n := 0; n < deadlinesAtOnce && len(s.deadlines) > 0 && !now.Before(s.deadlines[0].due); n++ {
 			c := s.deadlines[0]
 			if next := c.machine.deadline(); now.Before(next) {
 				c.due = next
@@ -141,7 +144,7 @@ func (s *shard) run() {
 			due = s.deadlines[0].due
 		}
 		select {
-		case <-s.wake:
+		case <-wake:
 		case <-timer.at(due):
 			timer.rang()
 		}
@@ -258,8 +261,8 @@ func (s *shard) next(c *conn, now time.Time) (step Step) {
 
 // write writes the frames of a step. It reports whether some are left, in c.rest.
 func (s *shard) write(c *conn, step Step) (full bool) {
-	if len(step.Frames) == 0 {
-		return false
+	if total(step.Frames) == 0 {
+		return false // and no chunk of nothing, which is the end of the stream
 	}
 	size := s.frame(step.Frames, c.chunked)
 	n, err := c.socket.TryWrite(s.batch)
@@ -267,11 +270,11 @@ func (s *shard) write(c *conn, step Step) (full bool) {
 		c.fail(err)
 		return false
 	}
-	c.count(step, size)
 	if n == len(s.batch) {
+		c.count(step.Events, size)
 		return false
 	}
-	c.rest = skip(step.Frames, c.chunked, size, n)
+	c.rest, c.events, c.bytes = skip(step.Frames, c.chunked, size, n), step.Events, size
 	return true
 }
 

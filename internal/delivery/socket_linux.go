@@ -23,7 +23,7 @@ const tcpUserTimeout = 18
 // SetUserTimeout has the system break a TCP connection off whose peer does not acknowledge for so long what was sent. Without it a peer that has vanished is
 // noticed after a quarter of an hour of retransmissions; a write timeout bounds only writes that find no room. For other connections, and other systems, it does nothing.
 func SetUserTimeout(conn net.Conn, timeout time.Duration) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := plain(conn).(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			setUserTimeout(raw, timeout)
 		}

@@ -55,6 +55,8 @@ type lab struct {
 	end    chan End
 	// unwound receives what the request's context has ended by when the middleware's deferred function runs.
 	unwound chan error
+	// context, if not nil, makes the context that the handler gives to Serve.
+	context atomic.Pointer[func(context.Context) context.Context]
 }
 
 // onEachWay runs a test on each way. change prepares the feed and the options.
@@ -76,10 +78,14 @@ func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.
 			}
 			l.o = o
 			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				defer func() { l.unwound <- r.Context().Err() }()
+				request := r.Context()
+				defer func() { l.unwound <- request.Err() }()
 				w.Header().Set("X-Middleware", "was here")
 				if way.wrap {
 					w = wrapped{w}
+				}
+				if change := l.context.Load(); change != nil {
+					r = r.WithContext((*change)(r.Context()))
 				}
 				_ = Serve(w, r, f, o)
 			})
@@ -409,5 +415,43 @@ func TestConformanceLeaseAndLimits(t *testing.T) {
 		for own.Open() != 0 {
 			runtime.Gosched() // a detached stream gives its place back behind OnEnd
 		}
+	})
+}
+
+// TestConformanceContextEnds: a context that middleware ends ends the stream as a handler that returns does: the client sees the end of the response.
+func TestConformanceContextEnds(t *testing.T) {
+	reason := errors.New("the user has signed out")
+	onEachWay(t, func(_ *Feed, o *Options) { o.Detach = false }, func(t *testing.T, l *lab) {
+		ends := make(chan context.CancelCauseFunc, 1)
+		change := func(ctx context.Context) context.Context {
+			ctx, end := context.WithCancelCause(ctx)
+			ends <- end
+			return ctx
+		}
+		l.context.Store(&change)
+		c := l.open()
+		c.primed(t)
+		(<-ends)(reason)
+		equal(t, "rest", c.rest(t), "")
+		l.ended(reason)
+	})
+}
+
+// TestConformanceContextNeverEnds: the places of a stream come back whatever its context does.
+func TestConformanceContextNeverEnds(t *testing.T) {
+	onEachWay(t, func(_ *Feed, o *Options) { o.Limits, o.Drain = &Limits{Max: 1}, &Drain{} }, func(t *testing.T, l *lab) {
+		change := context.WithoutCancel
+		l.context.Store(&change)
+		c := l.open()
+		c.primed(t)
+		finish(t, l.hub, "t")
+		c.block(t)
+		equal(t, "rest", c.rest(t), "")
+		isCause(t, (<-l.end).Cause, ErrFinished)
+		l.o.Drain.Begin()
+		if err := l.o.Drain.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		equal(t, "open", l.o.Limits.Open(), 0)
 	})
 }

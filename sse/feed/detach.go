@@ -11,7 +11,8 @@ import (
 // Detachable returns r with a context that ends as r's does; but what is derived from it and given to Serve, whose stream is then detached, lasts as long as the stream. That is for a lease; others
 // need it not. The handler calls release before it returns, after Serve. The context has the values of r's.
 //
-// A stream does not outlive a right that depends on the context of its request: when that has a deadline, or a lease was taken under it before, r is returned as it is, and Serve does not detach it.
+// A stream does not outlive a right that depends on the context of its request by a deadline, or by a lease that was taken before: then r is returned as it is, and Serve does not detach it. A context that
+// middleware ends by itself, when a session does for example, cannot be told from the server's: what it says is lost to a stream that is detached. Derive such a one from Detachable's, or do not detach.
 //
 //	r, release := feed.Detachable(r)
 //	defer release()
@@ -56,6 +57,9 @@ func (l *life) release() {
 
 // detachable makes the connection's stream one that may outlive its request, if it may.
 func (c *connection) detachable() {
+	if _, ends := c.r.Context().Deadline(); ends {
+		return // below Detachable
+	}
 	if c.life, _ = c.r.Context().Value(lifeKey{}).(*life); c.life == nil {
 		c.r, c.release = Detachable(c.r)
 		c.life, _ = c.r.Context().Value(lifeKey{}).(*life)
@@ -68,7 +72,8 @@ func (c *connection) detach(socket delivery.Socket, m *delivery.Machine) error {
 		return err
 	}
 	l, ctx := c.life, c.r.Context()
-	s, left, p := c.source, c.left, c.report // and not c, which holds the request
+	s, free, left, p := c.source, c.free, c.left, c.report // and not c, which holds the request
+	s.feed.Hello = nil                                     // it may hold the request too
 	end := func(error) {}
 	switch {
 	case ctx != l.ctx: // a lease, perhaps
@@ -89,6 +94,7 @@ func (c *connection) detach(socket delivery.Socket, m *delivery.Machine) error {
 				p.logger.Error("headrace: OnEnd panicked", "topics", p.topics, "panic", delivery.Recovered(v))
 			}
 			s.close()
+			free()
 			left()
 			end(r.Cause)
 		}()

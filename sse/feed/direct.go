@@ -26,7 +26,14 @@ func (c *connection) takeOver() delivery.Socket {
 	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); !ok || addr.Network() != "tcp" {
 		return nil
 	}
-	conn, in, err := http.NewResponseController(c.w).Hijack()
+	if h := c.w.Header(); h["Transfer-Encoding"] != nil || h["Trailer"] != nil {
+		return nil // the server knows what to make of them
+	}
+	server := http.NewResponseController(c.w)
+	if server.SetReadDeadline(time.Time{}) != nil {
+		return nil // Hijack would wait for the client to send something
+	}
+	conn, in, err := server.Hijack()
 	if err != nil {
 		return nil
 	}
@@ -62,12 +69,18 @@ func (c *connection) direct(socket delivery.Socket, m *delivery.Machine) error {
 // begin sends the head of the response.
 func (c *connection) begin(socket delivery.Socket) error {
 	c.opened = time.Now()
+	begun := false
+	defer func() {
+		if !begun {
+			socket.Close(false)
+		}
+	}()
 	if err := socket.Write(c.head1()); err != nil {
-		socket.Close(false)
 		c.ended(delivery.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
 		return c.cause
 	}
 	c.log("headrace: stream opened")
+	begun = true
 	return nil
 }
 
@@ -79,15 +92,14 @@ func (c *connection) head1() []byte {
 	}
 	sse.SetHeaders(h, c.r.ProtoMajor)
 	h.Set("Connection", "close")
-	if h.Get("Date") == "" {
+	if _, set := h["Date"]; !set {
 		h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	}
-	h.Del("Transfer-Encoding")
 	if c.chunked() {
 		h.Set("Transfer-Encoding", "chunked")
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "HTTP/1.%d 200 OK\r\n", c.r.ProtoMinor)
+	fmt.Fprintf(&b, "HTTP/1.%d 200 OK\r\n", min(c.r.ProtoMinor, 1))
 	_ = h.Write(&b) // to memory
 	b.WriteString("\r\n")
 	return b.Bytes()

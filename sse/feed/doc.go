@@ -41,8 +41,13 @@
 //
 // A stream of one topic, without Filter and Map, on a plain HTTP/1.x connection over TCP whose response writer is net/http's or Gin's own, is taken over from the server: a few goroutines write to all such
 // connections, without blocking and in batches, while the handler's goroutine waits for the client to leave. Everything else (HTTP/2, TLS, middleware that wraps the writer, several topics, generators) is written by the handler's
-// goroutine. Both are the same stream to the client, and the same to middleware but for two things: the headers of the stream itself are not in the response's Header, and what counts bytes below the handler, as a wrapped
-// listener does, sees them while http.Server does not. [End].Direct says which it was, and [hub.Stats].Watched how many there are.
+// goroutine. [End].Direct says which it was, and [hub.Stats].Watched how many there are. The stream is the same for the client, but for a header that says that the connection closes behind it. The server and middleware see of a stream that was
+// taken over what they see of any such connection:
+//
+//   - The headers of the stream are not in the response's Header, and the writer has counted no bytes; the status is 200, or what middleware has set before. Nothing may be written, or flushed, behind the stream.
+//   - http.Server's Shutdown and Close know nothing of it, and its ConnState hook hears StateHijacked last. End streams by a [Drain], or by [hub.Hub.Shutdown].
+//   - A connection that a listener of the application has wrapped is written by a goroutine for each write, because only package net's own can be written to without blocking. It is counted as Direct. Give it a method NetConn that
+//     returns the inner one, as those of crypto/tls have, for dead clients to be found.
 //
 // With [Options].Detach the handler of such a stream returns as soon as it has begun, and a waiting connection takes a third of the memory. [Listener] has the system find dead clients, for the connections that are not taken over.
 //

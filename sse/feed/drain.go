@@ -54,7 +54,7 @@ func (d *Drain) Begin() {
 	d.settle()
 }
 
-// Wait waits until Begin was called and all streams have ended, with the handlers and middleware of those whose connection was taken over from the server, or returns an ErrDraining with
+// Wait waits until Begin was called and all streams have ended, with the handlers and middleware of those whose connection was taken over from the server (unless the client left before), or returns an ErrDraining with
 // ctx's cause when ctx ends before. For the handlers of the others the server's Shutdown waits.
 func (d *Drain) Wait(ctx context.Context) error {
 	d.mu.Lock()

@@ -33,6 +33,7 @@ type Feed struct {
 	// An error that carries a status below 500 (Status), when nothing was sent yet, is answered with it. Any other error there, or a state that has no JSON, tells the client to come back later, and one in
 	// the stream breaks it off. The context ends with the stream, and with nothing else: what it waits for should have a timeout. After a gap in mid-stream it is called within Options.Retry, at
 	// random, because a gap is often everybody's.
+	// After gaps at most 64 run at once in a process, of all feeds together.
 	Snapshot func(context.Context) (any, error)
 	// Filter reports whether this client gets a message. It must not modify the message.
 	Filter func(topic string, m *hub.Message) bool

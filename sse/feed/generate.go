@@ -36,6 +36,7 @@ func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) 
 		return err
 	}
 	defer c.left()
+	defer c.free()
 	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
 		delivery.Generate(r.Context(), c.o.config(), writer, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 			return draining(seq(ctx))

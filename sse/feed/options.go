@@ -34,7 +34,7 @@ type Options struct {
 	Drain *Drain
 	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever the connection can be taken over from the server: the goroutine of the
 	// handler and what the request holds are given back, and a waiting connection costs a third of the memory. Then how the stream went is for OnEnd, not for the error of
-	// Serve; what middleware measures is the connecting; and the end of the server's BaseContext does not reach the stream, but Drain and the hub's Shutdown do. It changes nothing where the
+	// Serve; what middleware measures is the connecting; and the end of the request's context, of the server's BaseContext for example, does not reach the stream, but Drain and the hub's Shutdown do. It changes nothing where the
 	// connection cannot be taken over, where a lease was taken in another way than Detachable's (those of package ginsse are taken in that way), where the request's context has a deadline, and
 	// for generators. Default false.
 	Detach bool
@@ -54,7 +54,7 @@ type End struct {
 	Events int
 	// Bytes counts what was written, without headers and chunk headers.
 	Bytes int64
-	// Direct says that the stream was served by a few goroutines for all connections, instead of its handler's; see the package comment.
+	// Direct says that the connection was taken over from the server; see the package comment.
 	Direct bool
 	// Duration is the time since the stream was opened.
 	Duration time.Duration
@@ -98,8 +98,8 @@ func (o Options) config() delivery.Config {
 	}
 	c.EndRetry = c.EndRetry.Round(time.Millisecond)
 	if o.Drain != nil {
-		delay := upTo(o.Drain.window())
-		c.DrainAt = func() time.Time { return o.Drain.beginning().Add(delay) }
+		drain, delay := o.Drain, upTo(o.Drain.window())
+		c.DrainAt = func() time.Time { return drain.beginning().Add(delay) } // and not o, of which each stream would hold a copy
 	}
 	c.DrainRetry = (o.retry() + upTo(o.Drain.window())).Round(time.Millisecond)
 	if !o.NoRotation {

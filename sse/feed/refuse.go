@@ -62,8 +62,8 @@ func (c *connection) unavailable(err error) error {
 	switch {
 	case errors.Is(err, hub.ErrPosition):
 		return c.refuseFor(err) // Options.Start is at fault
-	case c.r.Context().Err() != nil:
-		err = delivery.Gone(c.r.Context()) // answered all the same: perhaps it is the server that goes
+	case c.over() != nil:
+		err = c.over() // answered all the same: perhaps it is the server that goes
 	case errors.Is(err, hub.ErrClosed):
 		err = ErrShutdown
 		c.log("headrace: stream refused: shutting down")
@@ -81,14 +81,26 @@ func (c *connection) unready(err error) error {
 	if errors.As(err, &status) && 400 <= status.StatusCode() && status.StatusCode() < 500 {
 		return c.refuseFor(err)
 	}
-	if c.r.Context().Err() != nil {
-		err = delivery.Gone(c.r.Context())
+	if over := c.over(); over != nil {
+		err = over
 	} else {
 		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		c.o.Logger.Error("headrace: stream refused", "topics", c.topics, "path", c.r.URL.Path, "err", err)
 	}
 	c.later(http.StatusServiceUnavailable, c.o.retry())
 	return err
+}
+
+// over returns why the request's context has ended, nil if it has not.
+func (c *connection) over() error {
+	ctx := c.r.Context()
+	if c.life != nil && ctx.Err() == nil {
+		ctx = c.life.request // a life ends a moment later
+	}
+	if ctx.Err() == nil {
+		return nil
+	}
+	return delivery.Gone(ctx)
 }
 
 // draining tells the client to come back, to another instance.

@@ -77,10 +77,11 @@ func (c *connection) leave() {
 	if c.source != nil {
 		c.source.close()
 	}
-	if c.taken && c.r.Context().Err() == nil {
+	c.free()
+	if ctx := c.r.Context(); c.taken && ctx.Done() != nil && ctx.Err() == nil {
 		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of a request
-		// ends when they have all returned.
-		context.AfterFunc(c.r.Context(), c.left)
+		// ends when they have all returned. One whose client has left has ended already.
+		context.AfterFunc(ctx, c.left)
 		return
 	}
 	c.left()
@@ -114,9 +115,11 @@ func (c *connection) prepare() (*delivery.Machine, error) {
 		if err != nil {
 			return nil, c.unready(fmt.Errorf("snapshot: %w", err))
 		}
-		if s.show(state); s.err != nil {
-			return nil, c.unready(s.err)
+		frame, err := snapshotFrame(s.cursor(), state)
+		if err != nil {
+			return nil, c.unready(err)
 		}
+		s.first = append(s.first, frame)
 	}
 	if (!c.stated || c.partly) && f.Snapshot == nil && !s.gap && !s.over() {
 		config.Checkpoint = s.cursor()
@@ -171,7 +174,8 @@ type connection struct {
 
 	feed   Feed
 	source *source // nil before it is open
-	left   func()  // gives the stream's place back
+	free   func()  // gives the stream's place among the Limits back
+	left   func()  // tells the Drain that the stream has ended
 
 	report
 	life     *life  // of a stream that may be detached; else nil
@@ -219,10 +223,7 @@ func (c *connection) enter() error {
 		release()
 		return c.draining()
 	}
-	c.left = func() {
-		release()
-		left()
-	}
+	c.free, c.left = release, left
 	return nil
 }
 

@@ -22,7 +22,7 @@ type reload struct {
 
 	// Written before done is closed.
 	subs     subscriptions
-	state    any
+	frame    []byte
 	err      error
 	panicked any
 }
@@ -51,14 +51,21 @@ func (s *source) heal(dst [][]byte) delivery.Batch {
 		select {
 		case <-time.After(upTo(s.spread)): // a gap is often everybody's, and the place is fixed
 		case <-ctx.Done():
+			l.err = context.Cause(ctx)
+			return
 		}
 		select {
 		case reloads <- struct{}{}:
 			defer func() { <-reloads }()
 		case <-ctx.Done():
+			l.err = context.Cause(ctx)
+			return
 		}
 		state, err := s.feed.Snapshot(ctx)
-		l.state, l.err = state, err
+		if err == nil {
+			l.frame, err = snapshotFrame(cursorOf(s.set, subs.readers), state)
+		}
+		l.err = err
 	}()
 	return delivery.Batch{Frames: dst, Gap: true}
 }
@@ -84,21 +91,20 @@ func (s *source) reloaded() bool {
 	if s.watcher != nil {
 		s.Watch(s.watcher)
 	}
-	s.show(l.state)
+	s.first = append(s.first, l.frame)
 	return true
 }
 
-// show makes a snapshot the next frame.
-func (s *source) show(state any) {
+// snapshotFrame returns the event of a state that belongs to a place.
+func snapshotFrame(cursor string, state any) ([]byte, error) {
 	if state == nil {
 		state = json.RawMessage("null") // as in a document
 	}
-	frame, err := sse.AppendEvent(nil, sse.Event{ID: s.cursor(), Type: "snapshot", Data: state})
+	frame, err := sse.AppendEvent(nil, sse.Event{ID: cursor, Type: "snapshot", Data: state})
 	if err != nil {
-		s.err = fmt.Errorf("snapshot: %w", err)
-		return
+		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	s.first = append(s.first, frame)
+	return frame, nil
 }
 
 // state answers a request for the snapshot alone.

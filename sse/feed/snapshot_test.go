@@ -228,9 +228,9 @@ func TestEncodeState(t *testing.T) {
 		equal(t, "JSON", string(got), tc.want)
 		equal(t, "error", err, nil)
 	}
-	s := fakeSource(t.Context(), t, &fakeSubscription{}, "1")
-	s.show(nil)
-	equal(t, "nil in a stream", string(s.first[0]), snapshotEvent("1", "null"))
+	frame, err := snapshotFrame("1", nil)
+	equal(t, "error", err, nil)
+	equal(t, "nil in a stream", string(frame), snapshotEvent("1", "null"))
 }
 
 // TestSnapshotOfFinished: the state of what is over, its end, and on coming back nothing.

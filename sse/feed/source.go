@@ -196,7 +196,7 @@ func (s *source) entry(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
 	// Everything but the last two lines is what all connections share.
 	shared, _ := bytes.CutSuffix(e.Encoded(wire{}), idLines(string(e.ID)))
 	var buf [256]byte
-	return append(dst, shared, bytes.Clone(append(s.appendCursor(append(buf[:0], "id: "...)), "\n\n"...)))
+	return append(dst, shared, bytes.Clone(append(appendCursor(append(buf[:0], "id: "...), s.set, s.readers), "\n\n"...)))
 }
 
 func idLines(id string) []byte { return []byte("id: " + id + "\n\n") }
@@ -246,22 +246,24 @@ func (s *source) end(dst [][]byte, err error) delivery.Batch {
 }
 
 // cursor returns the client's cursor for what it has got, or passed.
-func (s *source) cursor() string {
-	if len(s.readers) == 1 {
-		return string(s.readers[0].at)
+func (s *source) cursor() string { return cursorOf(s.set, s.readers) }
+
+func cursorOf(set *topicSet, readers []reader) string {
+	if len(readers) == 1 {
+		return string(readers[0].at)
 	}
 	var buf [256]byte
-	return string(s.appendCursor(buf[:0]))
+	return string(appendCursor(buf[:0], set, readers))
 }
 
 // appendCursor appends the cursor of a feed of several topics.
-func (s *source) appendCursor(dst []byte) []byte {
+func appendCursor(dst []byte, set *topicSet, readers []reader) []byte {
 	var places [16]hub.ID
 	at := places[:0]
-	for i := range s.readers {
-		at = append(at, s.readers[i].at)
+	for i := range readers {
+		at = append(at, readers[i].at)
 	}
-	return s.set.append(dst, at)
+	return set.append(dst, at)
 }
 
 // Checkpoint implements delivery.Source.

@@ -1,0 +1,267 @@
+package hub
+
+import (
+	"context"
+	"weak"
+)
+
+// Poll returns what is there now, without blocking, appended to dst: up to limit entries and about bytes of contents, but at least one entry
+// if there is one. It is the way for code that serves many subscriptions, or writes in batches; All is simpler.
+//
+// After Hub.Shutdown has begun it still returns what is in the window, and then ErrClosed.
+func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
+	if err := s.closedErr(); err != nil {
+		return Batch{Status: Ended, Err: err}
+	}
+	limit, bytes = max(limit, 1), max(bytes, 1)
+	p := s.page
+	if p == nil {
+		p = s.rest.Value()
+	}
+	if p != nil || s.gap {
+		return s.fromPage(dst, p, limit, bytes)
+	}
+	if s.ended {
+		return s.end()
+	}
+	return s.fromLog(dst, limit, bytes)
+}
+
+func (s *Subscription) end() Batch {
+	s.ended = true
+	b := Batch{Status: Ended, At: s.last}
+	if s.err != nil {
+		b.Err = s.wrap(s.err)
+	}
+	return b
+}
+
+// tellGap ends the subscription at a gap, or notes the gap for the next batch, as the subscriber chose.
+func (s *Subscription) tellGap() {
+	s.hub.counters.readerGaps.Add(1)
+	s.lost = false
+	if s.opts.markGaps {
+		s.gap = true
+		return
+	}
+	s.ended, s.err, s.page = true, ErrGap, nil
+}
+
+// fromPage takes entries from a page. With a gap to be told there may be no page.
+func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
+	b := Batch{Entries: dst, Gap: s.gap}
+	s.gap = false
+	for p != nil && limit > 0 && bytes > 0 {
+		e := p.entries[s.pageAt]
+		b.Entries = append(b.Entries, e)
+		s.last = e.ID
+		s.pageAt++
+		limit, bytes = limit-1, bytes-e.size()
+		if e.Final {
+			s.ended = true // whatever the page has after it: the topic may have been published to after it was finished
+		}
+		if e.Final || s.pageAt == len(p.entries) {
+			p = nil
+		}
+	}
+	s.keep(p)
+	b.At = s.last
+	return b
+}
+
+// keptBytes is how much of pages readers may keep alive, together, between two polls.
+const keptBytes = 16 << 20
+
+// keep keeps the rest of a page for the next poll, nil for none. A page is up to PageBytes and more, and a reader that stalls would hold it for as long as it
+// stalls; so beyond keptBytes a page stays only as long as the garbage collector, or another reader, leaves it, and is read again then.
+func (s *Subscription) keep(p *page) {
+	if p != nil && p == s.page && s.kept.Load() > 0 {
+		return
+	}
+	s.hub.keptBytes.Add(-s.kept.Swap(0))
+	s.page, s.rest = nil, weak.Pointer[page]{}
+	if p == nil {
+		return
+	}
+	if s.hub.keptBytes.Add(p.bytes) > keptBytes {
+		s.hub.keptBytes.Add(-p.bytes)
+		s.rest = weak.Make(p)
+		return
+	}
+	s.page = p
+	s.kept.Store(p.bytes)
+	if s.closedErr() != nil {
+		// Close came before the Store and found nothing to give back.
+		s.hub.keptBytes.Add(-s.kept.Swap(0))
+	}
+}
+
+// fromLog takes entries from the window.
+func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) (b Batch) {
+	f := s.f
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if !s.enter(&b) {
+		return b
+	}
+	first := len(dst)
+	b.Entries = s.take(dst, limit, bytes)
+	if s.ended && len(b.Entries) == first {
+		return s.end()
+	}
+	b.Gap, b.At = s.gap, s.last
+	switch {
+	case len(b.Entries) > first || s.gap:
+	case s.hub.isClosing():
+		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see it closed here, under the lock, gets a channel that finish will close.
+		b.Status, b.Err = Ended, s.wrap(ErrClosed)
+	case s.opts.earlyGaps && f.gapNext:
+		s.tellGap()
+		return s.end()
+	default:
+		b.Status, b.Changed = Waiting, f.log.Changed()
+	}
+	s.gap = false
+	return b
+}
+
+// enter sees to it that the reader is inside the window. It reports false when it is not, and what it does instead is in b. f.mu is held.
+func (s *Subscription) enter(b *Batch) (inside bool) {
+	f := s.f
+	if f.state == released {
+		*b = Batch{Status: Ended, Err: s.wrap(ErrClosed)}
+		return false
+	}
+	if s.attached && s.seq < f.log.First() {
+		s.attached = false
+	}
+	if !s.attached && !s.lost {
+		if seq, ok := f.log.After(string(s.last)); ok {
+			s.attach(seq)
+			if s.ended {
+				*b = s.end()
+				return false
+			}
+		}
+	}
+	if s.attached {
+		return true
+	}
+	*b, inside = s.outside()
+	return inside
+}
+
+// take appends what comes next in the window. f.mu is held.
+func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
+	f := s.f
+	first, next := len(dst), f.log.Next()
+	if f.finishing {
+		next = min(next, f.until)
+	}
+	for s.seq < next && limit > 0 && bytes > 0 {
+		_, e := f.log.At(s.seq)
+		if e.Gap && len(dst) > first {
+			break // a batch has a gap only before its first entry
+		}
+		if e.Gap && !s.gap {
+			if s.tellGap(); s.ended {
+				return dst
+			}
+		}
+		dst = append(dst, e)
+		s.seq++
+		s.last = e.ID
+		limit, bytes = limit-1, bytes-e.size()
+		if e.Final {
+			s.ended = true
+			break
+		}
+	}
+	return dst
+}
+
+// outside decides what a reader does whose place is not in the window. It reports true when the reader was moved into the window. f.mu is held.
+func (s *Subscription) outside() (Batch, bool) {
+	f := s.f
+	if s.hub.isClosing() {
+		return Batch{Status: Ended, At: s.last, Err: s.wrap(ErrClosed)}, false
+	}
+	if s.hub.traits.Replay {
+		if s.settled != nil {
+			select {
+			case <-s.settled:
+			default:
+				// The page was ahead of the live path, which will come here.
+				return Batch{Status: Waiting, At: s.last, Changed: s.settled}, false
+			}
+		}
+		return Batch{Status: Behind, At: s.last}, false
+	}
+	if s.tellGap(); s.ended {
+		return s.end(), false
+	}
+	s.seq, s.attached, s.last = f.log.First(), true, ID(f.log.Base())
+	return Batch{}, true
+}
+
+// Fetch reads what comes next from the backend, after Poll said Behind. It tries until it succeeds; the error is an *Error with the cause of
+// ctx, or ErrClosed when the subscription or the hub is closed.
+func (s *Subscription) Fetch(ctx context.Context) error {
+	if s.ended || s.attached || s.page != nil {
+		return nil
+	}
+	done := s.doneChan()
+	var pause backoff
+	for {
+		if s.fetching == nil {
+			s.f.mu.RLock()
+			// Taken before the Read begins: what is appended after it shows up in the page, or closes this channel.
+			changed := s.f.log.Changed()
+			s.f.mu.RUnlock()
+			s.fetching = &fetch{s.hub.reads.begin(s.f.name, s.last, pageLimit), changed}
+		}
+		p, err := s.fetching.wait.wait(ctx, done)
+		if err == nil {
+			changed := s.fetching.changed
+			s.fetching = nil
+			s.turn(p, changed)
+			return nil
+		}
+		if ctx.Err() == nil {
+			s.fetching = nil
+		}
+		if ctx.Err() != nil || !pause.sleep(ctx, done, s.hub.closing) {
+			if err := s.closedErr(); err != nil {
+				return err
+			}
+			if s.hub.isClosing() {
+				return s.wrap(ErrClosed)
+			}
+			return s.wrap(context.Cause(ctx))
+		}
+	}
+}
+
+// fetch is a Fetch under way. A caller whose context ends often, because it has heartbeats to send, comes back to the same call: else a Read that takes longer than
+// that would never be waited for to its end.
+type fetch struct {
+	wait    *wait
+	changed <-chan struct{} // of the log, from before the call began
+}
+
+// turn takes a page that was read after s.last.
+func (s *Subscription) turn(p *page, changed <-chan struct{}) {
+	if p.gap || s.lost {
+		if s.tellGap(); s.ended {
+			return
+		}
+	} else if p.final {
+		s.ended = true
+		return
+	}
+	if len(p.entries) > 0 {
+		s.page, s.pageAt = p, 0 // kept for the first poll at any rate, so that the reader comes forward
+		return
+	}
+	s.last, s.settled = p.next, changed
+}
