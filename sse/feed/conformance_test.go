@@ -163,7 +163,8 @@ func (l *lab) ended(want error) End {
 	l.t.Helper()
 	e := <-l.end
 	isCause(l.t, e.Cause, want)
-	if err := <-l.unwound; (err != nil) != (errors.Is(want, ErrClientGone) && !(l.o.Detach && e.Direct)) {
+	detached := l.o.Detach && e.Direct
+	if err := <-l.unwound; (err != nil) != (errors.Is(want, ErrClientGone) && !detached) {
 		l.t.Errorf("the stream ended by %v, and the request's context by %v", want, err)
 	}
 	return e
@@ -409,7 +410,9 @@ func TestConformanceLeaseAndLimits(t *testing.T) {
 		equal(t, "hello", c.block(t), "event: hello\ndata: true\n\n")
 		equal(t, "open", own.Open(), 1)
 		equal(t, "second", l.open().StatusCode, 503)
-		<-l.unwound
+		if err := <-l.unwound; err != nil {
+			t.Error(err)
+		}
 		c.leave()
 		l.ended(ErrClientGone)
 		for own.Open() != 0 {
