@@ -47,6 +47,7 @@ func newServer(h *hub.Hub, tickets store, agents sessions, o settings) (*server,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       withConnection,
 	}
 	s.RegisterOnShutdown(s.drain.Begin)
 	return s, nil

@@ -2,16 +2,20 @@ package main
 
 import (
 	"context"
-	"errors"
+	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/gin-gonic/gin"
 )
 
-// errDropped is why the context of a stream ends that was dropped.
-var errDropped = errors.New("tickets: the connection was dropped on request")
+// connectionKey is where the context of a request has the connection that it came on.
+type connectionKey struct{}
+
+// withConnection is the server's ConnContext.
+func withConnection(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, c)
+}
 
 // streams are the open streams by client, so that a page can have its own broken off and show what follows. It is for this demonstration: closing an
 // EventSource in the page would make it forget its last event ID, and a network that fails when asked to is hard to come by.
@@ -33,16 +37,14 @@ func (s *streams) track(c *gin.Context) {
 	if client == "" {
 		return
 	}
-	ctx, cancel := context.WithCancelCause(c.Request.Context())
-	defer cancel(nil)
-	c.Request = c.Request.WithContext(ctx)
-	remove := s.add(client, &stream{drop: func() { cancel(errDropped) }, gone: make(chan struct{})})
+	// Ending the context would end the response as if all had been said. This is what a cut cable does.
+	conn, ok := c.Request.Context().Value(connectionKey{}).(net.Conn)
+	if !ok {
+		return
+	}
+	remove := s.add(client, &stream{drop: func() { _ = conn.Close() }, gone: make(chan struct{})})
 	defer remove()
 	c.Next()
-	if errors.Is(context.Cause(ctx), errDropped) {
-		// The server would end the response as if all had been said. With this it cannot, and closes the connection, as a cut cable does.
-		_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Unix(1, 0))
-	}
 }
 
 func (s *streams) add(client string, st *stream) (remove func()) {
