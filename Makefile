@@ -94,6 +94,10 @@ bench-peers: ## Measure headrace beside other servers, for a quarter of an hour;
 	cd integration/bench && $(GO) build -o $(BIN)/bench-peers/ $(BENCH_PEERS)
 	@exec $(BIN)/bench-peers/bench $(if $(SHORT),-short) $(ARGS)
 
+.PHONY: test-bench
+test-bench: ## Run the tests of the measuring itself with the race detector
+	cd integration/bench && $(GO) test -race -count=1 -timeout=5m ./...
+
 .PHONY: cover
 cover: ## Measure how much of the code the tests reach; the report is cover.html
 	$(GO) test -count=1 -coverprofile=cover.out -coverpkg=./... $(PKG)
