@@ -99,10 +99,12 @@ func (c *Context[P]) with(ctx context.Context) *Context[P] {
 	return &own
 }
 
-// settle puts what guards have said into a route's options. It is all that counts from now on.
-func (c *Context[P]) settle(o *Options) {
+// settle returns a route's options with what guards have said, which is all that counts from now on.
+func (c *Context[P]) settle(route Options) *Options {
+	o := &route
 	c.begun = true
 	if !c.expire.IsZero() && (o.ExpireAt.IsZero() || c.expire.Before(o.ExpireAt)) {
 		o.ExpireAt = c.expire
 	}
+	return o
 }

@@ -193,13 +193,7 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		return // by middleware that forgot to abort: a stream behind its answer would give away what it refused
 	}
 	if e.options.Detach && e.handle == nil {
-		outer := g.Request
-		inner, release := feed.Detachable(outer)
-		defer func() {
-			g.Request = outer // the context of the other one ends now, and middleware still wants one
-			release()
-		}()
-		g.Request = inner // what guards take leases under
+		defer detachable(g)()
 	}
 	c := &Context[P]{gin: g, timeout: e.options.ConnectTimeout}
 	if c.timeout <= 0 {
@@ -212,6 +206,17 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		e.generate(c)
 	default:
 		e.follow(c, topics)
+	}
+}
+
+// detachable gives the request a context that may outlive the handler, for guards to take leases under.
+func detachable(g *gin.Context) (release func()) {
+	outer := g.Request
+	inner, end := feed.Detachable(outer)
+	g.Request = inner
+	return func() {
+		g.Request = outer // the context of the other one ends now, and middleware still wants one
+		end()
 	}
 }
 
@@ -258,9 +263,7 @@ func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
 
 // follow serves a route of topics.
 func (e *endpoint[P]) follow(c *Context[P], topics []string) {
-	o := e.options
-	c.settle(&o)
-	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), o))
+	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), *c.settle(e.options)))
 }
 
 // feed returns what a client is served.
@@ -321,12 +324,10 @@ func answered(g *gin.Context) bool { return g.IsAborted() || g.Writer.Written() 
 
 // generate serves a route with a Handle.
 func (e *endpoint[P]) generate(c *Context[P]) {
-	o := e.options
-	c.settle(&o)
 	note(c.gin, feed.Generate(c.gin.Writer, c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		c.ctx = ctx
 		return e.handle(c)
-	}, o))
+	}, *c.settle(e.options)))
 }
 
 // note leaves the end of a stream that was not a clean one where middleware looks for errors.
