@@ -27,7 +27,7 @@ type Feed interface {
 	Watch(w hub.Watcher)
 }
 
-// Socket is a connection as the engine sees it. TryWrite, Write and Finish are called by one goroutine at a time, the others by any.
+// Socket is a connection as the engine sees it. TryWrite and Write are called by one goroutine at a time, the others by any.
 type Socket interface {
 	// TryWrite writes as much as the socket takes now. It never blocks.
 	TryWrite(p []byte) (n int, err error)
