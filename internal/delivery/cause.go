@@ -31,7 +31,7 @@ func Clean(cause error) bool {
 	return false
 }
 
-// Gone returns why the context of a request ended. The server of net/http cancels it without a cause when the client leaves; a cause that somebody stated is kept.
+// Gone returns why the context of a request ended, nil if it has not. The server of net/http cancels it without a cause when the client leaves; a cause that somebody stated is kept.
 func Gone(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, context.Canceled) {

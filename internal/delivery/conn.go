@@ -98,7 +98,7 @@ func (c *conn) obey() {
 	if o.drain {
 		c.machine.Drain(c.machine.config.drainAt())
 	}
-	switch cause := c.gone(); {
+	switch cause := Gone(c.ctx); {
 	case o.ctxDone && decided(cause):
 		c.machine.Stop(cause)
 	case cause != nil:
@@ -107,14 +107,6 @@ func (c *conn) obey() {
 		c.ended, c.result.Cause = true, ErrClientGone
 	}
 	c.failed = c.failed || o.gone
-}
-
-// gone returns why the context has ended, nil if it has not.
-func (c *conn) gone() error {
-	if c.ctx.Err() == nil {
-		return nil
-	}
-	return Gone(c.ctx)
 }
 
 // catchUp runs the machine on a goroutine of its own until it waits, and hands the connection back.
@@ -142,7 +134,7 @@ func (c *conn) catchUp(then Step) {
 		case then.Then == End:
 			c.end(then)
 			return
-		case then.Then == Wait && !isClosed(then.Changed):
+		case then.Then == Wait && !IsClosed(then.Changed):
 			return
 		}
 		if c.obey(); c.ended {
@@ -164,7 +156,7 @@ func (c *conn) catchUp(then Step) {
 // flush writes the rest, however long it takes.
 func (c *conn) flush() error {
 	rest := c.rest
-	if len(rest) > 1 && total(rest) <= pieceBytes {
+	if len(rest) > 1 && total(rest) <= PieceBytes {
 		// One write, and not one more for the two bytes behind a chunk; what is larger is not worth a copy.
 		rest = [][]byte{slices.Concat(rest...)}
 	}
@@ -205,7 +197,7 @@ func (c *conn) panicked(value any) {
 // fail takes over the end of the connection.
 func (c *conn) fail(err error) {
 	c.ended, c.failed = true, true
-	switch cause := c.gone(); {
+	switch cause := Gone(c.ctx); {
 	case cause != nil && !decided(cause):
 		c.result.Cause = cause // which made the write fail
 	case errors.Is(err, errInterrupted):

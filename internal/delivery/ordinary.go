@@ -119,6 +119,16 @@ func WaitAny(first <-chan struct{}, others ...<-chan struct{}) {
 	reflect.Select(cases)
 }
 
+// IsClosed reports whether a channel that nobody sends on is closed.
+func IsClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 func receive[T any](c <-chan T) reflect.SelectCase {
 	return reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)}
 }

@@ -238,7 +238,7 @@ func (s *shard) step(c *conn, now time.Time) {
 			c.end(step)
 			s.leave(c)
 			return
-		case step.Then == Wait && !isClosed(step.Changed):
+		case step.Then == Wait && !IsClosed(step.Changed):
 			s.schedule(c, step.Deadline, now)
 			return
 		}
@@ -377,13 +377,4 @@ func (d *deadlines) Pop() any {
 	*d = (*d)[:last]
 	c.place = -1
 	return c
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// pieceBytes is how much has to be taken within one write timeout.
-	pieceBytes = 64 << 10
+	// PieceBytes is how much has to be taken within one write timeout.
+	PieceBytes = 64 << 10
 	// mostInput is how much a client may send that nobody reads.
 	mostInput = 64 << 10
 	// lingerTime is how long a client may take to close its side after the end of a stream. Closing at once could cost it the last bytes.
@@ -54,7 +54,7 @@ var past = time.Unix(1, 0)
 // Write implements Socket.
 func (s *socket) Write(p []byte) error {
 	for len(p) > 0 {
-		piece := p[:min(len(p), pieceBytes)]
+		piece := p[:min(len(p), PieceBytes)]
 		if err := s.arm(time.Now().Add(s.timeout)); err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/headrace/headrace/internal/delivery"
 )
 
 // Drain ends the streams of a server that shuts down, each at a moment of its own within a window, so that not all clients come to the other instances at once.
@@ -66,7 +68,7 @@ func (d *Drain) Wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	if isClosed(idle) {
+	if delivery.IsClosed(idle) {
 		return nil
 	}
 	d.mu.Lock()

@@ -93,14 +93,10 @@ func (c *connection) unready(err error) error {
 
 // over returns why the request's context has ended, nil if it has not.
 func (c *connection) over() error {
-	ctx := c.r.Context()
-	if c.life != nil && ctx.Err() == nil {
-		ctx = c.life.request // a life ends a moment later
+	if cause := delivery.Gone(c.r.Context()); cause != nil || c.life == nil {
+		return cause
 	}
-	if ctx.Err() == nil {
-		return nil
-	}
-	return delivery.Gone(ctx)
+	return delivery.Gone(c.life.request) // a life ends a moment later
 }
 
 // draining tells the client to come back, to another instance.

@@ -211,7 +211,7 @@ func (c *connection) check(documents bool) (document, done bool, err error) {
 
 // enter takes a place among the streams that are open, which c.left gives back.
 func (c *connection) enter() error {
-	if isClosed(c.o.Drain.closing()) {
+	if delivery.IsClosed(c.o.Drain.closing()) {
 		return c.draining()
 	}
 	release, err := c.o.Limits.acquire(c.r) // first, because Key may panic

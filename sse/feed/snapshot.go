@@ -73,7 +73,7 @@ func (s *source) heal(dst [][]byte) delivery.Batch {
 // reloaded reports whether the reload is done, and takes over what it brought.
 func (s *source) reloaded() bool {
 	l := s.reload
-	if !isClosed(l.done) {
+	if !delivery.IsClosed(l.done) {
 		return false
 	}
 	l.cancel()
@@ -141,13 +141,10 @@ func (c *connection) state() error {
 	return c.writeDocument(body)
 }
 
-// documentPiece is how much of a document has to be taken within one write timeout.
-const documentPiece = 64 << 10
-
 func (c *connection) writeDocument(body []byte) error {
 	rc := http.NewResponseController(c.w)
 	for len(body) > 0 {
-		piece := body[:min(len(body), documentPiece)]
+		piece := body[:min(len(body), delivery.PieceBytes)]
 		_ = rc.SetWriteDeadline(time.Now().Add(c.o.WriteTimeout)) // writers without deadlines are for tests
 		if _, err := c.w.Write(piece); err != nil {
 			return fmt.Errorf("%w: %w", ErrWriteFailed, err)

@@ -80,7 +80,7 @@ func (r *reader) poll(entries []*hub.Entry, budget int) hub.Batch {
 // Poll implements delivery.Source.
 func (s *source) Poll(dst [][]byte, budget int) delivery.Batch {
 	if s.reload != nil && !s.reloaded() {
-		if isClosed(s.feed.Hub.Closing()) {
+		if delivery.IsClosed(s.feed.Hub.Closing()) {
 			return s.end(dst, delivery.ErrShutdown)
 		}
 		return delivery.Batch{Status: delivery.Behind, Frames: dst}
@@ -234,10 +234,10 @@ func checkMapped(typ string) error {
 // end translates the end of a subscription.
 func (s *source) end(dst [][]byte, err error) delivery.Batch {
 	switch {
-	case errors.Is(err, hub.ErrClosed) && isClosed(s.feed.Hub.Closing()):
+	case errors.Is(err, hub.ErrClosed) && delivery.IsClosed(s.feed.Hub.Closing()):
 		err = delivery.ErrShutdown
 	case s.ctx.Err() != nil && !errors.Is(err, delivery.ErrShutdown):
-		// The subscription ended with the request, a moment before the driver saw that.
+		// What failed may have failed because of that, a moment before the driver saw it.
 		if err = delivery.Gone(s.ctx); !errors.Is(err, delivery.ErrRevoked) {
 			err = delivery.ErrClientGone
 		}
@@ -339,14 +339,5 @@ func (s *subscriptions) close() {
 		if sub := s.readers[i].sub; sub != nil {
 			sub.Close()
 		}
-	}
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
