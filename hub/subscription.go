@@ -104,6 +104,9 @@ func (h *Hub) subscribe(ctx context.Context, topic string, at Position, opts []S
 
 // subscribeAt subscribes to any topic, one of the hub's own too.
 func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subscribeOptions) (*Subscription, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	f, err := h.follow(topic)
 	if err != nil {
 		return nil, err
@@ -231,13 +234,14 @@ func (s *Subscription) All() iter.Seq2[Message, error] {
 	}
 }
 
-// Close ends the subscription and lets go of the topic. It never blocks on the backend, may be called more than once, and by any goroutine; a loop over All ends.
+// Close ends the subscription and lets go of the topic, and has done so when it returns. It never blocks on the backend, may be called more than once, and by any goroutine; a loop over All ends.
 func (s *Subscription) Close() { s.close(ErrClosed) }
 
+// close holds s.mu to its end: who closes while the context does, returns when both are done.
 func (s *Subscription) close(cause error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed.Load() {
-		s.mu.Unlock()
 		return
 	}
 	s.cause = cause
@@ -245,13 +249,11 @@ func (s *Subscription) close(cause error) {
 	if s.done != nil {
 		close(s.done)
 	}
-	stop, watcher := s.stopCtx, s.watcher
-	s.mu.Unlock()
-	if stop != nil {
-		stop()
+	if s.stopCtx != nil {
+		s.stopCtx()
 	}
-	if watcher != nil {
-		s.f.unwatch(watcher)
+	if s.watcher != nil {
+		s.f.unwatch(s.watcher)
 	}
 	s.hub.keptBytes.Add(-s.kept.Swap(0))
 	s.hub.unfollow(s.f)

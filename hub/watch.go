@@ -11,11 +11,11 @@ type Watcher interface {
 // goroutine. A watcher is woken once for a change, however many of the topic's subscriptions it watches. Poll once after Watch returned: what came before wakes nobody. A subscription has one watcher,
 // set once.
 func (s *Subscription) Watch(w Watcher) {
+	s.mu.Lock() // before the topic's, as in close
+	defer s.mu.Unlock()
 	f := s.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed.Load() {
 		return
 	}
