@@ -23,11 +23,13 @@ help: ## Say what can be made
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# Not go run: it would end at a signal without passing it on, and leave the demo and all it started alone; and it fails when a program
+# was told to end, however well that went.
 .PHONY: run
 run: ## Start the tickets example; ARGS="-addr … -backend …" are its flags
-	@$(GO) run ./examples/tickets $(ARGS)
+	@$(GO) build -o $(BIN)/tickets ./examples/tickets
+	@exec $(BIN)/tickets $(ARGS)
 
-# Not go run: it would end at a signal without passing it on, and leave the demo and all it started alone.
 .PHONY: demo
 demo: ## Start two instances of each example on Redis behind nginx; ARGS="-addr … -again …" are its flags
 	@$(GO) build -o $(BIN)/demo ./examples/demo

@@ -31,7 +31,7 @@ type Feed struct {
 	// sent back as query parameter lastEventId it is where the stream goes on.
 	//
 	// An error that carries a status below 500 (Status), when nothing was sent yet, is answered with it. Any other error there, or a state that has no JSON, tells the client to come back later, and one in
-	// the stream breaks it off. The context ends with the stream, and with nothing else: what it waits for should have a timeout. After a gap in mid-stream it is called within Options.Retry, at
+	// the stream breaks it off. The context ends with the stream, and after Options.SnapshotTimeout. After a gap in mid-stream it is called within Options.Retry, at
 	// random, because a gap is often everybody's.
 	// After gaps at most 64 run at once in a process, of all feeds together.
 	Snapshot func(context.Context) (any, error)

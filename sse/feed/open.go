@@ -14,7 +14,7 @@ import (
 // open subscribes to a feed's topics at the places that the client's cursor names, or where it should begin. With fresh the cursor does not count. It blocks, at most for Options.ConnectTimeout.
 func (c *connection) open(fresh bool) (*source, error) {
 	f := c.feed
-	s := &source{ctx: c.r.Context(), feed: f, spread: c.o.Retry}
+	s := &source{ctx: c.r.Context(), feed: f, spread: c.o.Retry, within: c.o.SnapshotTimeout}
 	if len(f.Topics) > 1 {
 		s.set = newTopicSet(f.Topics)
 	}

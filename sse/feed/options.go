@@ -28,6 +28,8 @@ type Options struct {
 	ExpireAt time.Time
 	// ConnectTimeout is how long a client waits for the backend before the stream begins. Default 5 s.
 	ConnectTimeout time.Duration
+	// SnapshotTimeout is how long a feed's Hello, and each run of its Snapshot, may take before their context ends; one that does not heed it is waited for. Default 30 s.
+	SnapshotTimeout time.Duration
 	// Limits bounds how many streams are open at once. Default nil: nothing does.
 	Limits *Limits
 	// Drain ends the stream when the server shuts down. Default nil: the hub's Shutdown, for feeds, and the request's context do. A generator with it costs one more goroutine.
@@ -69,6 +71,7 @@ func (o *Options) fill() {
 	o.WriteTimeout = positive(o.WriteTimeout, defaultWriteTimeout)
 	o.MaxLifetime = positive(o.MaxLifetime, time.Hour)
 	o.ConnectTimeout = positive(o.ConnectTimeout, 5*time.Second)
+	o.SnapshotTimeout = positive(o.SnapshotTimeout, 30*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}

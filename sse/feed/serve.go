@@ -111,7 +111,7 @@ func (c *connection) prepare() (*delivery.Machine, error) {
 			}
 			s.gap = true
 		}
-		state, err := f.Snapshot(c.r.Context())
+		state, err := load(c.r.Context(), c.o.SnapshotTimeout, f.Snapshot)
 		if err != nil {
 			return nil, c.unready(fmt.Errorf("snapshot: %w", err))
 		}
@@ -149,7 +149,7 @@ func (s *source) over() bool {
 
 // hello returns the frame that the connection begins with.
 func (c *connection) hello(f Feed) ([]byte, error) {
-	event, err := f.Hello(c.r.Context())
+	event, err := load(c.r.Context(), c.o.SnapshotTimeout, f.Hello)
 	if err != nil {
 		return nil, c.unready(fmt.Errorf("hello: %w", err))
 	}

@@ -61,7 +61,7 @@ func (s *source) heal(dst [][]byte) delivery.Batch {
 			l.err = context.Cause(ctx)
 			return
 		}
-		state, err := s.feed.Snapshot(ctx)
+		state, err := load(ctx, s.within, s.feed.Snapshot)
 		if err == nil {
 			l.frame, err = snapshotFrame(cursorOf(s.set, subs.readers), state)
 		}
@@ -95,6 +95,19 @@ func (s *source) reloaded() bool {
 	return true
 }
 
+// load calls a feed's Snapshot or Hello with a context that ends after a time.
+func load[T any](ctx context.Context, within time.Duration, of func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, errSnapshotTimeout)
+	defer cancel()
+	loaded, err := of(ctx)
+	if err != nil && context.Cause(ctx) == errSnapshotTimeout { //nolint:errorlint // It is this context's own cause.
+		err = fmt.Errorf("%w: %w", errSnapshotTimeout, err)
+	}
+	return loaded, err
+}
+
+var errSnapshotTimeout = errors.New("it took longer than Options.SnapshotTimeout")
+
 // snapshotFrame returns the event of a state that belongs to a place.
 func snapshotFrame(cursor string, state any) ([]byte, error) {
 	if state == nil {
@@ -124,7 +137,7 @@ func (c *connection) state() error {
 	}
 	state, err := func() (any, error) {
 		defer s.close() // before the answer is written, which may take as long as the client wants
-		return f.Snapshot(c.r.Context())
+		return load(c.r.Context(), c.o.SnapshotTimeout, f.Snapshot)
 	}()
 	if err == nil && c.r.Context().Err() != nil {
 		err = c.r.Context().Err() // perhaps the right to the state was revoked

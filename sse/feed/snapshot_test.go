@@ -16,6 +16,7 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse"
 )
 
 func snapshotEvent(id, data string) string {
@@ -70,7 +71,11 @@ func TestSnapshotAfterGap(t *testing.T) {
 
 // TestSnapshotAfterGapTakesLong: heartbeats go on, and the stream ends when it should.
 func TestSnapshotAfterGapTakesLong(t *testing.T) {
-	for _, kind := range []string{"loaded", "drained", "left", "failed", "panicked"} {
+	for _, kind := range []string{"loaded", "drained", "left", "failed", "panicked", "timeout"} {
+		limit := time.Minute
+		if kind == "timeout" {
+			limit = 35 * time.Second
+		}
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHub(t, memory.New(memory.Options{MaxMessages: 2}), hub.Options{Window: 1})
@@ -100,7 +105,7 @@ func TestSnapshotAfterGapTakesLong(t *testing.T) {
 				returned := make(chan struct{})
 				client, stop := memServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					defer close(returned)
-					_ = Serve(w, r, f, Options{Logger: quiet(), OnEnd: onEnd, Drain: drain, NoRotation: true, Retry: time.Millisecond})
+					_ = Serve(w, r, f, Options{Logger: quiet(), OnEnd: onEnd, Drain: drain, NoRotation: true, Retry: time.Millisecond, SnapshotTimeout: limit})
 				}), false, nil)
 				defer stop()
 				c := connect(t, client, "http://memory/", "")
@@ -136,12 +141,12 @@ func TestSnapshotAfterGapTakesLong(t *testing.T) {
 							break
 						}
 					}
-					if kind == "failed" {
+					if kind != "panicked" {
 						equal(t, "end", text, "event: stream-error\ndata: {}\n\n")
 					}
 				}
 				e := <-end
-				want := map[string]error{"loaded": ErrClientGone, "left": ErrClientGone, "drained": ErrShutdown, "failed": ErrFailed, "panicked": ErrPanicked}[kind]
+				want := map[string]error{"loaded": ErrClientGone, "left": ErrClientGone, "drained": ErrShutdown, "failed": ErrFailed, "timeout": errSnapshotTimeout, "panicked": ErrPanicked}[kind]
 				isCause(t, e.Cause, want)
 				<-returned
 				select {
@@ -178,6 +183,34 @@ func TestSnapshotRefused(t *testing.T) {
 	// A status of the server's own is as temporary as any other failure of it.
 	f.Snapshot = func(context.Context) (any, error) { return nil, Status(http.StatusBadGateway, nil) }
 	checkLater(t, record(Handler(f, Options{Logger: quiet()}), get("/", "Accept", streamType)), true)
+}
+
+// TestSnapshotTimeout: what never loads holds nobody for longer than it may, and the log says why.
+func TestSnapshotTimeout(t *testing.T) {
+	hang := func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	for what, f := range map[string]Feed{
+		"snapshot": {Snapshot: func(ctx context.Context) (any, error) { return nil, hang(ctx) }},
+		"hello":    {Hello: func(ctx context.Context) (sse.Event, error) { return sse.Event{}, hang(ctx) }},
+	} {
+		for _, accept := range []string{streamType, documentType} {
+			if f.Snapshot == nil && accept == documentType {
+				continue
+			}
+			synctest.Test(t, func(t *testing.T) {
+				f.Hub, f.Topics = newHub(t, nil, hub.Options{}), []string{"t"}
+				begun := time.Now()
+				logger, log := logged()
+				checkLater(t, record(Handler(f, Options{Logger: logger}), get("/", "Accept", accept)), accept == streamType)
+				equal(t, "time", time.Since(begun), 30*time.Second)
+				if !strings.Contains(log(), what+": it took longer than Options.SnapshotTimeout") {
+					t.Errorf("log %q", log())
+				}
+			})
+		}
+	}
 }
 
 // TestDocument: the same URL gives the state as JSON, and the stream goes on from its cursor.

@@ -33,6 +33,7 @@ type source struct {
 	first  [][]byte      // frames to be delivered before anything else: a snapshot
 	gap    bool          // a gap is to be said before anything else
 	spread time.Duration // within which a snapshot is loaded after a gap
+	within time.Duration // how long that may take
 	passed bool          // messages were passed over since the client got a cursor
 	err    error         // of Map: what ends the stream next
 	closed bool          // the event close was delivered
