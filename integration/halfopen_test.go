@@ -17,6 +17,7 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed"
 )
@@ -46,7 +47,11 @@ func TestHalfOpen(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("networks of a process's own need Linux")
 	}
-	unshare, ip := lookUp(t, "unshare"), lookUp(t, "ip")
+	ip := testenv.Need(t, "ip")
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		t.Skip(err)
+	}
 	if out, err := exec.Command(unshare, "-Urn", ip, "link", "add", "near", "type", "veth", "peer", "name", "far").CombinedOutput(); err != nil {
 		t.Skipf("a user may not make a network of its own here: %v: %s", err, out)
 	}
@@ -70,18 +75,6 @@ func self(t *testing.T) string {
 	return path
 }
 
-// lookUp returns the path of a program, be it among those for administrators, or skips the test.
-func lookUp(t *testing.T, program string) string {
-	t.Helper()
-	for _, file := range []string{program, filepath.Join("/usr/sbin", program), filepath.Join("/sbin", program)} {
-		if path, err := exec.LookPath(file); err == nil {
-			return path
-		}
-	}
-	t.Skipf("%s is not installed", program)
-	return ""
-}
-
 // ip changes the network that the process is in.
 func ip(args ...string) error {
 	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
@@ -98,7 +91,7 @@ func testHalfOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	far := exec.Command(lookUp(t, "unshare"), "-n", self(t), "-test.run=^TestHalfOpen$")
+	far := exec.Command("unshare", "-n", self(t), "-test.run=^TestHalfOpen$")
 	far.Env = append(os.Environ(), halfOpenVariable+"=far")
 	in, err := far.StdinPipe()
 	must(err)
