@@ -28,9 +28,18 @@ func NewTopic[T any](h *Hub, name string) Topic[T] { return Topic[T]{hub: h, nam
 // Name returns the topic's name.
 func (t Topic[T]) Name() string { return t.name }
 
-// Publish appends v and returns its ID. The message's type is v's MessageType, if v is Typed. Errors are those of Hub.Publish; a value that cannot be encoded is
-// ErrRejected together with the error of encoding/json.
+// Publish appends v and returns its ID. Errors are those of Message and of Hub.Publish.
 func (t Topic[T]) Publish(ctx context.Context, v T) (ID, error) {
+	m, err := t.Message(v)
+	if err != nil {
+		return "", err
+	}
+	return t.hub.Publish(ctx, t.name, m)
+}
+
+// Message returns the message that Publish appends, for Hub.Publish when there is more to say, such as a Key or Headers. Its type is v's MessageType, if v is Typed.
+// A value that cannot be encoded is ErrRejected together with the error of encoding/json.
+func (t Topic[T]) Message(v T) (Message, error) {
 	m := Message{}
 	typed, ok := any(v).(Typed)
 	if !ok {
@@ -41,11 +50,11 @@ func (t Topic[T]) Publish(ctx context.Context, v T) (ID, error) {
 	}
 	var err error
 	if m.Data, err = encodeValue(v); err != nil {
-		return "", &Error{Op: "publish", Topic: t.name, Err: reject(err)}
+		return Message{}, &Error{Op: "publish", Topic: t.name, Err: reject(err)}
 	}
 	_, bytes := any(v).([]byte)
 	m.Binary = bytes && !utf8.Valid(m.Data)
-	return t.hub.Publish(ctx, t.name, m)
+	return m, nil
 }
 
 // Subscribe opens a subscription; see Hub.Subscribe.

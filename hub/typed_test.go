@@ -110,6 +110,34 @@ func TestTypedDecodeErrorDoesNotEndTheLoop(t *testing.T) {
 	})
 }
 
+// TestTypedMessage: what Publish has no argument for is set on the message that it would publish.
+func TestTypedMessage(t *testing.T) {
+	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		topic := NewTopic[order](h, "t")
+		m, err := topic.Message(order{N: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := (Message{Type: "order", Data: []byte(`{"n":7}`)}); !reflect.DeepEqual(m, want) {
+			t.Errorf("message %+v", m)
+		}
+		m.Key = "payment 7"
+		first, err := h.Publish(t.Context(), topic.Name(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := h.Publish(t.Context(), topic.Name(), m); err != nil || again != first {
+			t.Errorf("with the same key: %q, %v; want %q", again, err, first)
+		}
+		if n := len(b.topic("t").retained); n != 1 {
+			t.Errorf("%d messages", n)
+		}
+		if m, err := NewTopic[func()](h, "t").Message(nil); !errors.Is(err, ErrRejected) || !reflect.DeepEqual(m, Message{}) {
+			t.Errorf("%+v, %v", m, err)
+		}
+	})
+}
+
 func TestTypedErrors(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		var e *Error
