@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/http"
 	"reflect"
 	"slices"
 	"time"
@@ -264,7 +265,23 @@ func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
 // follow serves a route of topics.
 func (e *endpoint[P]) follow(c *Context[P], topics []string) {
 	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), *c.settle(e.options)))
+	silence(c.gin)
 }
+
+// silence keeps middleware from flushing a connection that was taken over from the server: net/http panics there, though the stream went well. A Write is an error by itself.
+func silence(g *gin.Context) {
+	if !g.Writer.Written() {
+		return
+	}
+	if _, err := g.Writer.Write(nil); errors.Is(err, http.ErrHijacked) {
+		g.Writer = silent{g.Writer}
+	}
+}
+
+type silent struct{ gin.ResponseWriter }
+
+// Flush implements http.Flusher.
+func (silent) Flush() {}
 
 // feed returns what a client is served.
 func (e *endpoint[P]) feed(c *Context[P], topics []string) feed.Feed {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -287,6 +288,38 @@ func TestGinLogger(t *testing.T) {
 	}
 	if lines[0].ErrorMessage != "" || lines[1].ErrorMessage == "" {
 		t.Errorf("errors %q and %q", lines[0].ErrorMessage, lines[1].ErrorMessage)
+	}
+}
+
+// TestMiddlewareBehindStream holds that middleware that writes and flushes when the stream is over, or goes on without the handler, breaks nothing.
+func TestMiddlewareBehindStream(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		t.Run(fmt.Sprintf("detach=%t", detach), func(t *testing.T) {
+			h := newHub(t)
+			o := quiet
+			o.Detach = detach
+			wrote := make(chan error, 1)
+			r := gin.New()
+			r.Use(func(c *gin.Context) {
+				c.Next()
+				_, err := c.Writer.WriteString("late")
+				c.Writer.Flush()
+				_ = http.NewResponseController(c.Writer).Flush()
+				c.Writer.WriteHeaderNow()
+				wrote <- err
+			})
+			mount(t, r, ginsse.SSE[none]("/x").Options(o).Topic(h, "x"))
+			w := openWhole(t, newServer(t, r), "/x")
+			if _, err := h.Finish(t.Context(), "x"); err != nil {
+				t.Fatal(err)
+			}
+			if rest, err := io.ReadAll(w.Body); err != nil || strings.Contains(string(rest), "late") {
+				t.Errorf("the stream ended with %q, %v", rest, err)
+			}
+			if err := receive(t, wrote); !errors.Is(err, http.ErrHijacked) {
+				t.Errorf("writing behind the stream: %v", err)
+			}
+		})
 	}
 }
 
