@@ -106,7 +106,7 @@ func slotMoves(t *testing.T, o Options) {
 	// Everybody's live path is over the new node.
 	live := func(s *server) int {
 		if o.Follow == FollowXRead {
-			return strings.Count(s.ClientList(ctx).Val(), "cmd=xread")
+			return blockedReads(t, s)
 		}
 		return int(s.PubSubShardNumSub(ctx, r.keys.channel(key)).Val()[r.keys.channel(key)])
 	}
