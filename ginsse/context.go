@@ -31,8 +31,8 @@ var errLeaseTimeout = errors.New("ginsse: the hub did not follow revocations in 
 var errLate = errors.New("ginsse: Lease is for guards, and for functions that name topics: the stream has begun without it")
 
 // Context returns the context of the stream. A generator's ends when the client leaves, the stream expires or is rotated, or the server shuts down; context.Cause says
-// which, with the causes of package sse/feed. A Snapshot's after a gap ends with the stream. Before the stream begins, and in Filter and Map, it is the request's context, which ends when the client leaves or a
-// lease is revoked.
+// which, with the causes of package sse/feed. Those of Snapshot and Hello end when the call takes too long, too, and that of a Snapshot after a gap with the call; see Options.SnapshotTimeout. Elsewhere it is the request's
+// context, which ends when the client leaves or a lease is revoked.
 func (c *Context[P]) Context() context.Context {
 	if c.ctx == nil {
 		return c.gin.Request.Context()

@@ -264,14 +264,14 @@ func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
 
 // follow serves a route of topics.
 func (e *endpoint[P]) follow(c *Context[P], topics []string) {
+	defer silence(c.gin)
 	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), *c.settle(e.options)))
-	silence(c.gin)
 }
 
-// silence keeps middleware from flushing a connection that was taken over from the server: net/http panics there, though the stream went well. A Write is an error by itself.
+// silence keeps middleware from flushing a connection that was taken over from the server: net/http panics there. A Write is an error by itself.
 func silence(g *gin.Context) {
-	if !g.Writer.Written() {
-		return
+	if !g.Writer.Written() || reflect.TypeOf(g.Writer).String() != "*gin.responseWriter" {
+		return // behind any other no connection is taken over
 	}
 	if _, err := g.Writer.Write(nil); errors.Is(err, http.ErrHijacked) {
 		g.Writer = silent{g.Writer}
@@ -279,6 +279,9 @@ func silence(g *gin.Context) {
 }
 
 type silent struct{ gin.ResponseWriter }
+
+// Unwrap is for http.ResponseController.
+func (w silent) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Flush implements http.Flusher.
 func (silent) Flush() {}

@@ -23,6 +23,7 @@ import (
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 // place is a way in which a route is served and read.
@@ -321,6 +322,29 @@ func TestMiddlewareBehindStream(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMiddlewareBehindPanic is that for a stream that ends with a panic.
+func TestMiddlewareBehindPanic(t *testing.T) {
+	h := newHub(t)
+	o := quiet
+	o.OnEnd = func(feed.End) { panic("of OnEnd") }
+	flushed := make(chan any, 1)
+	r := gin.New()
+	r.Use(func(c *gin.Context) {
+		defer func() { flushed <- recover() }()
+		c.Next()
+		c.Writer.Flush()
+	}, gin.CustomRecoveryWithWriter(io.Discard, func(c *gin.Context, _ any) { c.AbortWithStatus(http.StatusInternalServerError) }))
+	mount(t, r, ginsse.SSE[none]("/x").Options(o).Topic(h, "x"))
+	w := openWhole(t, newServer(t, r), "/x")
+	if _, err := h.Finish(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	if p := receive(t, flushed); p != nil {
+		t.Errorf("panic: %v", p)
+	}
+	w.Body.Close()
 }
 
 // TestMethods holds that a route is one for GET, and other methods are what Gin makes of them.

@@ -599,6 +599,24 @@ func TestShutdownAndLeases(t *testing.T) {
 }
 
 // TestShutdownDoesNotWaitForLeases: not even when its context has ended, when Follow is under way, or when the backend does not answer.
+// TestLeaseAsTheHubEnds: the revocations are first asked for when the hub's own context has ended.
+func TestLeaseAsTheHubEnds(t *testing.T) {
+	h, err := New(newFake(chained), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &revocations{ready: make(chan struct{}), byKey: make(map[string]map[*lease]struct{})}
+	r.ctx, r.cancel = context.WithCancel(h.ctx)
+	defer r.cancel()
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.takeRevocations(r)
+	if !errors.Is(r.err, ErrClosed) {
+		t.Errorf("error %v", r.err)
+	}
+}
+
 func TestShutdownDoesNotWaitForLeases(t *testing.T) {
 	hang := func(ctx context.Context) error {
 		<-ctx.Done()

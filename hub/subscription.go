@@ -104,7 +104,10 @@ func (h *Hub) subscribe(ctx context.Context, topic string, at Position, opts []S
 
 // subscribeAt subscribes to any topic, one of the hub's own too.
 func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subscribeOptions) (*Subscription, error) {
-	if ctx.Err() != nil {
+	switch { // in this order: the hub's own context ends after it began to close
+	case h.isClosing():
+		return nil, ErrClosed
+	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	}
 	f, err := h.follow(topic)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -165,6 +166,52 @@ func TestEndOfContextYieldsItsCause(t *testing.T) {
 				t.Errorf("%d subscriptions", n)
 			}
 		})
+	}
+}
+
+// deaf is a watcher that does nothing when it is woken.
+type deaf struct{ _ byte }
+
+func (*deaf) Wake() {}
+
+// TestCloseBesideTheContext: of two that close at the same time the second one waits until the first has let go.
+func TestCloseBesideTheContext(t *testing.T) {
+	h, err := New(newFake(chained), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s, err := h.Subscribe(ctx, "t", Latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Watch(&deaf{})
+	s.f.mu.RLock() // holds up who closes
+	cancel()
+	for !s.closed.Load() {
+		runtime.Gosched()
+	}
+	left := make(chan int, 1)
+	go func() {
+		s.Close()
+		left <- h.Stats().Subscriptions
+	}()
+	for range 1000 {
+		runtime.Gosched() // a Close that does not wait returns now
+	}
+	select {
+	case n := <-left:
+		t.Errorf("Close returned with %d subscriptions", n)
+		left <- 0
+	default:
+	}
+	s.f.mu.RUnlock()
+	if n := <-left; n != 0 {
+		t.Errorf("%d subscriptions", n)
+	}
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -44,8 +44,8 @@
 // goroutine. [End].Direct says which it was, and [hub.Stats].Watched how many there are. The stream is the same for the client, but for a header that says that the connection closes behind it. The server and middleware see of a stream that was
 // taken over what they see of any such connection:
 //
-//   - The headers of the stream are not in the response's Header, and the writer has counted no bytes; the status is 200, or what middleware has set before. Nothing can be written behind the stream: Write is an error, and Flush panics in net/http, unless
-//     package ginsse stands before it.
+//   - The headers of the stream are not in the response's Header, and the writer has counted no bytes; the status is 200, or what middleware has set before. Nothing can be written behind the stream: Write is an error, and Flush panics in
+//     net/http; in Gin only that of a writer that middleware has kept from before the handler.
 //   - http.Server's Shutdown and Close know nothing of it, and its ConnState hook hears StateHijacked last. End streams by a [Drain], or by [hub.Hub.Shutdown].
 //   - A connection that a listener of the application has wrapped is written by a goroutine for each write, because only package net's own can be written to without blocking. It is counted as Direct. Give it a method NetConn that
 //     returns the inner one, as those of crypto/tls have, for dead clients to be found.

@@ -19,7 +19,7 @@ type Feed struct {
 	// order; the cursor holds the places in all of them, at most MaxTopics, and a topic that it does not know begins at Options.Start, so that the set may change from one connection to the next. A topic that is finished is silent from then on, whatever is published to it; the stream ends when all are.
 	Topics []string
 	// Hello makes an event that every connection begins with, one that resumes too. It is sent without an id: the client's cursor is the feed's business.
-	// An error is answered like one of Snapshot.
+	// An error is answered like one of Snapshot. The context ends with the stream, or when the call has taken Options.SnapshotTimeout.
 	Hello func(context.Context) (sse.Event, error)
 	// Snapshot loads the state that the messages change, to be sent before them, as an event of type snapshot. A string or []byte is sent as it is, anything else as JSON.
 	//
@@ -31,7 +31,8 @@ type Feed struct {
 	// sent back as query parameter lastEventId it is where the stream goes on.
 	//
 	// An error that carries a status below 500 (Status), when nothing was sent yet, is answered with it. Any other error there, or a state that has no JSON, tells the client to come back later, and one in
-	// the stream breaks it off. The context ends with the stream, and after Options.SnapshotTimeout. After a gap in mid-stream it is called within Options.Retry, at
+	// the stream breaks it off. The context ends with the stream, or when the call has taken Options.SnapshotTimeout; after a gap
+	// with the call. After a gap in mid-stream it is called within Options.Retry, at
 	// random, because a gap is often everybody's.
 	// After gaps at most 64 run at once in a process, of all feeds together.
 	Snapshot func(context.Context) (any, error)

@@ -28,7 +28,8 @@ type Options struct {
 	ExpireAt time.Time
 	// ConnectTimeout is how long a client waits for the backend before the stream begins. Default 5 s.
 	ConnectTimeout time.Duration
-	// SnapshotTimeout is how long a feed's Hello, and each run of its Snapshot, may take before their context ends; one that does not heed it is waited for. Default 30 s.
+	// SnapshotTimeout is how long a feed's Hello, and each run of its Snapshot, may take before their context ends, and the client comes back later; one that does not heed its context is
+	// waited for. Default 30 s.
 	SnapshotTimeout time.Duration
 	// Limits bounds how many streams are open at once. Default nil: nothing does.
 	Limits *Limits

@@ -111,9 +111,9 @@ func (c *connection) prepare() (*delivery.Machine, error) {
 			}
 			s.gap = true
 		}
-		state, err := load(c.r.Context(), c.o.SnapshotTimeout, f.Snapshot)
+		state, err := load(c.r.Context(), c.o.SnapshotTimeout, "snapshot", f.Snapshot)
 		if err != nil {
-			return nil, c.unready(fmt.Errorf("snapshot: %w", err))
+			return nil, c.unready(err)
 		}
 		frame, err := snapshotFrame(s.cursor(), state)
 		if err != nil {
@@ -149,9 +149,9 @@ func (s *source) over() bool {
 
 // hello returns the frame that the connection begins with.
 func (c *connection) hello(f Feed) ([]byte, error) {
-	event, err := load(c.r.Context(), c.o.SnapshotTimeout, f.Hello)
+	event, err := load(c.r.Context(), c.o.SnapshotTimeout, "hello", f.Hello)
 	if err != nil {
-		return nil, c.unready(fmt.Errorf("hello: %w", err))
+		return nil, c.unready(err)
 	}
 	event.ID = ""
 	if err := checkMapped(event.Type); err != nil {

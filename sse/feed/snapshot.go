@@ -61,7 +61,7 @@ func (s *source) heal(dst [][]byte) delivery.Batch {
 			l.err = context.Cause(ctx)
 			return
 		}
-		state, err := load(ctx, s.within, s.feed.Snapshot)
+		state, err := load(ctx, s.within, "snapshot", s.feed.Snapshot)
 		if err == nil {
 			l.frame, err = snapshotFrame(cursorOf(s.set, subs.readers), state)
 		}
@@ -95,18 +95,24 @@ func (s *source) reloaded() bool {
 	return true
 }
 
-// load calls a feed's Snapshot or Hello with a context that ends after a time.
-func load[T any](ctx context.Context, within time.Duration, of func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, within, errSnapshotTimeout)
-	defer cancel()
+// load calls a feed's Snapshot or Hello, what of them, with a context that ends when the call takes too long, and otherwise with ctx: there may be something that is to be cleaned
+// up with the stream, or a state that is loaded while it is encoded.
+func load[T any](ctx context.Context, within time.Duration, what string, of func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(within, func() { cancel(errSnapshotTimeout) })
+	defer timer.Stop()
 	loaded, err := of(ctx)
-	if err != nil && context.Cause(ctx) == errSnapshotTimeout { //nolint:errorlint // It is this context's own cause.
+	switch {
+	case err == nil:
+		return loaded, nil
+	case errors.Is(context.Cause(ctx), errSnapshotTimeout) && !errors.Is(err, errSnapshotTimeout):
 		err = fmt.Errorf("%w: %w", errSnapshotTimeout, err)
 	}
-	return loaded, err
+	return loaded, fmt.Errorf("%s: %w", what, err)
 }
 
-var errSnapshotTimeout = errors.New("it took longer than Options.SnapshotTimeout")
+// errSnapshotTimeout is context.DeadlineExceeded, too.
+var errSnapshotTimeout = fmt.Errorf("it took longer than Options.SnapshotTimeout: %w", context.DeadlineExceeded)
 
 // snapshotFrame returns the event of a state that belongs to a place.
 func snapshotFrame(cursor string, state any) ([]byte, error) {
@@ -137,13 +143,13 @@ func (c *connection) state() error {
 	}
 	state, err := func() (any, error) {
 		defer s.close() // before the answer is written, which may take as long as the client wants
-		return load(c.r.Context(), c.o.SnapshotTimeout, f.Snapshot)
+		return load(c.r.Context(), c.o.SnapshotTimeout, "snapshot", f.Snapshot)
 	}()
 	if err == nil && c.r.Context().Err() != nil {
 		err = c.r.Context().Err() // perhaps the right to the state was revoked
 	}
 	if err != nil {
-		return c.unready(fmt.Errorf("snapshot: %w", err))
+		return c.unready(err)
 	}
 	body, err := encodeState(state)
 	if err != nil {

@@ -199,18 +199,54 @@ func TestSnapshotTimeout(t *testing.T) {
 			if f.Snapshot == nil && accept == documentType {
 				continue
 			}
-			synctest.Test(t, func(t *testing.T) {
-				f.Hub, f.Topics = newHub(t, nil, hub.Options{}), []string{"t"}
-				begun := time.Now()
-				logger, log := logged()
-				checkLater(t, record(Handler(f, Options{Logger: logger}), get("/", "Accept", accept)), accept == streamType)
-				equal(t, "time", time.Since(begun), 30*time.Second)
-				if !strings.Contains(log(), what+": it took longer than Options.SnapshotTimeout") {
-					t.Errorf("log %q", log())
-				}
+			t.Run(what+" as "+accept, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f.Hub, f.Topics = newHub(t, nil, hub.Options{}), []string{"t"}
+					begun := time.Now()
+					logger, log := logged()
+					checkLater(t, record(Handler(f, Options{Logger: logger}), get("/", "Accept", accept)), accept == streamType)
+					equal(t, "time", time.Since(begun), 30*time.Second)
+					if !strings.Contains(log(), what+": it took longer than Options.SnapshotTimeout") {
+						t.Errorf("log %q", log())
+					}
+				})
 			})
 		}
 	}
+}
+
+// lazy is a state that is loaded when it is encoded.
+type lazy struct{ ctx context.Context }
+
+func (l lazy) MarshalJSON() ([]byte, error) { return []byte("1"), l.ctx.Err() }
+
+// TestSnapshotContext: the context that Snapshot and Hello get is good until the stream ends.
+func TestSnapshotContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, nil, hub.Options{})
+		f := Of(h, "t")
+		f.Snapshot = func(ctx context.Context) (any, error) { return lazy{ctx}, nil }
+		left := false
+		f.Hello = func(ctx context.Context) (sse.Event, error) {
+			context.AfterFunc(ctx, func() { left = true })
+			return sse.Event{Type: "hi", Data: ""}, nil
+		}
+		handler := Handler(f, Options{Logger: quiet(), SnapshotTimeout: time.Second})
+		equal(t, "document", record(handler, get("/", "Accept", documentType)).Body.String(), "1")
+		client, stop := memServer(handler, false, nil)
+		defer stop()
+		c := connect(t, client, "http://memory/", "")
+		equal(t, "hello", c.block(t), prelude+"event: hi\ndata: \n\n")
+		_, data, _ := strings.Cut(c.block(t), "data: ")
+		data, _, _ = strings.Cut(data, "\n")
+		equal(t, "state", data, "1")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		equal(t, "left", left, false)
+		c.leave()
+		synctest.Wait()
+		equal(t, "left", left, true)
+	})
 }
 
 // TestDocument: the same URL gives the state as JSON, and the stream goes on from its cursor.
