@@ -232,7 +232,7 @@ func TestUntilClosed(t *testing.T) {
 		if n := h.Stats().Subscriptions; n != 0 {
 			t.Errorf("%d subscriptions", n)
 		}
-		for _, topic := range strings.Split("t t t t t t t t t t t t t t t t u", " ") { // it must not be a matter of luck, where the topic is ready
+		for topic := range strings.SplitSeq("t t t t t t t t t t t t t t t t u", " ") { // it must not be a matter of luck, where the topic is ready
 			if _, err := h.Subscribe(ctx, topic, Latest(), UntilClosed()); !errors.Is(err, context.Canceled) {
 				t.Fatalf("opened under a context that has ended: %v", err)
 			}
