@@ -88,11 +88,7 @@ func refuse(c *gin.Context, err error, o Options) {
 		// A lease was revoked, or the server shuts down, and the error is what a query made of that: an EventSource must come back.
 		code, text = http.StatusServiceUnavailable, "service unavailable"
 	}
-	if (code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable) && feed.Later(c.Writer, c.Request, o) {
-		return
-	}
-	c.Header("Cache-Control", "no-store") // of some statuses caches would keep the answer
-	c.JSON(code, gin.H{"error": text})
+	feed.Refuse(c.Writer, c.Request, code, text, o)
 }
 
 func isRefusal(code int) bool { return 400 <= code && code <= 599 }

@@ -225,8 +225,8 @@ func ExampleRoute_Guard() {
 		fmt.Println(w.Code, w.Header().Get("Content-Type"))
 	}
 	// Output:
-	// 401 application/json; charset=utf-8
-	// 403 application/json; charset=utf-8
+	// 401 application/json
+	// 403 application/json
 	// 200 text/event-stream
 }
 

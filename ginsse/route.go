@@ -250,11 +250,6 @@ func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
 	if err == nil && answered(g) {
 		return nil, false
 	}
-	for _, topic := range topics {
-		if err == nil {
-			err = hub.CheckTopic(topic)
-		}
-	}
 	if err != nil {
 		refuse(g, err, e.options)
 		return nil, false
@@ -270,10 +265,7 @@ func (e *endpoint[P]) follow(c *Context[P], topics []string) {
 
 // silence keeps middleware from flushing a connection that was taken over from the server: net/http panics there. A Write is an error by itself.
 func silence(g *gin.Context) {
-	if !g.Writer.Written() || reflect.TypeOf(g.Writer).String() != "*gin.responseWriter" {
-		return // behind any other no connection is taken over
-	}
-	if _, err := g.Writer.Write(nil); errors.Is(err, http.ErrHijacked) {
+	if g.Writer.Written() && feed.TakenOver(g.Writer) {
 		g.Writer = silent{g.Writer}
 	}
 }

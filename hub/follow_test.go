@@ -45,7 +45,7 @@ func TestFirstReaderLeavesWhileFollowing(t *testing.T) {
 			t.Errorf("Subscribe returned after %v", took)
 		}
 		close(goOn)
-		r := reader{<-second, t}
+		r := reader{<-second, t, make(bell, 1)}
 		defer r.Close()
 		b.add("t", 1)
 		r.want("1")

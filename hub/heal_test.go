@@ -10,13 +10,13 @@ import (
 
 func eachReplay(t *testing.T, o Options, test func(t *testing.T, b *fake, h *Hub)) {
 	for _, traits := range []Traits{chained, unchained} {
-		t.Run(traits.Name, func(t *testing.T) { walk(t, traits, o, test) })
+		t.Run(traits.Name, func(t *testing.T) { walkBoth(t, traits, o, test) })
 	}
 }
 
 func each(t *testing.T, o Options, test func(t *testing.T, b *fake, h *Hub)) {
 	eachReplay(t, o, test)
-	t.Run(liveOnly.Name, func(t *testing.T) { walk(t, liveOnly, o, test) })
+	t.Run(liveOnly.Name, func(t *testing.T) { walkBoth(t, liveOnly, o, test) })
 }
 
 func TestMessagesDeliveredBeforeFollowReturned(t *testing.T) {
@@ -57,7 +57,7 @@ func TestRestoredBeforeFollowReturned(t *testing.T) {
 
 func TestPrevMismatchHeals(t *testing.T) {
 	for _, pageMax := range []int{0, 1, 2} {
-		walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 			b.pageMax = pageMax
 			r := subscribe(t, h, "t", Latest())
 			b.add("t", 1)
@@ -76,7 +76,7 @@ func TestPrevMismatchHeals(t *testing.T) {
 }
 
 func TestReorderedAndRepeatedMessagesHeal(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		b.mute("t", true)
 		b.add("t", 6)
@@ -294,7 +294,7 @@ func TestHealThatFindsAGapAskedForEachReader(t *testing.T) {
 }
 
 func TestGapOnAnEmptyPage(t *testing.T) {
-	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkByHand(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest(), MarkGaps())
 		ends := subscribe(t, h, "t", Latest())
 		b.add("t", 2)
@@ -328,7 +328,7 @@ func TestGapOnAnEmptyPage(t *testing.T) {
 }
 
 func TestStaleRedeliveryIsNotRepeated(t *testing.T) {
-	walk(t, chained, Options{Window: 5}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{Window: 5}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		b.add("t", 10)
 		r.want(upTo(1, 10))
@@ -343,7 +343,7 @@ func TestStaleRedeliveryIsNotRepeated(t *testing.T) {
 		}
 	})
 	// While the path is being healed.
-	walk(t, chained, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		b.add("t", 10)
 		goOn := make(chan struct{})

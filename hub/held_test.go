@@ -9,7 +9,7 @@ import (
 )
 
 func TestRestoredBeforeFollowReturnedWithoutReplay(t *testing.T) {
-	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.onFollow = func(_ context.Context, topic string, sink Sink) error {
 			b.add(topic, 2)
 			b.mute(topic, true)
@@ -28,7 +28,7 @@ func TestRestoredBeforeFollowReturnedWithoutReplay(t *testing.T) {
 }
 
 func TestRestoredLastBeforeFollowReturnedWithoutReplay(t *testing.T) {
-	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.onFollow = func(_ context.Context, topic string, sink Sink) error {
 			b.add(topic, 1)
 			sink.Restored("")
@@ -79,14 +79,14 @@ func TestHeldMessagesOverflowBeforeFollowReturned(t *testing.T) {
 		overflow(b)
 		subscribe(t, h, "t", After("0")).want(upTo(1, 10))
 	})
-	walk(t, liveOnly, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, liveOnly, Options{Window: 4}, func(t *testing.T, b *fake, h *Hub) {
 		overflow(b)
 		subscribe(t, h, "t", After("0"), MarkGaps()).want("gap " + upTo(7, 10))
 	})
 }
 
 func TestHeldMessagesAreBoundedInBytes(t *testing.T) {
-	walk(t, chained, Options{WindowBytes: 10_000}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{WindowBytes: 10_000}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		goOn := make(chan struct{})
 		b.script(func() {
@@ -110,7 +110,7 @@ func TestHeldMessagesAreBoundedInBytes(t *testing.T) {
 
 // TestRestoredWithoutReplay: exactly the next message is flagged; the window keeps its past.
 func TestRestoredWithoutReplay(t *testing.T) {
-	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		behind := subscribe(t, h, "t", Latest(), MarkGaps())
 		at := subscribe(t, h, "t", Latest(), MarkGaps())
 		ends := subscribe(t, h, "t", Latest())
@@ -143,7 +143,7 @@ func TestRestoredWithoutReplay(t *testing.T) {
 func TestPrevMismatchWithoutReplay(t *testing.T) {
 	traits := liveOnly
 	traits.Chained = true
-	walk(t, traits, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, traits, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest(), MarkGaps())
 		b.add("t", 1)
 		b.mute("t", true)

@@ -98,9 +98,12 @@ func (h *Hub) Traits() Traits { return h.traits }
 // Closing returns a channel that is closed when Shutdown begins.
 func (h *Hub) Closing() <-chan struct{} { return h.closing }
 
-func (h *Hub) isClosing() bool {
+func (h *Hub) isClosing() bool { return isClosed(h.closing) }
+
+// isClosed reports whether a channel that nobody sends on is closed.
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-h.closing:
+	case <-c:
 		return true
 	default:
 		return false

@@ -14,18 +14,38 @@ func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
 		return Batch{Status: Ended, Err: err}
 	}
 	limit, bytes = max(limit, 1), max(bytes, 1)
-	p := s.page
-	if p == nil {
-		p = s.rest.Value()
+	for {
+		if s.own != nil && s.fetching != nil {
+			s.arrive()
+		}
+		p := s.page
+		if p == nil {
+			p = s.rest.Value()
+		}
+		switch {
+		case p != nil || s.gap:
+			return s.fromPage(dst, p, limit, bytes)
+		case s.ended:
+			return s.end()
+		case s.own != nil && s.quiet == s.f.log.Changes():
+			return Batch{Status: Waiting, At: s.last}
+		}
+		b := s.fromLog(dst, limit, bytes)
+		if b.Status != Behind || s.own == nil {
+			return b
+		}
+		if s.fetching == nil {
+			s.fetching = s.startFetch()
+		}
+		if !s.fetching.wait.done() {
+			b.Status = Waiting
+			return b
+		}
 	}
-	if p != nil || s.gap {
-		return s.fromPage(dst, p, limit, bytes)
-	}
-	if s.ended {
-		return s.end()
-	}
-	return s.fromLog(dst, limit, bytes)
 }
+
+// never is a count of changes that no log has.
+const never = ^uint64(0)
 
 func (s *Subscription) end() Batch {
 	s.ended = true
@@ -113,16 +133,26 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) (b Batch) {
 	switch {
 	case len(b.Entries) > first || s.gap:
 	case s.hub.isClosing():
-		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see it closed here, under the lock, gets a channel that finish will close.
+		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see
+		// it closed here, under the lock, waits for a change that finish will make.
 		b.Status, b.Err = Ended, s.wrap(ErrClosed)
 	case s.opts.earlyGaps && f.gapNext:
 		s.tellGap()
 		return s.end()
 	default:
-		b.Status, b.Changed = Waiting, f.log.Changed()
+		s.wait(&b)
 	}
 	s.gap = false
 	return b
+}
+
+// wait makes b one that waits for the log's next change. f.mu is held.
+func (s *Subscription) wait(b *Batch) {
+	b.Status = Waiting
+	s.quiet = s.f.log.Changes()
+	if s.own == nil {
+		b.Changed = s.f.log.Changed()
+	}
 }
 
 // enter sees to it that the reader is inside the window. It reports false when it is not, and what it does instead is in b. f.mu is held.
@@ -187,15 +217,11 @@ func (s *Subscription) outside() (Batch, bool) {
 		return Batch{Status: Ended, At: s.last, Err: s.wrap(ErrClosed)}, false
 	}
 	if s.hub.traits.Replay {
-		if s.settled != nil {
-			select {
-			case <-s.settled:
-			default:
-				// The page was ahead of the live path, which will come here.
-				return Batch{Status: Waiting, At: s.last, Changed: s.settled}, false
-			}
+		b := Batch{Status: Behind, At: s.last}
+		if s.quiet == f.log.Changes() {
+			s.wait(&b) // the page was ahead of the live path, which will come here
 		}
-		return Batch{Status: Behind, At: s.last}, false
+		return b, false
 	}
 	if s.tellGap(); s.ended {
 		return s.end(), false
@@ -204,8 +230,9 @@ func (s *Subscription) outside() (Batch, bool) {
 	return Batch{}, true
 }
 
-// Fetch reads what comes next from the backend, after Poll said Behind. It tries until it succeeds; the error is an *Error with the cause of
-// ctx, or ErrClosed when the subscription or the hub is closed.
+// Fetch reads what comes next from the backend, after Poll said Behind. It tries until it succeeds;
+// the error is an *Error with the cause of ctx, or ErrClosed when the subscription or the hub is
+// closed.
 func (s *Subscription) Fetch(ctx context.Context) error {
 	if s.ended || s.attached || s.page != nil {
 		return nil
@@ -214,17 +241,11 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 	var pause backoff
 	for {
 		if s.fetching == nil {
-			s.f.mu.RLock()
-			// Taken before the Read begins: what is appended after it shows up in the page, or closes this channel.
-			changed := s.f.log.Changed()
-			s.f.mu.RUnlock()
-			s.fetching = &fetch{s.hub.reads.begin(s.f.name, s.last, pageLimit), changed}
+			s.fetching = s.startFetch()
 		}
 		p, err := s.fetching.wait.wait(ctx, done)
 		if err == nil {
-			changed := s.fetching.changed
-			s.fetching = nil
-			s.turn(p, changed)
+			s.turn(p)
 			return nil
 		}
 		if ctx.Err() == nil {
@@ -242,15 +263,37 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 	}
 }
 
-// fetch is a Fetch under way. A caller whose context ends often, because it has heartbeats to send, comes back to the same call: else a Read that takes longer than
-// that would never be waited for to its end.
+// fetch is a read under way. A caller whose context ends often comes back to the same call: else a
+// Read that takes longer than that would never be waited for to its end.
 type fetch struct {
 	wait    *wait
-	changed <-chan struct{} // of the log, from before the call began
+	changes uint64 // of the log, from before the call began
 }
 
-// turn takes a page that was read after s.last.
-func (s *Subscription) turn(p *page, changed <-chan struct{}) {
+// startFetch begins to read what comes after s.last.
+func (s *Subscription) startFetch() *fetch {
+	// Counted before the Read begins: what is appended after it shows up in the page, or as a change.
+	changes := s.f.log.Changes()
+	return &fetch{s.hub.reads.begin(s.f.name, s.last, pageLimit, s.own), changes}
+}
+
+// arrive takes over the read under way if it is done. One that failed is begun again by Poll: reads
+// are spaced while the backend fails.
+func (s *Subscription) arrive() {
+	if !s.fetching.wait.done() {
+		return
+	}
+	if p, err := s.fetching.wait.outcome(); err != nil {
+		s.fetching = nil
+	} else {
+		s.turn(p)
+	}
+}
+
+// turn takes the page that s.fetching has brought, which was read after s.last.
+func (s *Subscription) turn(p *page) {
+	changes := s.fetching.changes
+	s.fetching = nil
 	if p.gap || s.lost {
 		if s.tellGap(); s.ended {
 			return
@@ -263,5 +306,5 @@ func (s *Subscription) turn(p *page, changed <-chan struct{}) {
 		s.page, s.pageAt = p, 0 // kept for the first poll at any rate, so that the reader comes forward
 		return
 	}
-	s.last, s.settled = p.next, changed
+	s.last, s.quiet = p.next, changes
 }

@@ -49,7 +49,7 @@ func TestPositions(t *testing.T) {
 }
 
 func TestPositionsWithoutReplay(t *testing.T) {
-	walk(t, liveOnly, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, liveOnly, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 2)
 		first := subscribe(t, h, "t", Earliest())
 		if first.Start() != "2" {

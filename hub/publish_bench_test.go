@@ -50,7 +50,7 @@ func BenchmarkPublish(b *testing.B) {
 				}
 				defer s.Close()
 				if bc.watchers > 0 {
-					s.Watch(&watchers[i%bc.watchers])
+					s.Watch(&watchers[i%bc.watchers], &watchers[i%bc.watchers])
 				}
 			}
 			m := hub.Message{Type: "note", Data: make([]byte, 200)}

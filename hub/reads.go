@@ -47,9 +47,10 @@ type reads struct {
 }
 
 type readCall struct {
-	done chan struct{}
-	page *page
-	err  error
+	done     chan struct{}
+	page     *page
+	err      error
+	watchers []Watcher // woken when it is done; guarded by the lock of reads
 }
 
 func newReads(h *Hub) *reads {
@@ -64,21 +65,22 @@ func newReads(h *Hub) *reads {
 // The Read began after read was called, unless its page has messages: those are never wrong, only perhaps not the newest, while an empty page
 // from before the caller looked at the log would make it wait for a message that is already there.
 func (r *reads) read(ctx context.Context, topic string, after ID, limit int) (*page, error) {
-	w := r.begin(topic, after, limit)
+	w := r.begin(topic, after, limit, nil)
 	return w.wait(ctx, nil)
 }
 
 // wait is one caller's wait for a page. It can be broken off and taken up again.
 type wait struct {
-	reads *reads
-	key   readKey
-	call  *readCall
-	begun bool // the call had begun when the caller came
+	reads   *reads
+	key     readKey
+	watcher Watcher // woken when done may have become true; nil if nobody is
+	call    *readCall
+	begun   bool // the call had begun when the caller came
 }
 
 // begin begins a wait for a page.
-func (r *reads) begin(topic string, after ID, limit int) *wait {
-	w := &wait{reads: r, key: readKey{topic, after, limit}}
+func (r *reads) begin(topic string, after ID, limit int, watcher Watcher) *wait {
+	w := &wait{reads: r, key: readKey{topic, after, limit}, watcher: watcher}
 	w.join(true)
 	return w
 }
@@ -99,10 +101,12 @@ func (w *wait) join(first bool) {
 		w.begun = w.call != nil
 	}
 	if w.call != nil {
+		w.watch()
 		return
 	}
 	c := &readCall{done: make(chan struct{})}
 	w.call = c
+	w.watch()
 	if !r.hub.spawn(func() { r.run(w.key, c) }) {
 		w.call = &readCall{done: closedChan, err: ErrClosed}
 		return
@@ -117,16 +121,32 @@ var closedChan = func() chan struct{} {
 	return c
 }()
 
+// watch has the watcher woken at the end of the call. The lock of reads is held.
+func (w *wait) watch() {
+	if w.watcher != nil {
+		w.call.watchers = append(w.call.watchers, w.watcher)
+	}
+}
+
+// done reports whether there is an outcome.
+func (w *wait) done() bool {
+	for isClosed(w.call.done) {
+		if !w.begun || w.call.err == nil && len(w.call.page.entries) > 0 {
+			return true
+		}
+		w.join(false)
+	}
+	return false
+}
+
+// outcome returns the page, or why there is none, once done.
+func (w *wait) outcome() (*page, error) { return w.call.page, w.call.err }
+
 // wait returns the page, or the cause when ctx ends, stop is closed or the hub shuts down before it is there.
 func (w *wait) wait(ctx context.Context, stop <-chan struct{}) (*page, error) {
-	for {
+	for !w.done() {
 		select {
 		case <-w.call.done:
-			if w.begun && (w.call.err != nil || len(w.call.page.entries) == 0) {
-				w.join(false)
-				continue
-			}
-			return w.call.page, w.call.err
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-stop:
@@ -135,10 +155,23 @@ func (w *wait) wait(ctx context.Context, stop <-chan struct{}) (*page, error) {
 			return nil, ErrClosed
 		}
 	}
+	return w.outcome()
+}
+
+// finish ends a call, and wakes who waits for it.
+func (r *reads) finish(c *readCall) {
+	r.mu.Lock()
+	close(c.done) // under the lock: who watches from here on finds it closed
+	watchers := c.watchers
+	c.watchers = nil
+	r.mu.Unlock()
+	for _, w := range watchers {
+		w.Wake()
+	}
 }
 
 func (r *reads) run(key readKey, c *readCall) {
-	defer close(c.done)
+	defer r.finish(c)
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()

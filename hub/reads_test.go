@@ -79,7 +79,7 @@ func TestReadersAtTheSamePlaceShareReads(t *testing.T) {
 }
 
 func TestReadsUnderWayAreBounded(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
 			time.Sleep(time.Second)
 			return page(), nil
@@ -104,7 +104,7 @@ func TestReadsUnderWayAreBounded(t *testing.T) {
 
 // TestOneReaderLeavesASharedRead: the call goes on for the others.
 func TestOneReaderLeavesASharedRead(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 5)
 		one, two := subscribe(t, h, "t", After("0")), subscribe(t, h, "t", After("0"))
 		for range maxReads {
@@ -139,7 +139,7 @@ func TestOneReaderLeavesASharedRead(t *testing.T) {
 
 // TestReadBeginsAfterItWasAskedFor: who asks while an equal call is under way may not be given its empty page, which is older than the question.
 func TestReadBeginsAfterItWasAskedFor(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		subscribe(t, h, "t", Latest())
 		b.mute("t", true)
 		goOn := make(chan struct{})
@@ -173,7 +173,7 @@ func TestReadBeginsAfterItWasAskedFor(t *testing.T) {
 // TestFailingReadsArePaced: 100 topics heal while the backend fails.
 func TestFailingReadsArePaced(t *testing.T) {
 	for traits, topics := range map[Traits]int{chained: 1000, unchained: 100} {
-		walk(t, traits, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
+		walkBoth(t, traits, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
 			name := func(i int) string { return fmt.Sprint("t", i) }
 			var readers []reader
 			for i := range topics {
@@ -221,7 +221,7 @@ func TestFailingReadsArePaced(t *testing.T) {
 
 // TestReadTimeoutIsOfTheCall: a call that waited long for its turn has its whole time.
 func TestReadTimeoutIsOfTheCall(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.onRead = func(ctx context.Context, _ fakeRead, page func() Page) (Page, error) {
 			select {
 			case <-time.After(readTimeout - time.Second):
@@ -243,7 +243,7 @@ func TestReadTimeoutIsOfTheCall(t *testing.T) {
 }
 
 func TestHangingReadTimesOut(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.onRead = func(ctx context.Context, _ fakeRead, _ func() Page) (Page, error) {
 			<-ctx.Done()
 			return Page{}, ctx.Err()
@@ -257,7 +257,7 @@ func TestHangingReadTimesOut(t *testing.T) {
 }
 
 func TestCachedPagesAreBounded(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		for i := range 40 {
 			topic := fmt.Sprint("t", i)
 			b.append(topic, Message{Data: make([]byte, 1<<20)})
@@ -291,7 +291,7 @@ func TestEarliestIsNotOldNews(t *testing.T) {
 
 // TestEmptyPagesAreShared: pages without messages are not kept, so only the call itself can be shared.
 func TestEmptyPagesAreShared(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		for range maxReads {
 			h.reads.slots <- struct{}{}
 		}
@@ -316,7 +316,7 @@ func TestEmptyPagesAreShared(t *testing.T) {
 
 // TestRunningReadIsShared: who comes while a Read is under way has its messages too, so that readers on a long way do not catch up with each other, and then all read.
 func TestRunningReadIsShared(t *testing.T) {
-	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 5)
 		b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
 			p := page()

@@ -23,14 +23,17 @@ type Subscription struct {
 	seq      uint64
 	attached bool
 	lost     bool // the position cannot even be asked for: what comes is behind a gap
+	// quiet is the log's count of changes at which there was nothing for this reader; see Log.Changes.
+	// While it stands, the reader need not look again, nor ask the backend. Never is no count.
+	quiet uint64
+	own   Watcher // woken when a read for this reader is done; nil if it is not watched
 
-	fetching *fetch             // the Fetch that was broken off
+	fetching *fetch             // the read under way, or the Fetch that was broken off
 	page     *page              // read from the backend and not polled to its end
 	rest     weak.Pointer[page] // instead of page, where too much is kept alive by readers already: it can be read again
 	pageAt   int                // the entry of page, or rest, that is polled next
 	kept     atomic.Int64       // what page counts for in hub.keptBytes
 	gap      bool               // to be said with the next batch
-	settled  <-chan struct{}    // the backend has nothing after last: no need to ask again before the log changed
 	ended    bool
 	err      error
 
@@ -50,7 +53,8 @@ const (
 	Ready Status = iota
 	// Waiting: nothing now. Poll again when Batch.Changed is closed.
 	Waiting
-	// Behind: what comes next is not in the window. Call Fetch and poll again.
+	// Behind: what comes next is not in the window. Call Fetch and poll again. A subscription that
+	// is watched never says it.
 	Behind
 	// Ended: nothing will come any more. Batch.Err says why.
 	Ended
@@ -67,7 +71,7 @@ type Batch struct {
 	Gap bool
 	// At is the place of the subscription after the batch: the ID of the last entry, or the place behind a gap; "" when that place has no name.
 	At ID
-	// Changed is set with Waiting.
+	// Changed is set with Waiting, unless the subscription is watched.
 	Changed <-chan struct{}
 	// Err is set with Ended: an *Error, or nil when the topic is finished.
 	Err error
@@ -126,7 +130,7 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subs
 		h.unfollow(f)
 		return nil, err
 	}
-	s := &Subscription{hub: h, f: f, opts: o}
+	s := &Subscription{hub: h, f: f, opts: o, quiet: never}
 	if err := s.place(ctx, at); err != nil {
 		s.Close()
 		return nil, err
@@ -179,7 +183,7 @@ func (s *Subscription) place(ctx context.Context, at Position) error {
 // attach places the reader inside the window. f.mu is held.
 func (s *Subscription) attach(seq uint64) {
 	s.seq, s.attached = seq, true
-	s.settled, s.fetching = nil, nil // of a place that the reader leaves now
+	s.quiet, s.fetching = never, nil // of a place that the reader leaves now
 	if s.f.endedBefore(seq) {
 		s.ended = true
 	}

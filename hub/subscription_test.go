@@ -186,7 +186,7 @@ func TestCloseBesideTheContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Watch(&deaf{})
+	s.Watch(&deaf{}, &deaf{})
 	s.f.mu.RLock() // holds up who closes
 	cancel()
 	for !s.closed.Load() {
@@ -262,7 +262,7 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 }
 
 func TestPoll(t *testing.T) {
-	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walkByHand(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 3)
 		r := subscribe(t, h, "t", After("0"))
 		b.add("t", 5)
@@ -415,7 +415,7 @@ func TestPageAheadOfTheLivePath(t *testing.T) {
 
 // TestAppendedDuringAnEmptyRead: the message comes while the Read that does not see it is under way.
 func TestAppendedDuringAnEmptyRead(t *testing.T) {
-	eachReplay(t, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
+	walkByHand(t, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 2)
 		r := subscribe(t, h, "t", After("1"))
 		b.mute("t", true)
@@ -432,7 +432,7 @@ func TestAppendedDuringAnEmptyRead(t *testing.T) {
 				return p, nil
 			}
 		})
-		r.settled = nil // as if it came here with this position
+		r.quiet = never // as if it came here with this position
 		done := make(chan string)
 		go func() { done <- yields(r.Subscription) }()
 		synctest.Wait()

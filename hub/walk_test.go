@@ -20,6 +20,16 @@ func walk(t *testing.T, traits Traits, o Options, test func(t *testing.T, b *fak
 	})
 }
 
+// walkBoth is walk with readers that fetch and wait, and again with readers that are watched.
+func walkBoth(t *testing.T, traits Traits, o Options, test func(t *testing.T, b *fake, h *Hub)) {
+	t.Helper()
+	for _, way := range []string{fetching, watched} {
+		t.Run(way, func(t *testing.T) { walk(t, traits, o, test) })
+	}
+}
+
+const fetching, watched = "fetching", "watched"
+
 // open returns a hub that is shut down in the end. Subscriptions of subscribe are closed before.
 func open(t testing.TB, b Backend, o Options) *Hub {
 	t.Helper()
@@ -46,7 +56,18 @@ func open(t testing.TB, b Backend, o Options) *Hub {
 // reader tells what a subscription gives in words: IDs, "gap", and in the end "end" or the error's cause.
 type reader struct {
 	*Subscription
-	t *testing.T
+	t     *testing.T
+	woken bell
+}
+
+// bell is a Watcher that somebody waits for.
+type bell chan struct{}
+
+func (b bell) Wake() {
+	select {
+	case b <- struct{}{}:
+	default:
+	}
 }
 
 func subscribe(t *testing.T, h *Hub, topic string, at Position, opts ...SubscribeOption) reader {
@@ -56,13 +77,16 @@ func subscribe(t *testing.T, h *Hub, topic string, at Position, opts ...Subscrib
 		t.Fatalf("Subscribe: %v", err)
 	}
 	t.Cleanup(s.Close)
-	return reader{s, t}
+	return reader{s, t, make(bell, 1)}
 }
 
 // now waits until everything is settled and returns what the reader gets without waiting for more.
 func (r reader) now() string {
 	r.t.Helper()
 	synctest.Wait()
+	if strings.HasSuffix(r.t.Name(), "/"+watched) && r.own == nil {
+		r.Watch(r.woken, r.woken)
+	}
 	var words []string
 	for range 10_000 {
 		b := r.Poll(nil, 64, 1<<20)
@@ -74,7 +98,15 @@ func (r reader) now() string {
 		}
 		switch b.Status {
 		case Waiting:
-			return strings.Join(words, " ")
+			if synctest.Wait(); r.own == nil || r.fetching == nil && len(r.woken) == 0 {
+				return strings.Join(words, " ")
+			}
+			select {
+			case <-r.woken:
+			case <-time.After(time.Minute):
+				r.t.Error("a read that is under way wakes nobody")
+				return strings.Join(words, " ")
+			}
 		case Behind:
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			if err := r.Fetch(ctx); err != nil {
@@ -124,5 +156,13 @@ func publish(t *testing.T, h *Hub, topic string, n int) {
 		if _, err := h.Publish(context.Background(), topic, Message{Data: []byte("data")}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// walkByHand is walk for each backend with Replay, for tests that poll and fetch by themselves.
+func walkByHand(t *testing.T, o Options, test func(t *testing.T, b *fake, h *Hub)) {
+	t.Helper()
+	for _, traits := range []Traits{chained, unchained} {
+		t.Run(traits.Name, func(t *testing.T) { walk(t, traits, o, test) })
 	}
 }

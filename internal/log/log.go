@@ -27,7 +27,11 @@ type Log[T any] struct {
 	// called under a lock that readers share.
 	waited atomic.Bool
 
-	// Notify, if it is not nil, is called at each Append, Reset and Wake, by whoever makes the change. It is set before the log is shared.
+	// changes counts Append, Reset and Wake.
+	changes atomic.Uint64
+
+	// Notify, if it is not nil, is called at each Append, Reset and Wake, by whoever makes the
+	// change. It is set before the log is shared.
 	Notify func()
 }
 
@@ -142,8 +146,13 @@ func (l *Log[T]) Changed() <-chan struct{} {
 	return l.wake
 }
 
-// Wake closes the channel of those who wait, and calls Notify.
+// Changes returns how often Append, Reset and Wake were called. Who found nothing at a count finds
+// nothing until the count grows. It needs none of the owner's locks.
+func (l *Log[T]) Changes() uint64 { return l.changes.Load() }
+
+// Wake counts a change, calls Notify, and closes the channel of those who wait.
 func (l *Log[T]) Wake() {
+	l.changes.Add(1) // first: whoever is woken must find that there is something
 	if l.Notify != nil {
 		l.Notify()
 	}

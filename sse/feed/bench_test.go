@@ -15,8 +15,9 @@ import (
 	"testing"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/direct"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // BenchmarkEncode measures making the shared bytes of a message, which is done once for all connections.
@@ -69,25 +70,30 @@ func BenchmarkSourcePoll(b *testing.B) {
 		{"feed=filter", Feed{Hub: h, Topics: []string{"t"}, Filter: func(_ string, m *hub.Message) bool { return m.Type == "note" }}},
 		{"feed=filterall", Feed{Hub: h, Topics: []string{"t"}, Filter: func(_ string, m *hub.Message) bool { return m.Type != "note" }}},
 		{"feed=map", Feed{Hub: h, Topics: []string{"t"}, Map: func(_ string, m *hub.Message) []sse.Event { return []sse.Event{{Type: m.Type, Data: m.Data}} }}},
-		{"feed=topics2", Of(h, topicNames(2)...)},
-		{"feed=topics9", Of(h, topicNames(9)...)},
+		{"feed=topics2", Of(h, "a", "b")},
+		{"feed=topics9", Of(h, "a", "b", "c", "d", "e", "f", "g", "h", "i")},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
-			s := &source{ctx: b.Context(), feed: bc.feed, set: newTopicSet(bc.feed.Topics)}
+			s := &source{ctx: b.Context(), feed: bc.feed, set: setOf(bc.feed)}
 			for _, topic := range bc.feed.Topics {
 				sub := &busySubscription{}
 				for i := range batch {
 					sub.batch = append(sub.batch, &hub.Entry{Message: hub.Message{ID: hub.ID(fmt.Sprint("1700000000000-", i)), Type: "note", Data: bytes.Repeat([]byte("x"), 200)}})
 				}
-				s.readers = append(s.readers, reader{topic: topic, sub: sub, at: sub.batch[0].ID})
+				s.readers = append(s.readers, reader{topic: topic, sub: sub})
+				s.at = append(s.at, sub.batch[0].ID)
 			}
-			dst := s.Poll(nil, delivery.BatchBytes).Frames
-			for range bc.feed.Topics { // all entries have their shared bytes then
-				dst = s.Poll(dst[:0], delivery.BatchBytes).Frames
+			var w session.Work
+			poll := func() {
+				w.Forget()
+				_, _ = s.Poll(&w, session.BatchBytes)
+			}
+			for range len(bc.feed.Topics) + 1 { // all entries have their shared bytes then
+				poll()
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				dst = s.Poll(dst[:0], delivery.BatchBytes).Frames
+				poll()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/delivery")
 		})
@@ -136,7 +142,7 @@ func benchDeliver(b *testing.B, conns, burst int) {
 	f := Of(h, "t")
 	ctx, cancel := context.WithCancel(context.Background())
 	var (
-		engine delivery.Engine
+		engine direct.Engine
 		lives  sync.WaitGroup
 		left   atomic.Int64
 		all    = make(chan struct{}, 1)
@@ -144,16 +150,15 @@ func benchDeliver(b *testing.B, conns, burst int) {
 	defer lives.Wait()
 	defer cancel()
 	for range conns {
-		c := newConnection(nil, get("/").WithContext(ctx), f.Topics, Options{Logger: quiet()})
-		c.feed = f
-		s, err := c.open(false)
+		q := newRequest(nil, get("/").WithContext(ctx), f.Topics, Options{Logger: quiet()})
+		s, err := open(ctx, ctx, f, nil, latest(f).at, &q.o)
 		if err != nil {
 			b.Fatal(err)
 		}
 		socket := &nullSocket{left: &left, all: all, released: make(chan struct{})}
 		lives.Go(func() {
 			defer s.close()
-			engine.Run(ctx, delivery.NewMachine(c.o.config(), s), s, socket, true, func(delivery.Result) {})
+			engine.Run(ctx, q.o.config(), s, socket, true, func(session.Result) {})
 		})
 	}
 	data := bytes.Repeat([]byte("x"), 200)

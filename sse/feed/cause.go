@@ -4,31 +4,31 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // Causes of a stream's end: in End.Cause, as context.Cause of a generator's context and, those that are no clean ends, from Serve and Generate.
 // A request's context that ended with a cause of its own has that cause instead.
 var (
 	// ErrClientGone: the client closed the connection.
-	ErrClientGone = delivery.ErrClientGone
+	ErrClientGone = session.ErrClientGone
 	// ErrWriteFailed: a write failed or took longer than Options.WriteTimeout. It wraps the connection's error.
-	ErrWriteFailed = delivery.ErrWriteFailed
+	ErrWriteFailed = session.ErrWriteFailed
 	// ErrFailed: the generator yielded an error, or an event that has no wire form, or the subscription failed. It wraps that error. The connection was aborted.
-	ErrFailed = delivery.ErrFailed
+	ErrFailed = session.ErrFailed
 	// ErrPanicked: the generator, or a function of the Feed, panicked. The connection was aborted.
-	ErrPanicked = delivery.ErrPanicked
+	ErrPanicked = session.ErrPanicked
 
 	// ErrFinished: the topic, or the generator, has come to its end. A clean end.
-	ErrFinished = delivery.ErrFinished
+	ErrFinished = session.ErrFinished
 	// ErrRotated: Options.MaxLifetime is over. A clean end.
-	ErrRotated = delivery.ErrRotated
+	ErrRotated = session.ErrRotated
 	// ErrExpired: Options.ExpireAt has come. A clean end.
-	ErrExpired = delivery.ErrExpired
+	ErrExpired = session.ErrExpired
 	// ErrRevoked: a lease was revoked; see hub.Hub.Lease. It is hub.ErrRevoked. A clean end.
-	ErrRevoked = delivery.ErrRevoked
+	ErrRevoked = session.ErrRevoked
 	// ErrShutdown: the hub or the server shuts down. A clean end.
-	ErrShutdown = delivery.ErrShutdown
+	ErrShutdown = session.ErrShutdown
 )
 
 // Errors of Serve and Generate about requests that were answered without a stream.

@@ -106,7 +106,7 @@ func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.
 }
 
 // open opens a stream.
-func (l *lab) open(header ...string) *stream {
+func (l *lab) open(header ...string) *follower {
 	l.t.Helper()
 	if l.proto != "HTTP/1.0" {
 		req, err := http.NewRequest(http.MethodGet, l.server.URL, nil)

@@ -158,7 +158,7 @@ func TestClientLeavesDuringWrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp := request(t, conn)
+		resp := ask(t, conn)
 		newStream(resp).primed(t)
 		publish(t, h, "t", strings.Repeat("x", 64<<10))
 		synctest.Wait() // the write blocks
@@ -174,8 +174,8 @@ func TestClientLeavesDuringWrite(t *testing.T) {
 	})
 }
 
-// request asks for a stream on a bare connection.
-func request(t *testing.T, conn net.Conn) *http.Response {
+// ask asks for a stream on a bare connection.
+func ask(t *testing.T, conn net.Conn) *http.Response {
 	t.Helper()
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: memory\r\n\r\n"); err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestShutdown(t *testing.T) {
 		onEnd, end := ends()
 		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd}), http2, nil)
 		defer stop()
-		var streams []*stream
+		var streams []*follower
 		for range 5 {
 			c := connect(t, client, "http://memory/", "")
 			c.primed(t)

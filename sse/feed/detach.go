@@ -5,7 +5,8 @@ import (
 	"net/http"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse/feed/internal/direct"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // Detachable returns r with a context that ends as r's does; but what is derived from it and given to Serve, whose stream is then detached, lasts as long as the stream. That is for a lease; others
@@ -56,44 +57,44 @@ func (l *life) release() {
 }
 
 // detachable makes the connection's stream one that may outlive its request, if it may.
-func (c *connection) detachable() {
-	if _, ends := c.r.Context().Deadline(); ends {
+func (s *stream) detachable() {
+	if _, ends := s.r.Context().Deadline(); ends {
 		return // below Detachable
 	}
-	if c.life, _ = c.r.Context().Value(lifeKey{}).(*life); c.life == nil {
-		c.r, c.release = Detachable(c.r)
-		c.life, _ = c.r.Context().Value(lifeKey{}).(*life)
+	if s.life, _ = s.r.Context().Value(lifeKey{}).(*life); s.life == nil {
+		s.r, s.release = Detachable(s.r)
+		s.life, _ = s.r.Context().Value(lifeKey{}).(*life)
 	}
 }
 
 // detach has the stream go on without the handler.
-func (c *connection) detach(socket delivery.Socket, m *delivery.Machine) error {
-	if err := c.begin(socket); err != nil {
+func (s *stream) detach(socket direct.Socket, config session.Config) error {
+	if err := s.greet(socket); err != nil {
 		return err
 	}
-	l, ctx := c.life, c.r.Context()
-	s, free, left, p := c.source, c.free, c.left, c.report // and not c, which holds the request
-	s.feed.Hello = nil                                     // it may hold the request too
+	l, ctx := s.life, s.r.Context()
+	src, free, left, p := s.source, s.free, s.left, s.report // and not s, which holds the request
+	src.feed.Hello = nil                                     // it may hold the request too
 	end := func(error) {}
 	switch {
 	case ctx != l.ctx: // a lease, perhaps
 		l.keep()
 		end = l.end
-	case s.feed.Snapshot != nil: // it gets the context's values
+	case src.feed.Snapshot != nil: // it gets the context's values
 		l.keep()
 		end = l.end
 		ctx = context.WithoutCancel(ctx) // nobody else ends it
 	default:
 		// Nobody needs it any more, and all that it is derived from would be held.
-		ctx, s.ctx = context.Background(), context.Background()
+		ctx, src.ctx = context.Background(), context.Background()
 	}
-	c.detached = true
-	engine.Go(ctx, m, s, socket, c.chunked(), func(r delivery.Result) {
+	s.detached = true
+	engine.Go(ctx, config, src, socket, direct.Chunked(s.r), func(r session.Result) {
 		defer func() {
 			if v := recover(); v != nil { // of OnEnd: nobody else could
-				p.logger.Error("headrace: OnEnd panicked", "topics", p.topics, "panic", delivery.Recovered(v))
+				p.logger.Error("headrace: OnEnd panicked", "topics", p.topics, "panic", session.Recovered(v))
 			}
-			s.close()
+			src.close()
 			free()
 			left()
 			end(r.Cause)

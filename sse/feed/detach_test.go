@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -41,7 +42,7 @@ func newDetached(t *testing.T, change func(*Feed, *Options, *http.Request) *http
 	return d
 }
 
-func (d *detached) open(t *testing.T) *stream {
+func (d *detached) open(t *testing.T) *follower {
 	t.Helper()
 	return connect(t, d.Client(), d.URL, "")
 }
@@ -174,7 +175,7 @@ func TestReloadSlots(t *testing.T) {
 // TestDetachNot: where the connection cannot be taken over the handler serves the stream.
 func TestDetachNot(t *testing.T) {
 	d := newDetached(t, func(f *Feed, _ *Options, r *http.Request) *http.Request {
-		f.Filter = func(string, *hub.Message) bool { return true }
+		r.TLS = &tls.ConnectionState{}
 		return r
 	})
 	c := d.open(t)
@@ -188,6 +189,7 @@ func TestDetachNot(t *testing.T) {
 	e := <-d.ends
 	isCause(t, e.Cause, ErrFinished)
 	equal(t, "direct", e.Direct, false)
+	equal(t, "why", e.Why, "TLS")
 }
 
 // fall makes a stream fall behind what is retained: its sockets do not take so much.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/headrace/headrace/internal/delivery"
 )
 
 // Drain ends the streams of a server that shuts down, each at a moment of its own within a window, so that not all clients come to the other instances at once.
@@ -28,12 +26,11 @@ type Drain struct {
 	// Window is how long the ends of streams are spread over. It should leave the context of the Shutdown time to spare. Default 5 s; negative: all end at once.
 	Window time.Duration
 
-	mu     sync.Mutex
-	begun  time.Time     // zero before
-	closed chan struct{} // closed by Begin
-	open   int
-	calls  map[*func()]struct{} // what Begin calls
-	idle   chan struct{}        // closed when begun and nothing is open any more
+	mu    sync.Mutex
+	begun time.Time // zero before
+	open  int
+	calls map[*func()]struct{} // what Begin calls
+	idle  chan struct{}        // closed when begun and nothing is open any more
 }
 
 // ErrDraining is what remains of Wait's context when streams are still open.
@@ -48,7 +45,6 @@ func (d *Drain) Begin() {
 		return
 	}
 	d.begun = time.Now()
-	close(d.closed)
 	for call := range d.calls {
 		(*call)()
 	}
@@ -68,8 +64,10 @@ func (d *Drain) Wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	if delivery.IsClosed(idle) {
+	select {
+	case <-idle: // both at once
 		return nil
+	default:
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,16 +93,8 @@ func (d *Drain) enter() (leave func(), ok bool) {
 	}, true
 }
 
-// closing returns what is closed when the drain begins.
-func (d *Drain) closing() <-chan struct{} {
-	if d == nil {
-		return nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.init()
-	return d.closed
-}
+// hasBegun reports whether Begin was called.
+func (d *Drain) hasBegun() bool { return d != nil && !d.beginning().IsZero() }
 
 // onBegin has f called when the drain begins, or at once if it has begun, unless stop was called before. f must not block.
 func (d *Drain) onBegin(f func()) (stop func()) {
@@ -145,8 +135,8 @@ func (d *Drain) window() time.Duration {
 
 // init makes the zero value ready. The lock is held.
 func (d *Drain) init() {
-	if d.closed == nil {
-		d.closed, d.idle = make(chan struct{}), make(chan struct{})
+	if d.idle == nil {
+		d.idle = make(chan struct{})
 	}
 }
 

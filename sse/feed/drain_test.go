@@ -182,7 +182,7 @@ func TestDrainCutShort(t *testing.T) {
 		drain := &Drain{Window: time.Minute}
 		client, stop := memServer(Handler(Of(h, "t"), Options{Logger: quiet(), Drain: drain}), false, nil)
 		defer stop()
-		var streams []*stream
+		var streams []*follower
 		for range 40 {
 			c := connect(t, client, "http://memory/", "")
 			c.primed(t)

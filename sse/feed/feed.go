@@ -94,8 +94,7 @@ func HandlerFunc(of func(*http.Request) (Feed, error), o Options) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, err := of(r)
 		if err != nil {
-			c := newConnection(w, r, f.Topics, o)
-			_ = c.refuseFor(err) // answered and logged there
+			_ = newRequest(w, r, f.Topics, o).refuseFor(err) // answered and logged there
 			return
 		}
 		_ = Serve(w, r, f, o) // logged there

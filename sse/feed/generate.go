@@ -8,8 +8,8 @@ import (
 	"net/http"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // Generate streams the events of a generator on one connection, from the checks of the request to the end of the stream. It must be called on the handler's
@@ -24,21 +24,22 @@ import (
 //
 // It returns nil after a clean end and after HEAD; otherwise the cause of the end, or why there was no stream, as Serve does.
 func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) iter.Seq2[sse.Event, error], o Options) error {
-	c := newConnection(w, r, nil, o)
-	if _, done, err := c.check(false); done {
+	s := &stream{request: newRequest(w, r, nil, o)}
+	if _, done, err := s.check(false); done {
 		return err
 	}
 	if r.Method == http.MethodHead {
-		c.head()
+		s.head()
 		return nil
 	}
-	if err := c.enter(); err != nil {
+	if err := s.enter(); err != nil {
 		return err
 	}
-	defer c.left()
-	defer c.free()
-	return c.stream(func(writer *sse.Writer, done func(delivery.Result)) {
-		delivery.Generate(r.Context(), c.o.config(), writer, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+	defer s.left()
+	defer s.free()
+	s.report.why = "a generator"
+	return s.respond(func(writer *sse.Writer, done func(session.Result)) {
+		session.Generate(r.Context(), s.o.config(), writer, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 			return draining(seq(ctx))
 		}, done)
 	})

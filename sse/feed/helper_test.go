@@ -105,18 +105,18 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // stream is one connection of a client.
-type stream struct {
+type follower struct {
 	*http.Response
 	r      *bufio.Reader
 	cancel context.CancelFunc
 }
 
-func newStream(resp *http.Response) *stream {
-	return &stream{Response: resp, r: bufio.NewReader(resp.Body), cancel: func() {}}
+func newStream(resp *http.Response) *follower {
+	return &follower{Response: resp, r: bufio.NewReader(resp.Body), cancel: func() {}}
 }
 
 // connect opens a stream, with a cursor unless it is "".
-func connect(t testing.TB, client *http.Client, url, cursor string) *stream {
+func connect(t testing.TB, client *http.Client, url, cursor string) *follower {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -139,7 +139,7 @@ func connect(t testing.TB, client *http.Client, url, cursor string) *stream {
 }
 
 // leave drops the connection.
-func (s *stream) leave() {
+func (s *follower) leave() {
 	s.cancel()
 	s.Body.Close()
 }
@@ -147,7 +147,7 @@ func (s *stream) leave() {
 var retryLine = regexp.MustCompile(`retry: \d+\n`)
 
 // block reads up to the next blank line, with "N" for reconnection times; "" at the end. Heartbeats are left out.
-func (s *stream) block(t testing.TB) string {
+func (s *follower) block(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
 	for {
@@ -165,7 +165,7 @@ func (s *stream) block(t testing.TB) string {
 }
 
 // rest reads to the end.
-func (s *stream) rest(t testing.TB) string {
+func (s *follower) rest(t testing.TB) string {
 	t.Helper()
 	b, err := io.ReadAll(s.r)
 	if err != nil {
@@ -179,7 +179,7 @@ const prelude = ": ok\nretry: N\n"
 func checkpoint(id string) string { return prelude + "event: checkpoint\ndata: \nid: " + id + "\n\n" }
 
 // primed reads the prelude and the checkpoint, and returns its id.
-func (s *stream) primed(t testing.TB) string {
+func (s *follower) primed(t testing.TB) string {
 	t.Helper()
 	b := s.block(t)
 	_, id, _ := strings.Cut(b, "\nid: ")

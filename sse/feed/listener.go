@@ -4,7 +4,7 @@ import (
 	"net"
 	"time"
 
-	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse/feed/internal/direct"
 )
 
 // Listener returns l with a bound on how long clients may fail to acknowledge what they were sent: when a client has vanished without a word, with its power or its network, the system breaks its
@@ -25,7 +25,7 @@ type listener struct {
 func (l listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err == nil {
-		delivery.SetUserTimeout(conn, l.timeout)
+		direct.SetUserTimeout(conn, l.timeout)
 	}
 	return conn, err
 }

@@ -8,90 +8,100 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
 )
 
-// open subscribes to a feed's topics at the places that the client's cursor names, or where it should begin. With fresh the cursor does not count. It blocks, at most for Options.ConnectTimeout.
-func (c *connection) open(fresh bool) (*source, error) {
-	f := c.feed
-	s := &source{ctx: c.r.Context(), feed: f, spread: c.o.Retry, within: c.o.SnapshotTimeout}
-	if len(f.Topics) > 1 {
-		s.set = newTopicSet(f.Topics)
+var errConnect = errors.New("feed: connecting to the backend took too long")
+
+// opening says where the streams of a request begin.
+type opening struct {
+	at []hub.Position // one for each topic
+	// stated says that the client came with a cursor that counts, partly that this knows not all topics.
+	stated, partly bool
+	gap            bool // of the cursor nobody can tell where it is
+}
+
+// latest returns the opening of a client whose cursor does not count.
+func latest(f Feed) opening {
+	o := opening{at: make([]hub.Position, len(f.Topics))}
+	for i := range o.at {
+		o.at[i] = hub.Latest()
 	}
-	ctx := s.ctx
-	if c.life != nil {
-		ctx = c.life.request // what derives from a context makes it larger, and this one goes with the handler
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, c.o.ConnectTimeout, errConnect)
-	defer cancel()
-	at := make([]hub.Position, len(f.Topics))
-	for i := range at {
-		at[i] = c.o.Start
-		if f.Snapshot != nil {
-			at[i] = hub.Latest()
+	return o
+}
+
+// openingOf takes the cursor that a client came with apart. Topics that it does not know begin at start
+// or, where there is a Snapshot, at the newest message.
+func openingOf(f Feed, set *cursor.Set, start hub.Position, text string, stated bool) opening {
+	o := latest(f)
+	if f.Snapshot == nil {
+		for i := range o.at {
+			o.at[i] = start
 		}
 	}
-	if !fresh {
-		s.place(c, at)
+	if o.stated = stated; !stated {
+		return o
 	}
+	if len(o.at) == 1 && !strings.HasPrefix(text, cursor.Prefix) {
+		o.at[0] = hub.After(hub.ID(text))
+		return o
+	}
+	if set == nil {
+		set = cursor.New(f.Topics) // the route may have had several before
+	}
+	positions, ok := set.Parse(text)
+	switch {
+	case ok:
+	case len(o.at) == 1:
+		o.at[0] = hub.After(hub.ID(text))
+		return o
+	default:
+		o.gap = true // of which topic it is the position, if of any, nobody can tell
+		return o
+	}
+	for i, p := range positions {
+		switch p.State {
+		case cursor.Known:
+			o.at[i] = hub.After(p.ID)
+		case cursor.Doubtful:
+			o.gap = true
+		case cursor.Missing:
+			o.partly = true
+		}
+	}
+	if f.Snapshot != nil && o.partly {
+		return latest(f) // the client has no state of a topic that has come in since
+	}
+	return o
+}
+
+// open subscribes to a feed's topics. It blocks, at most for Options.ConnectTimeout and until connect
+// ends, which is the context of the request. ctx is the stream's.
+func open(ctx, connect context.Context, f Feed, set *cursor.Set, at []hub.Position, o *Options) (*source, error) {
+	s := &source{ctx: ctx, feed: f, set: set, spread: o.Retry, within: o.SnapshotTimeout}
+	connect, cancel := context.WithTimeoutCause(connect, o.ConnectTimeout, errConnect)
+	defer cancel()
 	var err error
-	if s.subscriptions, err = f.subscribe(ctx, at...); err != nil {
+	if s.subscriptions, err = f.subscribe(connect, at...); err != nil {
 		return nil, err
 	}
-	if s.ctx.Err() != nil {
+	if ctx.Err() != nil {
 		s.close()
-		return nil, context.Cause(s.ctx) // there is still a status to be had
+		return nil, context.Cause(ctx) // there is still a status to be had
 	}
-	c.source = s
 	return s, nil
 }
 
-// place takes the client's cursor apart.
-func (s *source) place(c *connection, at []hub.Position) {
-	cursor, stated := sse.LastEventID(c.r)
-	if c.stated = stated; !stated {
-		return
-	}
-	if len(at) == 1 && !strings.HasPrefix(cursor, vectorPrefix) {
-		at[0] = hub.After(hub.ID(cursor))
-		return
-	}
-	set := s.set
-	if set == nil {
-		set = newTopicSet(s.feed.Topics) // the route may have had several before
-	}
-	places, ok := set.parse(cursor)
-	switch {
-	case ok:
-	case len(at) == 1:
-		at[0] = hub.After(hub.ID(cursor))
-		return
-	default:
-		s.gap = true // of which topic it is the place, if of any, nobody can tell
-		return
-	}
-	for i, p := range places {
-		switch p.state {
-		case placeKnown:
-			at[i] = hub.After(p.id)
-		case placeDoubtful:
-			s.gap = true
-		case placeMissing:
-			c.partly = true
-		}
-	}
-	if s.feed.Snapshot != nil && c.partly {
-		// The client has no state of a topic that has come in since.
-		c.stated, s.gap = false, false
-		for i := range at {
-			at[i] = hub.Latest()
-		}
-	}
+// subscriptions are what a source reads, one for each topic.
+type subscriptions struct {
+	readers []reader
+	at      []hub.ID // the position of each reader after what was polled; "" when it has no name
 }
 
-// subscribe opens a subscription for each topic, at once, at its position; one position is for all. ctx bounds the opening.
+// subscribe opens a subscription for each topic, at once, at its position; one position is for all. ctx
+// bounds the opening.
 func (f Feed) subscribe(ctx context.Context, at ...hub.Position) (subscriptions, error) {
-	subs := subscriptions{make([]reader, len(f.Topics))}
+	subs := subscriptions{make([]reader, len(f.Topics)), make([]hub.ID, len(f.Topics))}
 	errs := make([]error, len(f.Topics))
 	open := func(i int) {
 		sub, err := f.Hub.Subscribe(ctx, f.Topics[i], at[min(i, len(at)-1)], hub.MarkGaps(), hub.UntilClosed())
@@ -99,7 +109,8 @@ func (f Feed) subscribe(ctx context.Context, at ...hub.Position) (subscriptions,
 			errs[i] = err
 			return
 		}
-		subs.readers[i] = reader{topic: f.Topics[i], sub: sub, at: sub.Start()}
+		subs.readers[i] = reader{topic: f.Topics[i], sub: sub}
+		subs.at[i] = sub.Start()
 	}
 	var opening sync.WaitGroup
 	for i := 1; i < len(f.Topics); i++ {
@@ -114,10 +125,19 @@ func (f Feed) subscribe(ctx context.Context, at ...hub.Position) (subscriptions,
 	return subs, nil
 }
 
-// finished reports whether the client's cursor is at the end of all topics. Only the backend may know that, and a status cannot wait for the stream: so the first page is
-// fetched here, within a time. A failure shows in the stream.
-func (s *source) finished(within time.Duration) bool {
-	ctx, cancel := context.WithTimeout(s.ctx, within)
+func (s *subscriptions) close() {
+	for i := range s.readers {
+		if sub := s.readers[i].sub; sub != nil {
+			sub.Close()
+		}
+	}
+}
+
+// finished reports whether the client's cursor is at the end of all topics. Only the backend may know
+// that, and a status cannot wait for the stream: so the first page is fetched here, within a time. A
+// failure shows in the stream.
+func (s *subscriptions) finished(ctx context.Context, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for i := range s.readers {
 		r := &s.readers[i]
@@ -137,15 +157,25 @@ func (s *source) finished(within time.Duration) bool {
 	return true
 }
 
-// lost reports whether the client's place is known to be behind a gap.
-func (s *source) lost() bool {
-	if s.gap {
-		return true
-	}
+// lost reports whether the client's position is known to be behind a gap.
+func (s *subscriptions) lost() bool {
 	for i := range s.readers {
 		if b := s.readers[i].first; b != nil && b.Gap {
 			return true
 		}
 	}
 	return false
+}
+
+// over reports whether nothing but the close event is to come.
+func (s *subscriptions) over() bool {
+	for i := range s.readers {
+		if b := s.readers[i].peek(); b.Status != hub.Ended || b.Err != nil {
+			if b.Status != hub.Ready {
+				s.readers[i].first = nil // it holds for this moment
+			}
+			return false
+		}
+	}
+	return true
 }

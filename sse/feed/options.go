@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // Options are the settings of a stream. The zero value is right for most; durations that are not positive count as zero.
@@ -33,7 +33,7 @@ type Options struct {
 	SnapshotTimeout time.Duration
 	// Limits bounds how many streams are open at once. Default nil: nothing does.
 	Limits *Limits
-	// Drain ends the stream when the server shuts down. Default nil: the hub's Shutdown, for feeds, and the request's context do. A generator with it costs one more goroutine.
+	// Drain ends the stream when the server shuts down. Default nil: the hub's Shutdown, for feeds, and the request's context do.
 	Drain *Drain
 	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever the connection can be taken over from the server: the goroutine of the
 	// handler and what the request holds are given back, and a waiting connection costs a third of the memory. Then how the stream went is for OnEnd, not for the error of
@@ -59,6 +59,9 @@ type End struct {
 	Bytes int64
 	// Direct says that the connection was taken over from the server; see the package comment.
 	Direct bool
+	// Why says in a few words why it was not, "" if it was: "HTTP/2.0", "TLS", or which middleware has
+	// wrapped the response writer, for example.
+	Why string
 	// Duration is the time since the stream was opened.
 	Duration time.Duration
 }
@@ -86,14 +89,12 @@ func positive(d, otherwise time.Duration) time.Duration {
 }
 
 // config returns what a connection's machine is told, with the random parts drawn.
-func (o Options) config() delivery.Config {
-	c := delivery.Config{
+func (o Options) config() session.Config {
+	c := session.Config{
 		Retry:     o.retry(),
 		EndRetry:  time.Second + upTo(time.Second),
 		Heartbeat: o.Heartbeat,
 		ExpireAt:  o.ExpireAt,
-		Closing:   o.Drain.closing(),
-		OnClosing: o.Drain.onBegin,
 	}
 	if left := time.Until(o.ExpireAt); left > 0 {
 		early := upTo(min(left/20, time.Second))
@@ -102,6 +103,7 @@ func (o Options) config() delivery.Config {
 	}
 	c.EndRetry = c.EndRetry.Round(time.Millisecond)
 	if o.Drain != nil {
+		c.OnClosing = o.Drain.onBegin
 		drain, delay := o.Drain, upTo(o.Drain.window())
 		c.DrainAt = func() time.Time { return drain.beginning().Add(delay) } // and not o, of which each stream would hold a copy
 	}

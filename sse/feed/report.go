@@ -4,20 +4,20 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // report is what the end of a stream is told with.
 type report struct {
 	topics []string
 	opened time.Time // the stream was
-	taken  bool      // the connection was taken over from the server
+	why    string    // the connection was not taken over from the server; "" if it was
 	logger *slog.Logger
 	onEnd  func(End)
 }
 
 // ended tells the log, and OnEnd.
-func (p *report) ended(r delivery.Result) {
+func (p *report) ended(r session.Result) {
 	took := time.Since(p.opened)
 	args := []any{"topics", p.topics, "cause", r.Cause, "events", r.Events, "bytes", r.Bytes, "duration", took}
 	switch {
@@ -29,6 +29,6 @@ func (p *report) ended(r delivery.Result) {
 		p.logger.Debug("headrace: stream closed", args...)
 	}
 	if p.onEnd != nil {
-		p.onEnd(End{Topics: p.topics, Cause: r.Cause, Events: r.Events, Bytes: r.Bytes, Direct: p.taken, Duration: took})
+		p.onEnd(End{Topics: p.topics, Cause: r.Cause, Events: r.Events, Bytes: r.Bytes, Direct: p.why == "", Why: p.why, Duration: took})
 	}
 }

@@ -7,270 +7,272 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
+	"github.com/headrace/headrace/sse/feed/internal/direct"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Serve serves a feed on one connection, from the checks of the request to the end of the stream, and returns then. It must be called on the handler's goroutine, before
-// anything is written to w; headers set before are kept. Authorise before.
+// Serve serves a feed on one connection, from the checks of the request to the end of the stream, and
+// returns then. It must be called on the handler's goroutine, before anything is written to w; headers
+// set before are kept. Authorise before.
 //
 // With Options.Detach it may return as soon as the stream has begun, and then returns nil.
 //
-// It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a snapshot in JSON. Otherwise the error is the cause of the end, or says why there was no stream: an error of
-// this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in any case. A panic of one of the feed's functions breaks the stream off and goes on.
+// It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a snapshot
+// in JSON. Otherwise the error is the cause of the end, or says why there was no stream: an error of this
+// package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in any case. A panic of one of
+// the feed's functions breaks the stream off and goes on.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
-	c := newConnection(w, r, f.Topics, o)
-	if done, err := c.admit(f); done {
+	q := newRequest(w, r, f.Topics, o)
+	s := &stream{request: q}
+	if done, err := s.admit(f); done {
 		return err
 	}
-	defer c.leave()
-	m, err := c.prepare()
-	if m == nil {
+	defer s.leave()
+	config, ok, err := s.prepare()
+	if !ok {
 		return err
 	}
 	// What was needed to get here is off the stack, which a stream keeps as large as it once was.
-	socket := c.takeOver()
+	socket := s.takeOver()
 	switch {
 	case socket == nil:
-		return c.stream(func(w *sse.Writer, done func(delivery.Result)) { delivery.Run(c.r.Context(), m, w, done) })
-	case c.life == nil:
-		return c.direct(socket, m)
+		return s.respond(func(w *sse.Writer, done func(session.Result)) {
+			session.Run(s.r.Context(), config, s.source, w, done)
+		})
+	case s.life == nil:
+		return s.direct(socket, config)
 	}
-	return c.detach(socket, m)
+	return s.detach(socket, config)
 }
 
-// admit decides whether there is to be a stream, and takes its place among those that are open. It reports true when the request has its answer.
-func (c *connection) admit(f Feed) (done bool, err error) {
-	document, done, err := c.check(f.Snapshot != nil)
+// engine carries the connections that can be taken over. It has goroutines only while it has
+// connections, so that it may be everybody's: connections of different hubs share nothing but these.
+var engine direct.Engine
+
+// TakenOver reports whether Serve has taken over the connection below w, a response writer of the server
+// or Gin's. Middleware that comes after must not flush such a writer: package net/http panics then.
+func TakenOver(w http.ResponseWriter) bool { return direct.TakenOver(w) }
+
+// stream is a request that may get a stream, and the stream.
+type stream struct {
+	*request
+	report   report
+	feed     Feed
+	source   *source // nil before it is open
+	release  func()  // of the life, if it is our own
+	taken    bool    // the connection was taken over from the server
+	detached bool    // the stream goes on without the handler
+	cause    error   // of the end
+}
+
+// admit decides whether there is to be a stream, and takes its place among those that are open. It
+// reports true when the request has its answer.
+func (s *stream) admit(f Feed) (done bool, err error) {
+	document, done, err := s.check(f.Snapshot != nil)
 	if done {
 		return true, err
 	}
-	if c.feed, err = f.prepared(); err != nil {
-		return true, c.refuseFor(err)
+	if s.feed, err = f.prepared(); err != nil {
+		return true, s.refuseFor(err)
 	}
-	c.topics = c.feed.Topics
+	s.topics = s.feed.Topics
 	if document {
-		return true, c.state()
+		return true, serveDocument(s.request, s.feed)
 	}
-	if c.r.Method == http.MethodHead {
-		c.head()
+	if s.r.Method == http.MethodHead {
+		s.head()
 		return true, nil
 	}
-	if err := c.enter(); err != nil {
+	if err := s.enter(); err != nil {
 		return true, err
 	}
-	if c.o.Detach {
-		c.detachable()
+	if s.o.Detach {
+		s.detachable()
 	}
 	return false, nil
 }
 
 // leave is called when the handler is done with the stream. One that is detached goes on.
-func (c *connection) leave() {
-	if c.release != nil {
-		defer c.release()
+func (s *stream) leave() {
+	if s.release != nil {
+		defer s.release()
 	}
-	if c.detached {
+	if s.detached {
 		return
 	}
-	if c.source != nil {
-		c.source.close()
+	if s.source != nil {
+		s.source.close()
 	}
-	c.free()
-	if ctx := c.r.Context(); c.taken && ctx.Done() != nil && ctx.Err() == nil {
-		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to, and for the handlers before this one too: the context of a request
-		// ends when they have all returned. One whose client has left has ended already.
-		context.AfterFunc(ctx, c.left)
+	s.free()
+	if ctx := s.r.Context(); s.taken && ctx.Done() != nil && ctx.Err() == nil {
+		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to,
+		// and for the handlers before this one too: the context of a request ends when they have all
+		// returned. One whose client has left has ended already.
+		context.AfterFunc(ctx, s.left)
 		return
 	}
-	c.left()
+	s.left()
 }
 
-// prepare opens the feed's place in its topics, and has everything ready that the stream begins with. It returns nil when the request has its answer.
-func (c *connection) prepare() (*delivery.Machine, error) {
+// prepare subscribes to the feed's topics, and has everything ready that the stream begins with. It
+// reports false when the request has its answer.
+func (s *stream) prepare() (config session.Config, ok bool, err error) {
 	opened := time.Now()
-	s, err := c.open(false)
-	if err != nil {
-		return nil, c.unavailable(err)
+	f, set := s.feed, setOf(s.feed)
+	text, stated := sse.LastEventID(s.r)
+	where := openingOf(f, set, s.o.Start, text, stated)
+	if err := s.open(set, where); err != nil {
+		return config, false, s.unavailable(err)
 	}
-	config := c.o.config()
-	if c.stated && !s.gap && s.finished(c.o.ConnectTimeout-time.Since(opened)) {
-		c.log("headrace: feed is finished")
-		c.w.Header().Set("Cache-Control", "no-store")
-		c.w.WriteHeader(http.StatusNoContent)
-		return nil, nil //nolint:nilnil // answered, and well
+	config = s.o.config()
+	ctx := s.r.Context()
+	if where.stated && !where.gap && s.source.finished(ctx, s.o.ConnectTimeout-time.Since(opened)) {
+		s.log("headrace: feed is finished")
+		s.w.Header().Set("Cache-Control", "no-store")
+		s.w.WriteHeader(http.StatusNoContent)
+		return config, false, nil
 	}
-	f := c.feed
-	if f.Snapshot != nil && (!c.stated || s.lost()) {
-		if c.stated {
+	if lost := s.source.gap || s.source.lost(); f.Snapshot != nil && (!where.stated || lost) {
+		if where.stated {
 			// Now there is still a status to be had, and nobody to wait for.
-			s.close()
-			if s, err = c.open(true); err != nil {
-				return nil, c.unavailable(err)
+			s.source.close()
+			if err := s.open(set, latest(f)); err != nil {
+				return config, false, s.unavailable(err)
 			}
-			s.gap = true
+			s.source.gap = true
 		}
-		state, err := load(c.r.Context(), c.o.SnapshotTimeout, "snapshot", f.Snapshot)
+		state, err := load(ctx, s.o.SnapshotTimeout, "snapshot", f.Snapshot)
 		if err != nil {
-			return nil, c.unready(err)
+			return config, false, s.unready(err)
 		}
-		frame, err := snapshotFrame(s.cursor(), state)
+		frame, err := snapshotFrame(s.source.cursor(), state)
 		if err != nil {
-			return nil, c.unready(err)
+			return config, false, s.unready(err)
 		}
-		s.first = append(s.first, frame)
+		s.source.first = append(s.source.first, frame)
 	}
-	if (!c.stated || c.partly) && f.Snapshot == nil && !s.gap && !s.over() {
-		config.Checkpoint = s.cursor()
+	if (!where.stated || where.partly) && f.Snapshot == nil && !s.source.gap && !s.source.over() {
+		config.Checkpoint = s.source.cursor()
 	}
 	if f.Hello != nil {
-		if config.Hello, err = c.hello(f); err != nil {
-			return nil, err
+		if config.Hello, err = s.hello(); err != nil {
+			return config, false, err
 		}
 	}
-	return delivery.NewMachine(config, s), nil
+	return config, true, nil
 }
 
-var errConnect = errors.New("feed: connecting to the backend took too long")
-
-// over reports whether nothing but the close event is to come.
-func (s *source) over() bool {
-	for i := range s.readers {
-		if b := s.readers[i].peek(); b.Status != hub.Ended || b.Err != nil {
-			if b.Status != hub.Ready {
-				s.readers[i].first = nil // it holds for this moment
-			}
-			return false
-		}
+// open subscribes to the feed's topics.
+func (s *stream) open(set *cursor.Set, where opening) (err error) {
+	connect := s.r.Context()
+	if s.life != nil {
+		connect = s.life.request // what derives from a context makes it larger, and this one goes with the handler
 	}
-	return true
-}
-
-// hello returns the frame that the connection begins with.
-func (c *connection) hello(f Feed) ([]byte, error) {
-	event, err := load(c.r.Context(), c.o.SnapshotTimeout, "hello", f.Hello)
+	opened, err := open(s.r.Context(), connect, s.feed, set, where.at, &s.o)
 	if err != nil {
-		return nil, c.unready(err)
+		s.source = nil
+		return err
+	}
+	opened.gap = where.gap
+	s.source = opened
+	return nil
+}
+
+// hello returns the frame that the connection begins with, or answers the request.
+func (s *stream) hello() ([]byte, error) {
+	event, err := load(s.r.Context(), s.o.SnapshotTimeout, "hello", s.feed.Hello)
+	if err != nil {
+		return nil, s.unready(err)
 	}
 	event.ID = ""
 	if err := checkMapped(event.Type); err != nil {
-		return nil, c.refuseFor(fmt.Errorf("feed: hello: %w", err))
+		return nil, s.refuseFor(fmt.Errorf("feed: hello: %w", err))
 	}
 	frame, err := sse.AppendEvent(nil, event)
 	if err != nil {
-		return nil, c.unready(fmt.Errorf("hello: %w", err))
+		return nil, s.unready(fmt.Errorf("hello: %w", err))
 	}
 	return frame, nil
 }
 
-// connection is one request and its response.
-type connection struct {
-	w http.ResponseWriter
-	r *http.Request
-	o Options
-	// stated says that the client came with a cursor, partly that this knows not all topics.
-	stated, partly bool
-
-	feed   Feed
-	source *source // nil before it is open
-	free   func()  // gives the stream's place among the Limits back
-	left   func()  // tells the Drain that the stream has ended
-
-	report
-	life     *life  // of a stream that may be detached; else nil
-	release  func() // of the life, if it is our own
-	detached bool   // it was: it goes on without the handler
-	cause    error  // of the end
+// takeOver takes the connection over from the server where the engine can carry it. Nil means that the
+// handler's own goroutine is to.
+func (s *stream) takeOver() (socket direct.Socket) {
+	socket, s.report.why = direct.TakeOver(s.w, s.r, s.o.WriteTimeout, s.life != nil)
+	s.taken = socket != nil
+	return socket
 }
 
-func newConnection(w http.ResponseWriter, r *http.Request, topics []string, o Options) *connection {
-	c := &connection{w: w, r: r, o: o}
-	c.o.fill()
-	c.report = report{topics: topics, logger: c.o.Logger, onEnd: o.OnEnd}
-	return c
+// begin notes that the stream is open from now on.
+func (s *stream) begin() {
+	s.report.topics, s.report.logger, s.report.onEnd = s.topics, s.o.Logger, s.o.OnEnd
+	s.report.opened = time.Now()
 }
 
-// check refuses requests that cannot be served, and tells those that want a document instead of a stream, if there is one to be had.
-func (c *connection) check(documents bool) (document, done bool, err error) {
-	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
-		c.w.Header().Set("Allow", "GET, HEAD")
-		return false, true, c.refuse(http.StatusMethodNotAllowed, ErrMethod)
+// direct serves the stream on a connection that was taken over.
+func (s *stream) direct(socket direct.Socket, config session.Config) error {
+	if err := s.greet(socket); err != nil {
+		return err
 	}
-	if documents {
-		c.w.Header().Add("Vary", "Accept")
-		if prefersDocument(c.r.Header) {
-			return true, false, nil
+	engine.Run(s.r.Context(), config, s.source, socket, direct.Chunked(s.r), s.ended)
+	return s.outcome()
+}
+
+// greet sends the head of the response on a connection that was taken over.
+func (s *stream) greet(socket direct.Socket) error {
+	s.begin()
+	greeted := false
+	defer func() {
+		if !greeted {
+			socket.Close(false)
 		}
+	}()
+	if err := socket.Write(direct.Head(s.w.Header(), s.r)); err != nil {
+		s.ended(session.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
+		return s.cause
 	}
-	if ok, _ := accepts(c.r.Header); !ok {
-		return false, true, c.refuse(http.StatusNotAcceptable, ErrAccept)
-	}
-	return false, false, nil
-}
-
-// enter takes a place among the streams that are open, which c.left gives back.
-func (c *connection) enter() error {
-	if delivery.IsClosed(c.o.Drain.closing()) {
-		return c.draining()
-	}
-	release, err := c.o.Limits.acquire(c.r) // first, because Key may panic
-	if err != nil {
-		return c.tooMany(err)
-	}
-	left, ok := c.o.Drain.enter()
-	if !ok {
-		release()
-		return c.draining()
-	}
-	c.free, c.left = release, left
+	s.log("headrace: stream opened")
+	greeted = true
 	return nil
 }
 
-// head answers HEAD with what GET would begin with.
-func (c *connection) head() {
-	sse.SetHeaders(c.w.Header(), c.r.ProtoMajor)
-	c.w.WriteHeader(http.StatusOK)
-}
-
-// stream opens the stream, has it run, and reports its end. run calls done with the result exactly once, even when it panics.
-func (c *connection) stream(run func(*sse.Writer, func(delivery.Result))) error {
-	c.opened = time.Now()
-	writer, err := sse.Respond(c.w, c.r)
+// respond opens the stream on the server's response, has it run, and reports its end. run calls done with
+// the result exactly once, even when it panics.
+func (s *stream) respond(run func(*sse.Writer, func(session.Result))) error {
+	s.begin()
+	writer, err := sse.Respond(s.w, s.r)
 	if err != nil {
-		return c.unwritable(err)
+		return s.unwritable(err)
 	}
-	writer.SetWriteTimeout(c.o.WriteTimeout)
-	c.log("headrace: stream opened")
-	run(writer, c.ended)
-	return c.outcome()
+	writer.SetWriteTimeout(s.o.WriteTimeout)
+	s.log("headrace: stream opened")
+	run(writer, s.ended)
+	return s.outcome()
 }
 
 // unwritable is for a response that cannot be a stream.
-func (c *connection) unwritable(err error) error {
+func (s *stream) unwritable(err error) error {
 	if errors.Is(err, sse.ErrNotFlushable) {
-		c.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler and its like off this route",
-			"topics", c.topics, "path", c.r.URL.Path, "err", err)
-		return c.refuse(http.StatusInternalServerError, err)
+		s.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler and its like off this route",
+			"topics", s.topics, "path", s.r.URL.Path, "err", err)
+		return s.refuse(http.StatusInternalServerError, err)
 	}
-	c.ended(delivery.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
-	return c.cause
+	s.ended(session.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
+	return s.cause
 }
 
 // outcome returns what Serve returns after a stream.
-func (c *connection) outcome() error {
-	if delivery.Clean(c.cause) {
+func (s *stream) outcome() error {
+	if session.Clean(s.cause) {
 		return nil
 	}
-	return c.cause
+	return s.cause
 }
 
 // ended takes note of the end of the stream.
-func (c *connection) ended(r delivery.Result) {
-	c.cause = r.Cause
-	c.report.ended(r)
-}
-
-func (c *connection) log(message string) {
-	c.o.Logger.Debug(message, "topics", c.topics, "proto", c.r.Proto)
+func (s *stream) ended(r session.Result) {
+	s.cause = r.Cause
+	s.report.ended(r)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 func snapshotEvent(id, data string) string {
@@ -330,9 +331,12 @@ func TestSnapshotGoexit(t *testing.T) {
 	f.Snapshot = func(context.Context) (any, error) { runtime.Goexit(); return "state", nil }
 	s := fakeSource(t.Context(), t, &fakeSubscription{}, "1")
 	s.feed = f
-	equal(t, "gap", s.heal(nil).Gap, true)
+	var w session.Work
+	s.heal(&w)
+	equal(t, "gap", string(w.Frames[0]), "event: gap\ndata: {}\n\n")
 	<-s.reload.done
-	isCause(t, s.Poll(nil, 1).Err, errGoexit)
+	_, err := s.Poll(&w, 1)
+	isCause(t, err, errGoexit)
 	s.close()
 }
 

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // subscription is what a source needs of a *hub.Subscription.
@@ -18,15 +18,15 @@ type subscription interface {
 	Start() hub.ID
 	Poll(dst []*hub.Entry, limit, bytes int) hub.Batch
 	Fetch(ctx context.Context) error
-	Watch(w hub.Watcher)
+	Watch(topic, own hub.Watcher)
 	Close()
 }
 
-// source is a feed's subscriptions as a delivery.Source.
+// source is a feed's subscriptions as a session.Source.
 type source struct {
 	ctx  context.Context // of the stream
 	feed Feed
-	set  *topicSet
+	set  *cursor.Set // nil for one topic
 	subscriptions
 	turn int // whose poll is next
 
@@ -39,26 +39,16 @@ type source struct {
 	closed bool          // the event close was delivered
 	reload *reload       // under way after a gap; nil if none is
 
-	watcher hub.Watcher // of the engine that serves the source; nil if none does
-
-	also []<-chan struct{} // used again by each poll
+	waker session.Waker // of the driver
 }
 
-// reader is a feed's place in one topic.
+// reader is a feed's position in one topic.
 type reader struct {
 	topic string
 	sub   subscription
 	first *hub.Batch // polled before the stream began, and not yet delivered
-	at    hub.ID     // the place after what was polled; "" when it has no name
-	// behind says that a Fetch is wanted, ended that the topic is finished and read to its end.
-	behind, ended bool
+	ended bool       // the topic is finished and read to its end
 }
-
-// pollLimit is how many entries one poll takes at most.
-const pollLimit = 64
-
-// entryLists are lent for the time of one poll: a connection that waits should hold nothing.
-var entryLists = sync.Pool{New: func() any { return new([pollLimit]*hub.Entry) }}
 
 // peek returns what the next poll will begin with.
 func (r *reader) peek() hub.Batch {
@@ -69,142 +59,154 @@ func (r *reader) peek() hub.Batch {
 	return *r.first
 }
 
-// poll returns what the subscription has, in entries.
-func (r *reader) poll(entries []*hub.Entry, budget int) hub.Batch {
+// poll returns what the subscription has, in w's entries.
+func (r *reader) poll(w *session.Work, budget int) hub.Batch {
 	if b := r.first; b != nil {
 		r.first = nil
 		return *b
 	}
-	return r.sub.Poll(entries, pollLimit, budget)
+	return r.sub.Poll(w.Entries[:0], len(w.Entries), budget)
 }
 
-// Poll implements delivery.Source.
-func (s *source) Poll(dst [][]byte, budget int) delivery.Batch {
-	if s.reload != nil && !s.reloaded() {
-		if delivery.IsClosed(s.feed.Hub.Closing()) {
-			return s.end(dst, delivery.ErrShutdown)
+// Poll implements session.Source.
+func (s *source) Poll(w *session.Work, budget int) (hub.Status, error) {
+	if s.reload != nil && !s.reload.isDone() {
+		if s.closing() {
+			return s.end(ErrShutdown)
 		}
-		return delivery.Batch{Status: delivery.Behind, Frames: dst}
+		return hub.Waiting, nil
+	}
+	if s.reload != nil {
+		s.take(s.reload)
 	}
 	switch {
-	case len(s.first) > 0:
-		dst = append(dst, s.first...)
-		b := delivery.Batch{Frames: dst, Gap: s.gap}
-		s.first, s.gap = nil, false
-		return b
 	case s.gap:
 		s.gap = false
-		return delivery.Batch{Frames: dst, Gap: true, At: s.cursor()}
+		if len(s.first) > 0 {
+			w.Frames = append(w.Frames, session.Gap(""))
+		} else {
+			w.Frames = append(w.Frames, session.Gap(s.cursor()))
+		}
+		return hub.Ready, nil
+	case len(s.first) > 0:
+		w.Frames = append(w.Frames, s.first...)
+		s.first = nil
+		return hub.Ready, nil
 	case s.err != nil:
-		return s.end(dst, s.err)
+		return s.end(s.err)
 	}
-	return s.pollReaders(dst, budget)
+	return s.pollReaders(w, budget)
 }
 
 // pollReaders delivers the batch of the next reader in turn that has one.
-func (s *source) pollReaders(dst [][]byte, budget int) delivery.Batch {
-	entries := entryLists.Get().(*[pollLimit]*hub.Entry)
-	defer func() {
-		clear(entries[:]) // the pool must not keep messages alive
-		entryLists.Put(entries)
-	}()
-	s.also = s.also[:0]
-	behind := false
+func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
+	waiting := false
 	var err error
 	for range s.readers {
-		r := &s.readers[s.turn]
-		s.turn = (s.turn + 1) % len(s.readers)
+		i := s.turn
+		r := &s.readers[i]
+		if s.turn++; s.turn == len(s.readers) {
+			s.turn = 0
+		}
 		if r.ended {
 			continue
 		}
-		b := r.poll(entries[:0], budget)
-		switch r.behind = b.Status == hub.Behind; b.Status {
+		b := r.poll(w, budget)
+		switch b.Status {
 		case hub.Ready:
-			return s.deliver(dst, r, b)
-		case hub.Waiting:
-			s.also = append(s.also, b.Changed)
-		case hub.Behind:
-			behind = true
+			s.deliver(w, i, b)
+			clear(b.Entries) // w must not keep messages alive
+			return hub.Ready, nil
 		case hub.Ended:
 			if b.Err == nil {
 				r.ended = true
 			} else {
 				err = b.Err // the others may have something yet
 			}
+		default:
+			waiting = true
 		}
 	}
+	// Streams that are at the same places are to take the same turns from here on, so that they share
+	// what is made for one of them.
+	s.turn = 0
 	switch {
 	case err != nil:
-		return s.end(dst, err)
-	case behind:
-		return delivery.Batch{Status: delivery.Behind, Frames: dst}
-	case len(s.also) > 0:
-		return delivery.Batch{Status: delivery.Waiting, Frames: dst, Changed: s.also[0], Also: s.also[1:]}
+		return s.end(err)
+	case waiting:
+		return hub.Waiting, nil
 	case !s.closed:
 		// Each topic has said its last, in this stream or before it.
 		s.closed, s.passed = true, false
-		return delivery.Batch{Frames: append(dst, delivery.Frame(s.cursor(), "close", nil))}
+		w.Frames = append(w.Frames, session.Frame(s.cursor(), "close", nil))
+		return hub.Ready, nil
 	}
-	return s.end(dst, nil)
+	return hub.Ended, nil
 }
 
-// deliver translates a batch of a reader.
-func (s *source) deliver(dst [][]byte, r *reader, b hub.Batch) delivery.Batch {
+// deliver puts a batch of the i-th reader on the wire.
+func (s *source) deliver(w *session.Work, i int, b hub.Batch) {
 	if b.Gap && s.feed.Snapshot != nil {
-		return s.heal(dst)
+		s.heal(w)
+		return
 	}
-	out := delivery.Batch{Gap: b.Gap}
-	before := len(dst)
+	gap := len(w.Frames)
+	if b.Gap {
+		w.Frames = append(w.Frames, session.Gap(""))
+	}
+	before := len(w.Frames)
 	for _, e := range b.Entries {
-		at, n := r.at, len(dst)
-		r.at = e.ID // the cursor of its events
-		if dst = s.entry(dst, r, e); s.err != nil {
-			r.at = at // the client comes back with the place before it
+		at, n := s.at[i], len(w.Frames)
+		s.at[i] = e.ID // the cursor of its events
+		if s.entry(w, i, e); s.err != nil {
+			s.at[i] = at // the client comes back with the cursor before it
 			break
 		}
-		if len(dst) == n {
-			s.passed = true
-			continue
-		}
-		s.passed = false
-		out.Events += len(dst) - n
-		if len(s.readers) > 1 && s.feed.Map == nil {
-			out.Events-- // its id is a frame of its own
-		}
+		s.passed = len(w.Frames) == n
 	}
 	if len(b.Entries) == 0 {
-		r.at = b.At
+		s.at[i] = b.At
 	}
-	out.Frames = dst
-	if b.Gap && len(dst) == before && s.err == nil {
-		out.At, s.passed = s.cursor(), false
+	if b.Gap && len(w.Frames) == before && s.err == nil {
+		// Nothing follows that would bring the client's cursor past the gap.
+		w.Frames[gap], s.passed = session.Gap(s.cursor()), false
 	}
-	return out
 }
 
-// entry appends the frames of one message, none when the client does not get it.
-func (s *source) entry(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
+// entry appends the frames of one message of the i-th reader, none when the client does not get it.
+func (s *source) entry(w *session.Work, i int, e *hub.Entry) {
+	topic := s.readers[i].topic
 	switch {
 	case e.Final:
-		return dst // close is said when all topics are finished
-	case s.feed.Filter != nil && !s.feed.Filter(r.topic, &e.Message):
-		return dst
+		// close is said when all topics are finished
+	case s.feed.Filter != nil && !s.feed.Filter(topic, &e.Message):
 	case s.feed.Map != nil:
-		return s.mapped(dst, r, e)
-	case len(s.readers) == 1:
-		return append(dst, e.Encoded(wire{}))
+		s.mapped(w, topic, e)
+	case s.set == nil:
+		w.Frames = append(w.Frames, e.Encoded(wire{}))
+		w.Events++
+	default:
+		// Everything but the last two lines is what all connections share.
+		w.Frames = append(w.Frames, withoutID(e), w.Lines.Of(s.set, s.at))
+		w.Events++
 	}
-	// Everything but the last two lines is what all connections share.
-	shared, _ := bytes.CutSuffix(e.Encoded(wire{}), idLines(string(e.ID)))
-	var buf [256]byte
-	return append(dst, shared, bytes.Clone(append(appendCursor(append(buf[:0], "id: "...), s.set, s.readers), "\n\n"...)))
 }
 
-func idLines(id string) []byte { return []byte("id: " + id + "\n\n") }
+// withoutID returns the shared form of a message without the id line, which ends it, and the blank line.
+func withoutID(e *hub.Entry) []byte {
+	const before, behind = "id: ", "\n\n"
+	shared := e.Encoded(wire{})
+	n := len(shared) - len(before) - len(e.ID) - len(behind)
+	if n < 0 || !bytes.HasPrefix(shared[n:], []byte(before)) {
+		return shared
+	}
+	return shared[:n]
+}
 
 // mapped appends the events that Map makes of a message.
-func (s *source) mapped(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
-	events := s.feed.Map(r.topic, &e.Message)
+func (s *source) mapped(w *session.Work, topic string, e *hub.Entry) {
+	n := len(w.Frames)
+	events := s.feed.Map(topic, &e.Message)
 	for i, event := range events {
 		event.ID = ""
 		if i == len(events)-1 {
@@ -217,11 +219,11 @@ func (s *source) mapped(dst [][]byte, r *reader, e *hub.Entry) [][]byte {
 		}
 		if err != nil {
 			s.err = fmt.Errorf("map: %w", err)
-			return dst
+			break
 		}
-		dst = append(dst, frame)
+		w.Frames = append(w.Frames, frame)
 	}
-	return dst
+	w.Events += len(w.Frames) - n
 }
 
 // checkMapped refuses the types of control events, which a client would take for the feed's own.
@@ -233,41 +235,41 @@ func checkMapped(typ string) error {
 }
 
 // end translates the end of a subscription.
-func (s *source) end(dst [][]byte, err error) delivery.Batch {
+func (s *source) end(err error) (hub.Status, error) {
 	switch {
-	case errors.Is(err, hub.ErrClosed) && delivery.IsClosed(s.feed.Hub.Closing()):
-		err = delivery.ErrShutdown
-	case s.ctx.Err() != nil && !errors.Is(err, delivery.ErrShutdown):
+	case errors.Is(err, hub.ErrClosed) && s.closing():
+		err = ErrShutdown
+	case s.ctx.Err() != nil && !errors.Is(err, ErrShutdown):
 		// What failed may have failed because of that, a moment before the driver saw it.
-		if err = delivery.Gone(s.ctx); !errors.Is(err, delivery.ErrRevoked) {
-			err = delivery.ErrClientGone
+		if err = session.Gone(s.ctx); !errors.Is(err, ErrRevoked) {
+			err = ErrClientGone
 		}
 	}
-	return delivery.Batch{Status: delivery.Ended, Frames: dst, Err: err}
+	return hub.Ended, err
+}
+
+// closing reports whether the hub shuts down.
+func (s *source) closing() bool {
+	select {
+	case <-s.feed.Hub.Closing():
+		return true
+	default:
+		return false
+	}
 }
 
 // cursor returns the client's cursor for what it has got, or passed.
-func (s *source) cursor() string { return cursorOf(s.set, s.readers) }
+func (s *source) cursor() string { return cursorOf(s.set, s.at) }
 
-func cursorOf(set *topicSet, readers []reader) string {
-	if len(readers) == 1 {
-		return string(readers[0].at)
+func cursorOf(set *cursor.Set, at []hub.ID) string {
+	if set == nil {
+		return string(at[0])
 	}
 	var buf [256]byte
-	return string(appendCursor(buf[:0], set, readers))
+	return string(set.Append(buf[:0], at))
 }
 
-// appendCursor appends the cursor of a feed of several topics.
-func appendCursor(dst []byte, set *topicSet, readers []reader) []byte {
-	var places [16]hub.ID
-	at := places[:0]
-	for i := range readers {
-		at = append(at, readers[i].at)
-	}
-	return set.append(dst, at)
-}
-
-// Checkpoint implements delivery.Source.
+// Checkpoint implements session.Source.
 func (s *source) Checkpoint() string {
 	if !s.passed {
 		return ""
@@ -276,69 +278,58 @@ func (s *source) Checkpoint() string {
 	return s.cursor()
 }
 
-// Fetch implements delivery.Source. It is done when one of the topics has something.
-func (s *source) Fetch(ctx context.Context) error {
-	if s.reload != nil {
-		select {
-		case <-s.reload.done:
-		case <-s.feed.Hub.Closing():
-		case <-ctx.Done():
-		}
-		return nil
-	}
-	if len(s.readers) == 1 {
-		return s.readers[0].sub.Fetch(ctx)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var fetches sync.WaitGroup
-	for i := range s.readers {
-		if r := &s.readers[i]; r.behind {
-			fetches.Go(func() {
-				defer cancel() // a read that is under way is not lost: the next Fetch joins it
-				_ = r.sub.Fetch(ctx)
-			})
-		}
-	}
-	delivery.WaitAny(ctx.Done(), s.also...)
-	cancel()
-	fetches.Wait()
-	return nil
-}
+// Topics implements direct.Source.
+func (s *source) Topics() int { return len(s.readers) }
 
-// Topic implements delivery.Feed. Engines serve sources of one topic.
-func (s *source) Topic() any { return topicKey{s.feed.Hub, s.readers[0].topic} }
+// Topic implements direct.Source.
+func (s *source) Topic(i int) any { return topicKey{s.feed.Hub, s.readers[i].topic} }
 
 type topicKey struct {
 	hub   *hub.Hub
 	topic string
 }
 
-// Watch implements delivery.Feed.
-func (s *source) Watch(w hub.Watcher) {
-	s.watcher = w
+// Custom implements direct.Source.
+func (s *source) Custom() bool { return s.feed.Filter != nil || s.feed.Map != nil }
+
+// Watch implements session.Source.
+func (s *source) Watch(w session.Waker) {
+	s.waker = w
 	for i := range s.readers {
-		s.readers[i].sub.Watch(w)
+		s.readers[i].sub.Watch(w.Topic(i), w)
 	}
 }
 
 // close lets go of the subscriptions, and waits for what runs beside the stream.
 func (s *source) close() {
 	if s.reload != nil {
-		s.reload.cancel()
-		<-s.reload.done
-		s.reload.subs.close()
+		s.reload.stop()
 	}
 	s.subscriptions.close()
 }
 
-// subscriptions are what a source reads, one for each topic.
-type subscriptions struct{ readers []reader }
+// heal says a gap and begins anew: at the newest message of each topic, with a snapshot from behind it.
+// The gap has no id: a client that is cut off before the snapshot comes back with its old cursor, to
+// the same gap.
+func (s *source) heal(w *session.Work) {
+	w.Frames = append(w.Frames, session.Gap(""))
+	s.reload = startReload(s)
+}
 
-func (s *subscriptions) close() {
-	for i := range s.readers {
-		if sub := s.readers[i].sub; sub != nil {
-			sub.Close()
-		}
+// take takes over what a reload has brought.
+func (s *source) take(l *reload) {
+	l.cancel()
+	if l.panicked != nil {
+		panic(l.panicked)
 	}
+	s.reload = nil
+	if l.err != nil {
+		l.subs.close()
+		s.err = l.err
+		return
+	}
+	s.subscriptions.close()
+	s.subscriptions, s.turn, s.passed = l.subs, 0, false
+	s.Watch(s.waker)
+	s.first = append(s.first, l.frame)
 }

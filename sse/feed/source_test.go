@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // fakeSubscription gives one batch, and then what it ends with.
@@ -30,13 +30,13 @@ func (s *fakeSubscription) Poll(dst []*hub.Entry, limit, bytes int) hub.Batch {
 
 func (s *fakeSubscription) Fetch(context.Context) error { return nil }
 func (s *fakeSubscription) Start() hub.ID               { return "" }
-func (s *fakeSubscription) Watch(hub.Watcher)           {}
+func (s *fakeSubscription) Watch(_, _ hub.Watcher)      {}
 func (s *fakeSubscription) Close()                      {}
 
 // fakeSource returns the source of one topic.
 func fakeSource(ctx context.Context, t testing.TB, sub subscription, at hub.ID) *source {
 	f := Of(newHub(t, nil, hub.Options{}), "t")
-	return &source{ctx: ctx, feed: f, subscriptions: subscriptions{readers: []reader{{topic: "t", sub: sub, at: at}}}}
+	return &source{ctx: ctx, feed: f, subscriptions: subscriptions{[]reader{{topic: "t", sub: sub}}, []hub.ID{at}}, waker: deaf{}}
 }
 
 // TestSourcePoll: the budget is handed on, everything polled is delivered at once, and nothing is kept.
@@ -47,24 +47,26 @@ func TestSourcePoll(t *testing.T) {
 	}
 	s := fakeSource(t.Context(), t, sub, "")
 	equal(t, "peek", s.readers[0].peek().Status, hub.Ready)
-	got := 0
+	var w session.Work
 	for {
-		b := s.Poll(nil, 777)
-		if b.Status != delivery.Ready {
+		if status, _ := s.Poll(&w, 777); status != hub.Ready {
 			break
 		}
-		got += len(b.Frames)
 	}
-	equal(t, "messages", got, 150)
+	equal(t, "messages", len(w.Frames), 150)
 	for i, bytes := range sub.bytes[1:] {
 		equal(t, fmt.Sprintf("budget of poll %d", i), bytes, 777)
 	}
-	list := entryLists.Get().(*[pollLimit]*hub.Entry)
-	if *list != [pollLimit]*hub.Entry{} {
-		t.Error("a list of entries that is not in use keeps messages alive")
+	if w.Entries != [session.MaxEntries]*hub.Entry{} {
+		t.Error("work that is not in use keeps messages alive")
 	}
-	entryLists.Put(list)
 }
+
+// deaf is a Waker that does nothing.
+type deaf struct{}
+
+func (deaf) Wake()                 {}
+func (deaf) Topic(int) hub.Watcher { return deaf{} }
 
 func TestSourceEnd(t *testing.T) {
 	gone, cancel := context.WithCancel(context.Background())
@@ -77,9 +79,9 @@ func TestSourceEnd(t *testing.T) {
 		err     error
 		want    error
 	}{
-		{"shutdown", context.Background(), true, &hub.Error{Err: hub.ErrClosed}, delivery.ErrShutdown},
-		{"shutdown by the request's context", gone, false, &hub.Error{Err: delivery.ErrShutdown}, delivery.ErrShutdown},
-		{"client gone", gone, false, &hub.Error{Err: context.Canceled}, delivery.ErrClientGone},
+		{"shutdown", context.Background(), true, &hub.Error{Err: hub.ErrClosed}, session.ErrShutdown},
+		{"shutdown by the request's context", gone, false, &hub.Error{Err: session.ErrShutdown}, session.ErrShutdown},
+		{"client gone", gone, false, &hub.Error{Err: context.Canceled}, session.ErrClientGone},
 		{"failure", context.Background(), false, other, other},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -89,9 +91,9 @@ func TestSourceEnd(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			b := s.Poll(nil, 1)
-			equal(t, "status", b.Status, delivery.Ended)
-			isCause(t, b.Err, tc.want)
+			status, err := s.Poll(new(session.Work), 1)
+			equal(t, "status", status, hub.Ended)
+			isCause(t, err, tc.want)
 		})
 	}
 }
@@ -100,12 +102,13 @@ func TestSourceEnd(t *testing.T) {
 func TestSourceAddsClose(t *testing.T) {
 	s := fakeSource(t.Context(), t, &fakeSubscription{end: hub.Batch{Status: hub.Ended}}, "7")
 	equal(t, "peek", s.readers[0].peek().Status, hub.Ended)
-	b := s.Poll(nil, 1)
-	equal(t, "status", b.Status, delivery.Ready)
-	equal(t, "frame", string(b.Frames[0]), "event: close\ndata: \nid: 7\n\n")
-	b = s.Poll(nil, 1)
-	equal(t, "status", b.Status, delivery.Ended)
-	equal(t, "error", b.Err, nil)
+	var w session.Work
+	status, _ := s.Poll(&w, 1)
+	equal(t, "status", status, hub.Ready)
+	equal(t, "frame", string(w.Frames[0]), "event: close\ndata: \nid: 7\n\n")
+	status, err := s.Poll(&w, 1)
+	equal(t, "status", status, hub.Ended)
+	equal(t, "error", err, nil)
 }
 
 func TestWireRefusesNothing(t *testing.T) {

@@ -11,8 +11,9 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
-	"github.com/headrace/headrace/internal/delivery"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
+	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
 // idOf returns the id of a block.
@@ -22,14 +23,14 @@ func idOf(block string) string {
 }
 
 // placesOf returns the places that a cursor has for topics.
-func placesOf(t testing.TB, cursor string, topics ...string) (ids []hub.ID) {
+func placesOf(t testing.TB, text string, topics ...string) (ids []hub.ID) {
 	t.Helper()
-	places, ok := newTopicSet(topics).parse(cursor)
+	places, ok := cursor.New(topics).Parse(text)
 	if !ok {
-		t.Fatalf("%q is no vector", cursor)
+		t.Fatalf("%q is no vector", text)
 	}
 	for _, p := range places {
-		ids = append(ids, p.id)
+		ids = append(ids, p.ID)
 	}
 	return ids
 }
@@ -73,44 +74,44 @@ func TestTopicsCursors(t *testing.T) {
 		for i, id := range ids {
 			at[i] = hub.ID(id)
 		}
-		return string(newTopicSet(topics).append(nil, at))
+		return string(cursor.New(topics).Append(nil, at))
 	}
 	ab := []string{"a", "b"}
 	for _, tc := range []struct {
 		name   string
 		topics []string
 		cursor func() string
-		want   func(s *stream)
+		want   func(s *follower)
 	}{
-		{"a topic that has joined begins at the start, and the client is told where that is", ab, func() string { return vector([]string{"a"}, a[0]) }, func(s *stream) {
+		{"a topic that has joined begins at the start, and the client is told where that is", ab, func() string { return vector([]string{"a"}, a[0]) }, func(s *follower) {
 			block := s.block(t)
 			equal(t, "places", fmt.Sprint(placesOf(t, idOf(block), ab...)), fmt.Sprintf("[%s %s]", a[0], b[1]))
 			equal(t, "checkpoint", block, checkpoint(idOf(block)))
 			equal(t, "message", s.block(t), event(vector(ab, a[1], b[1]), "a2"))
 		}},
-		{"a topic that has left counts no more", []string{"b"}, func() string { return vector(ab, a[0], b[0]) }, func(s *stream) {
+		{"a topic that has left counts no more", []string{"b"}, func() string { return vector(ab, a[0], b[0]) }, func(s *follower) {
 			equal(t, "message", s.block(t), prelude+event(b[1], "b2"))
 		}},
-		{"one topic of a vector of others begins at the start", []string{"b"}, func() string { return vector([]string{"a"}, a[0]) }, func(s *stream) {
+		{"one topic of a vector of others begins at the start", []string{"b"}, func() string { return vector([]string{"a"}, a[0]) }, func(s *follower) {
 			equal(t, "checkpoint", s.block(t), checkpoint(b[1]))
 		}},
-		{"a route that has grown says a gap once", ab, func() string { return a[0] }, func(s *stream) {
+		{"a route that has grown says a gap once", ab, func() string { return a[0] }, func(s *follower) {
 			equal(t, "gap", s.block(t), prelude+"event: gap\ndata: {}\nid: "+vector(ab, a[1], b[1])+"\n\n")
 			id := publish(t, h, "a", "a3")[0]
 			equal(t, "message", s.block(t), event(vector(ab, id, b[1]), "a3"))
 		}},
-		{"a forged vector", ab, func() string { return "v1.AAAA" }, func(s *stream) {
+		{"a forged vector", ab, func() string { return "v1.AAAA" }, func(s *follower) {
 			block := s.block(t)
 			equal(t, "gap", block, prelude+"event: gap\ndata: {}\nid: "+idOf(block)+"\n\n")
 		}},
-		{"topics that the route does not have", ab, func() string { return vector([]string{"secret", "a", "b"}, b[0], a[1], b[1]) }, func(s *stream) {
+		{"topics that the route does not have", ab, func() string { return vector([]string{"secret", "a", "b"}, b[0], a[1], b[1]) }, func(s *follower) {
 			publish(t, h, "secret", "s")
 			id := publish(t, h, "b", "b3")[0]
 			block := s.block(t)
 			equal(t, "message", block, prelude+event(idOf(block), "b3"))
 			equal(t, "place", placesOf(t, idOf(block), "b")[0], hub.ID(id))
 		}},
-		{"an ID that is nobody's", ab, func() string { return vector(ab, "nonsense", b[1]) }, func(s *stream) {
+		{"an ID that is nobody's", ab, func() string { return vector(ab, "nonsense", b[1]) }, func(s *follower) {
 			equal(t, "gap", strings.HasPrefix(s.block(t), prelude+gapEvent), true)
 		}},
 	} {
@@ -121,7 +122,7 @@ func TestTopicsCursors(t *testing.T) {
 			tc.want(c)
 			c.leave()
 			// What was published by the row is the next one's past.
-			a, b = lastTwo(a, latest(t, h, "a")), lastTwo(b, latest(t, h, "b"))
+			a, b = lastTwo(a, newest(t, h, "a")), lastTwo(b, newest(t, h, "b"))
 		})
 	}
 }
@@ -133,7 +134,7 @@ func lastTwo(ids []string, last string) []string {
 	return []string{ids[1], last}
 }
 
-func latest(t testing.TB, h *hub.Hub, topic string) string {
+func newest(t testing.TB, h *hub.Hub, topic string) string {
 	t.Helper()
 	sub, err := h.Subscribe(t.Context(), topic, hub.Latest())
 	if err != nil {
@@ -283,18 +284,20 @@ func TestTopicsShutdown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source{ctx: t.Context(), feed: f, set: newTopicSet(f.Topics), subscriptions: subs}
+	s := &source{ctx: t.Context(), feed: f, set: cursor.New(f.Topics), subscriptions: subs}
 	for i := range 100 {
 		publish(t, h, "b", fmt.Sprint(i))
 	}
 	done := make(chan error)
 	go func() { done <- h.Shutdown(context.Background()) }()
 	<-h.Closing()
-	events := 0
-	for b := s.Poll(nil, 1<<20); b.Status == delivery.Ready; b = s.Poll(nil, 1<<20) {
-		events += b.Events
+	var w session.Work
+	for {
+		if status, _ := s.Poll(&w, 1<<20); status != hub.Ready {
+			break
+		}
 	}
-	equal(t, "events", events, 100)
+	equal(t, "events", w.Events, 100)
 	s.close()
 	equal(t, "shutdown", <-done, nil)
 }

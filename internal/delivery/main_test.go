@@ -1,9 +1,0 @@
-package delivery
-
-import (
-	"testing"
-
-	"github.com/headrace/headrace/internal/testenv"
-)
-
-func TestMain(m *testing.M) { testenv.Main(m) }

@@ -1,0 +1,187 @@
+package direct
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headrace/headrace/sse/feed/internal/session"
+)
+
+// loop is what one goroutine of a shard works with.
+//
+// Filter and Map are user code, and run on the shard's goroutine, because a goroutine for each message
+// and connection would cost more than the delivery. A call may take long, or never return, and the
+// other connections must not wait for it. So a timer looks at the loop while it runs user code. A call
+// that it finds twice, patience apart, loses the shard: another goroutine takes the loop's place, and
+// the one that is held up goes on as the connection's own when the call returns.
+//
+// A connection whose code was slow, or is not known yet, is not run by the shard at all but by a
+// goroutine of its own each time, until it was quick for long enough; see conn.judge. And once a call
+// was found to be slow, all user code of the pass at hand runs beside the shard (wary). So the others
+// wait for one call in a pass at most.
+type loop struct {
+	shard *shard
+	work  session.Work
+	batch batch
+	timer session.Alarm
+	dirty []*group // taken in this pass
+	poked []*conn
+	wary  bool
+
+	// calls is odd while user code runs, and taken once the shard is lost.
+	calls   atomic.Uint64
+	calling *conn // whose code it is; written before calls is
+
+	mu      sync.Mutex // of the watch
+	watch   *time.Timer
+	ticking bool
+	active  bool   // user code was run in this pass
+	seen    uint64 // calls at the last look
+}
+
+const (
+	// patience is how long user code may hold a shard up, and up to twice as long by chance.
+	patience = time.Millisecond
+	// trusted is how often user code was quick before a shard runs it, and distrust where the count
+	// begins anew once it was slow.
+	trusted  = 2
+	distrust = -64
+	// taken is the count of calls of a loop that has lost its shard.
+	taken = ^uint64(0)
+)
+
+// judge notes how quick the user code of a connection was, beside the shard.
+func (c *conn) judge() {
+	if c.Slowest < patience {
+		c.trust = min(c.trust+1, trusted)
+	} else {
+		c.trust = distrust
+	}
+	c.Slowest = 0
+}
+
+// next asks a connection's machine for its next step. A panic of its source ends its connection, and no
+// other. It reports false when the shard was lost meanwhile; the connection has caught up then.
+func (l *loop) next(c *conn, now time.Time) (step session.Step, ok bool) {
+	if !c.custom {
+		return l.poll(c, now), true
+	}
+	l.guard()
+	l.calling = c
+	call := l.calls.Add(1)
+	step = l.poll(c, now)
+	if l.calls.CompareAndSwap(call, call+1) {
+		return step, true
+	}
+	// The one who took the shard may not be done with what it takes over.
+	l.mu.Lock()
+	l.dirty, l.poked = nil, nil
+	l.mu.Unlock()
+	if c.Cause == nil {
+		c.leave(&l.work, 0)
+	}
+	l.work.Forget()
+	l.batch = batch{}
+	c.Slowest = patience // at least
+	c.catchUp(step)
+	return step, false
+}
+
+func (l *loop) poll(c *conn, now time.Time) (step session.Step) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.Panic(session.Recovered(p))
+		}
+	}()
+	return c.Next(now, &l.work)
+}
+
+// write writes the frames of a step. It reports whether some are left, in c.rest.
+func (l *loop) write(c *conn) (full bool) {
+	size := l.work.Size()
+	if size == 0 {
+		return false // and no chunk of nothing, which is the end of the stream
+	}
+	l.batch.of(l.work.Frames, size, c.chunked)
+	n, err := c.socket.TryWrite(l.batch.bytes)
+	switch {
+	case err != nil:
+		c.Fail(err)
+	case n < len(l.batch.bytes):
+		c.leave(&l.work, n)
+		return true
+	default:
+		c.Wrote(l.work.Events, size)
+	}
+	return false
+}
+
+// forget lets go of what a pass has worked with.
+func (l *loop) forget() {
+	clear(l.dirty)
+	clear(l.poked)
+	l.work.Forget()
+	l.batch.forget()
+	l.wary = false
+	l.mu.Lock()
+	l.active = false
+	l.mu.Unlock()
+}
+
+// guard has the loop watched for the rest of the pass.
+func (l *loop) guard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.active = true
+	switch {
+	case l.ticking:
+	case l.watch == nil:
+		l.ticking = true
+		l.watch = time.AfterFunc(patience, l.look)
+	default:
+		l.ticking = true
+		l.watch.Reset(patience)
+	}
+}
+
+// look takes the shard away from a loop whose user code has not returned since the last look.
+func (l *loop) look() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	call := l.calls.Load()
+	if call%2 == 1 && call == l.seen && l.calls.CompareAndSwap(call, taken) {
+		l.ticking = false
+		l.succeed()
+		return
+	}
+	l.seen = call
+	if l.ticking = l.active; l.ticking {
+		l.watch.Reset(patience)
+	}
+}
+
+// succeed starts the goroutine that takes the place of one that user code holds up. It begins the pass
+// anew; who had a turn already has nothing new.
+func (l *loop) succeed() {
+	s, c := l.shard, l.calling
+	s.cede(c)
+	s.mu.Lock()
+	for _, g := range l.dirty {
+		g.dirty.Store(true)
+		s.dirty = append(s.dirty, g)
+	}
+	s.poked = append(s.poked, l.poked...)
+	s.mu.Unlock()
+	go s.run(&loop{shard: s, wary: true})
+}
+
+// stop ends the watch.
+func (l *loop) stop() {
+	l.timer.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watch != nil {
+		l.watch.Stop()
+	}
+}

@@ -1,0 +1,110 @@
+package direct
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/http"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/headrace/headrace/sse"
+)
+
+// TakeOver takes a connection over from its server where an engine can carry it: a plain TCP connection
+// of HTTP/1.x, whose response nobody but the server, or Gin, stands before. It is done before any
+// header is written, which leaves the server with less to keep. detached is as for newSocket.
+//
+// Else the socket is nil, nothing was done, and why says in a few words what is in the way.
+func TakeOver(w http.ResponseWriter, r *http.Request, writeTimeout time.Duration, detached bool) (s Socket, why string) {
+	if why := obstacle(w, r); why != "" {
+		return nil, why
+	}
+	server := http.NewResponseController(w)
+	if server.SetReadDeadline(time.Time{}) != nil {
+		return nil, "no read deadline" // Hijack would wait for the client to send something
+	}
+	conn, in, err := server.Hijack()
+	if err != nil {
+		return nil, "the server keeps the connection"
+	}
+	return newSocket(conn, in, Chunked(r), writeTimeout, detached), ""
+}
+
+// obstacle returns what keeps a connection from being taken over, "" if nothing does.
+func obstacle(w http.ResponseWriter, r *http.Request) string {
+	switch {
+	case r.ProtoMajor != 1:
+		return r.Proto
+	case r.TLS != nil:
+		return "TLS"
+	case r.ContentLength != 0:
+		return "the request has a body"
+	}
+	if foreign := wrapper(w); foreign != nil {
+		return "the response writer is wrapped: " + foreign.String()
+	}
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); !ok || addr.Network() != "tcp" {
+		return "no TCP connection"
+	}
+	if h := w.Header(); h["Transfer-Encoding"] != nil || h["Trailer"] != nil {
+		return "Transfer-Encoding or Trailer is set" // the server knows what to make of them
+	}
+	return ""
+}
+
+// wrapper returns the type of the outermost response writer that is neither the server's own nor Gin's
+// over it, nil if there is none. Any other may do something to what is written: that it has an Unwrap
+// or a Hijack does not say that it only counts, since writers that compress have both.
+func wrapper(w http.ResponseWriter) reflect.Type {
+	t := reflect.TypeOf(w)
+	if isType(t, "github.com/gin-gonic/gin", "responseWriter") {
+		if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+			t = reflect.TypeOf(u.Unwrap())
+		}
+	}
+	if isType(t, "net/http", "response") {
+		return nil
+	}
+	return t
+}
+
+// isType reports whether t is a pointer to a type of a package.
+func isType(t reflect.Type, path, name string) bool {
+	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == path && t.Elem().Name() == name
+}
+
+// TakenOver reports whether the connection below a response writer was taken over from its server. The
+// server panics when middleware flushes such a writer.
+func TakenOver(w http.ResponseWriter) bool {
+	if wrapper(w) != nil {
+		return false // behind any other no connection is taken over
+	}
+	_, err := w.Write(nil)
+	return errors.Is(err, http.ErrHijacked)
+}
+
+// Chunked reports whether the response is in chunks, which HTTP/1.0 does not know.
+func Chunked(r *http.Request) bool { return r.ProtoMinor > 0 }
+
+// Head returns the head of a stream's response to an HTTP/1 request: what middleware has set in h, and
+// what the server would have added. It does not change h.
+func Head(h http.Header, r *http.Request) []byte {
+	if h = h.Clone(); h == nil {
+		h = make(http.Header)
+	}
+	sse.SetHeaders(h, r.ProtoMajor)
+	h.Set("Connection", "close")
+	if _, set := h["Date"]; !set {
+		h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	}
+	if Chunked(r) {
+		h.Set("Transfer-Encoding", "chunked")
+	}
+	var b bytes.Buffer
+	b.WriteString("HTTP/1." + strconv.Itoa(min(r.ProtoMinor, 1)) + " 200 OK\r\n")
+	_ = h.Write(&b) // to memory
+	b.WriteString("\r\n")
+	return b.Bytes()
+}

@@ -1,0 +1,9 @@
+package session
+
+import (
+	"testing"
+
+	"github.com/headrace/headrace/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }

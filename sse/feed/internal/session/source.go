@@ -1,0 +1,79 @@
+package session
+
+import (
+	"sync"
+
+	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
+)
+
+// Source is where a machine's frames come from. Its methods are called one at a time.
+type Source interface {
+	// Watch has w woken, from now on until the source is closed, whenever Poll may find something
+	// else than before. It is called once, before the first Poll.
+	Watch(w Waker)
+	// Poll appends the next frames to w: as many as there are up to about budget bytes, and at least
+	// one if there is one. It never blocks on anything but user code. With hub.Ready it is worth
+	// polling again at once, with hub.Waiting when the watcher was woken. With hub.Ended nothing
+	// comes any more, and the error says why: nil for the natural end, ErrShutdown, ErrRevoked,
+	// ErrClientGone, or a failure.
+	Poll(w *Work, budget int) (hub.Status, error)
+	// Checkpoint returns the cursor of what was passed over since the last frame with an id, "" if
+	// nothing was. It counts as told then.
+	Checkpoint() string
+}
+
+// Waker is woken when a stream may have something to write.
+type Waker interface {
+	// Wake is for what concerns this stream alone.
+	hub.Watcher
+	// Topic returns what is to be woken when the topic changes that is i-th in the source. Streams of
+	// the same topic may share it.
+	Topic(i int) hub.Watcher
+}
+
+// MaxEntries is how many entries of a topic a source takes in one poll.
+const MaxEntries = 64
+
+// Work is what a step of a stream needs while it lasts. A driver lends it to one stream after the
+// other, so that a stream that waits holds nothing.
+type Work struct {
+	// Frames are what the step has to write, in order. They are shared and read-only.
+	Frames [][]byte
+	// Events is how many messages are among them.
+	Events int
+	// Entries is room for a source to poll into.
+	Entries [MaxEntries]*hub.Entry
+	// Lines are the id lines that were made last.
+	Lines cursor.Lines
+}
+
+// begin makes w ready for a step.
+func (w *Work) begin() {
+	w.Frames, w.Events = w.Frames[:0], 0
+	w.Lines.Rewind()
+}
+
+// Size returns how many bytes the frames have together.
+func (w *Work) Size() (size int) {
+	for _, f := range w.Frames {
+		size += len(f)
+	}
+	return size
+}
+
+// Forget lets go of the frames: idle work must keep no messages alive.
+func (w *Work) Forget() {
+	clear(w.Frames)
+	w.Frames = w.Frames[:0]
+	if cap(w.Frames) > maxFrames {
+		w.Frames = nil
+	}
+	w.Lines.Forget()
+}
+
+// maxFrames is the longest list of frames that idle work keeps.
+const maxFrames = 4096
+
+// works are lent to drivers for a step.
+var works = sync.Pool{New: func() any { return new(Work) }}

@@ -1,0 +1,84 @@
+package feed
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/session"
+)
+
+// request is a request for a stream, up to its answer or to the stream.
+type request struct {
+	w      http.ResponseWriter
+	r      *http.Request
+	o      Options
+	topics []string // of a feed
+	life   *life    // of a stream that may be detached; else nil
+
+	free func() // gives the stream's place among the Limits back
+	left func() // tells the Drain that the stream has ended
+}
+
+func newRequest(w http.ResponseWriter, r *http.Request, topics []string, o Options) *request {
+	q := &request{w: w, r: r, o: o, topics: topics}
+	q.o.fill()
+	return q
+}
+
+// check refuses requests that cannot be served, and tells those that want a document instead of a
+// stream, if there is one to be had.
+func (q *request) check(documents bool) (document, done bool, err error) {
+	if q.r.Method != http.MethodGet && q.r.Method != http.MethodHead {
+		q.w.Header().Set("Allow", "GET, HEAD")
+		return false, true, q.refuse(http.StatusMethodNotAllowed, ErrMethod)
+	}
+	if documents {
+		q.w.Header().Add("Vary", "Accept")
+		if prefersDocument(q.r.Header) {
+			return true, false, nil
+		}
+	}
+	if ok, _ := accepts(q.r.Header); !ok {
+		return false, true, q.refuse(http.StatusNotAcceptable, ErrAccept)
+	}
+	return false, false, nil
+}
+
+// enter takes a place among the streams that are open, which leave gives back.
+func (q *request) enter() error {
+	if q.o.Drain.hasBegun() {
+		return q.draining()
+	}
+	release, err := q.o.Limits.acquire(q.r) // first, because Key may panic
+	if err != nil {
+		return q.tooMany(err)
+	}
+	left, ok := q.o.Drain.enter()
+	if !ok {
+		release()
+		return q.draining()
+	}
+	q.free, q.left = release, left
+	return nil
+}
+
+// head answers HEAD with what GET would begin with.
+func (q *request) head() {
+	sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)
+	q.w.WriteHeader(http.StatusOK)
+}
+
+// over returns why the request's context has ended, nil if it has not.
+func (q *request) over() error {
+	if cause := session.Gone(q.r.Context()); cause != nil || q.life == nil {
+		return cause
+	}
+	return session.Gone(q.life.request) // a life ends a moment later
+}
+
+func (q *request) log(message string) {
+	if q.o.Logger.Enabled(q.r.Context(), slog.LevelDebug) {
+		q.o.Logger.Debug(message, "topics", q.topics, "proto", q.r.Proto)
+	}
+}
