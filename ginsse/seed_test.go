@@ -46,7 +46,7 @@ var (
 		"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Content-Length": "",
 	}
 	refused = map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store", "X-Accel-Buffering": ""}
-	own     = map[string]string{"Content-Type": "application/json", "Cache-Control": "", "X-Accel-Buffering": ""}
+	own     = map[string]string{"Content-Type": "application/json; charset=utf-8", "Cache-Control": "", "X-Accel-Buffering": ""}
 )
 
 // seedRows has a row for each block of code of the text that this package began as, in its order, and for each sentence that promises something. The routes are in
