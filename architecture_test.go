@@ -50,7 +50,7 @@ var rules = []rule{
 	{packages: "backends/redisstream/embedded", own: []string{"hub", "backends", "backends/redisstream"},
 		modules: []string{"github.com/redis/go-redis/v9", miniredis}},
 	{packages: "backends/watermill", own: []string{"hub", "backends", "internal/log"},
-		modules: []string{"github.com/ThreeDotsLabs/watermill", "github.com/google/uuid"}},
+		modules: []string{"github.com/ThreeDotsLabs/watermill"}},
 	{packages: "backends/all", own: []string{"backends/..."}},
 
 	{packages: "internal/log", pure: true},
