@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,21 +31,41 @@ func TestMain(m *testing.M) {
 // deadline is how long the test waits for what must happen. It only matters when the test fails.
 const deadline = time.Minute
 
+// place is a way in which a compressed route is served.
+type place struct {
+	name  string
+	level int
+	http2 bool
+}
+
+var places = []place{
+	{"HTTP/1.1", gingzip.DefaultCompression, false},
+	{"HTTP/2", gingzip.BestSpeed, true},
+}
+
+// serve starts a server that is closed with the test.
+func (p place) serve(t *testing.T, handler http.Handler) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(handler)
+	if p.http2 {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+var quiet = ginsse.Options{Logger: slog.New(slog.DiscardHandler)}
+
 // TestGzip holds that a generator and a feed arrive event by event through compression, each before
 // the next is made, and end cleanly.
 func TestGzip(t *testing.T) {
-	for _, place := range []struct {
-		name  string
-		level int
-		http2 bool
-	}{
-		{"HTTP/1.1", gingzip.DefaultCompression, false},
-		{"HTTP/2", gingzip.BestSpeed, true},
-	} {
+	for _, place := range places {
 		t.Run(place.name, func(t *testing.T) {
 			h := newHub(t)
 			received := make(chan struct{})
-			quiet := ginsse.Options{Logger: slog.New(slog.DiscardHandler)}
 			generator := ginsse.SSE[struct{}]("/generator").Options(quiet).Handle(func(c *ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] {
 				return func(yield func(sse.Event, error) bool) {
 					for i := range 3 {
@@ -64,14 +85,7 @@ func TestGzip(t *testing.T) {
 			if err := ginsse.Mount(r, generator, ginsse.SSE[struct{}]("/feed").Options(quiet).Topic(h, "x")); err != nil {
 				t.Fatal(err)
 			}
-			server := httptest.NewUnstartedServer(r)
-			if place.http2 {
-				server.EnableHTTP2 = true
-				server.StartTLS()
-			} else {
-				server.Start()
-			}
-			t.Cleanup(server.Close)
+			server := place.serve(t, r)
 
 			d := open(t, server, "/generator")
 			for i := range 3 {
@@ -99,11 +113,41 @@ func TestGzip(t *testing.T) {
 	}
 }
 
+// TestSnapshotThroughGzip holds that a document whose length is known passes middleware that changes it.
+func TestSnapshotThroughGzip(t *testing.T) {
+	text := strings.Repeat("state ", 1000)
+	r := gin.New()
+	r.Use(gingzip.Gzip(gingzip.DefaultCompression))
+	route := ginsse.SSE[struct{}]("/x").Options(quiet).Topic(newHub(t), "x").
+		Snapshot(func(*ginsse.Context[struct{}]) (any, error) { return text, nil })
+	if err := ginsse.Mount(r, route); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(r)
+	t.Cleanup(s.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := s.Client().Do(req) // the client asks for gzip and takes it off
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || string(got) != `"`+text+`"` || !resp.Uncompressed {
+		t.Errorf("%d bytes, compressed: %v, %v", len(got), resp.Uncompressed, err)
+	}
+}
+
 // newHub returns a hub over a memory backend, both closed with the test.
 func newHub(t *testing.T) *hub.Hub {
 	t.Helper()
 	backend := memory.New(memory.Options{})
-	h, err := hub.New(backend, hub.Options{Logger: slog.New(slog.DiscardHandler)})
+	h, err := hub.New(backend, hub.Options{Logger: quiet.Logger})
 	if err != nil {
 		t.Fatal(err)
 	}
