@@ -57,15 +57,31 @@ demo: ## Start two instances of each example on Redis behind nginx; ARGS="-addr 
 
 ##@ Check
 
+# For one package; it only keeps a hang from lasting. Tests have no bounds of their own that a slow machine could break.
+TIMEOUT ?= 15m
+# Uncached, because the test cache cannot see that redis-server or Chromium came or went.
+RACE = test -race -count=1 -timeout=$(TIMEOUT)
+
 .PHONY: test
-test: deps ## Install what the tests need, then run them all once with the race detector
+test: deps ## Say and install what the tests need, then run those that changes break, with the race detector
 	@$(MAKE) --no-print-directory race
 
-# Uncached, because the test cache cannot see that redis-server or Chromium came or went. The timeout is for one package and keeps a
-# hang from eating the eight minutes that the whole pass may take on two cores.
 .PHONY: race
-race: ## Run the tests with the race detector, with what is installed already
-	$(call each,test -race -count=1 -timeout=7m)
+race: ## The same tests with what is installed already; PKG=./integration/... chooses
+	$(call each,$(RACE))
+
+.PHONY: test-long
+test-long: deps ## Run the tests that make test leaves out: slow faults, loads, the page of every example
+	@GO="$(GO)" TIMEOUT="$(TIMEOUT)" .ci/test-long $(TESTED)
+
+.PHONY: short
+short: ## Run one test without installing anything: make short RUN=TestName PKG=./hub
+	@test -n "$(RUN)" -a -n "$(PKG)" || { echo 'usage: make short RUN=TestName PKG=./hub' >&2; exit 2; }
+	@HEADRACE_LONG=1 $(GO) -C "$(PKG_MODULE)" test -run '$(RUN)' -timeout=$(TIMEOUT) $(ARGS) $(PKG_THERE)
+
+.PHONY: stress
+stress: ## Run make test with two busy loops for each core beside it
+	@.ci/stress $(MAKE) --no-print-directory test TIMEOUT=60m
 
 # The module in integration/brokers has the libraries of the brokers, so that nobody else needs them. Those that are not embedded in the
 # tests, RabbitMQ and PostgreSQL, take part in the long form only.
@@ -130,7 +146,7 @@ test-bench: ## Run the tests of the measuring itself with the race detector
 
 .PHONY: cover
 cover: ## Measure how much of the library the tests reach; the report is cover.html
-	@library=$$($(GO) list ./... | paste -sd,); \
+	@library=$$($(GO) list ./... | paste -sd, -); \
 	echo 'mode: set' >cover.out; \
 	for m in $(PKG_MODULES); do \
 		$(GO) -C "$$m" test -count=1 -coverprofile=$(CURDIR)/cover.part -coverpkg="$$library" $(PKG_THERE); \
