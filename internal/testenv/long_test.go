@@ -8,7 +8,10 @@ import (
 func (f *fakeTB) Name() string { return "TestSlow" }
 
 func TestLong(t *testing.T) {
-	for _, test := range []struct{ variable, outcome string }{{"", "skip"}, {"1", ""}} {
+	for _, test := range []struct {
+		variable, outcome string
+		size              int
+	}{{"", "skip", 1}, {"1", "", 10}} {
 		t.Setenv(longVariable, test.variable)
 		tb := &fakeTB{}
 		done := make(chan struct{})
@@ -19,6 +22,9 @@ func TestLong(t *testing.T) {
 		<-done
 		if told := strings.Contains(tb.message, "RUN=TestSlow"); tb.outcome != test.outcome || told != (test.outcome == "skip") {
 			t.Errorf("%s=%q: outcome %q (%s), want %q", longVariable, test.variable, tb.outcome, tb.message, test.outcome)
+		}
+		if got := Sized(1, 10); got != test.size {
+			t.Errorf("%s=%q: size %d, want %d", longVariable, test.variable, got, test.size)
 		}
 	}
 }
