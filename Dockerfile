@@ -1,11 +1,12 @@
-# One of the examples: docker build --build-arg EXAMPLE=gateway . It is at the top because the examples are built from the whole module.
+# One of the examples: docker build --build-arg EXAMPLE=gateway . It is at the top because the examples' module takes the library from there.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
-RUN go mod download
+COPY examples/go.mod examples/go.sum examples/
+RUN go -C examples mod download
 COPY . .
 ARG EXAMPLE=tickets
-RUN CGO_ENABLED=0 go build -trimpath -o /example ./examples/${EXAMPLE}
+RUN CGO_ENABLED=0 go -C examples build -trimpath -o /example ./${EXAMPLE}
 
 FROM scratch
 # For rediss:// and the like.

@@ -5,8 +5,28 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 GO ?= go
-# The packages a target works on, where it takes some.
-PKG ?= ./...
+
+# The modules, each a folder with a go.mod: what only the examples or some tests need is no business of those who import the library.
+MODULES := . examples integration integration/bench integration/brokers
+# Those that make test looks at; the other two have targets of their own.
+TESTED := . examples integration
+
+# The packages a target works on, where it takes some, seen from the root: ./hub, ./integration/clients, ./examples/...
+PKG ?=
+
+# PKG's module is the longest of the folders that it lies in; there it has a shorter name.
+PKG_PATH = $(patsubst ./%,%,$(PKG))
+PKG_MODULE = $(lastword $(sort . $(foreach m,$(MODULES),$(if $(filter $(m) $(m)/%,$(PKG_PATH)),$(m)))))
+PKG_MODULES = $(if $(PKG),$(PKG_MODULE),$(TESTED))
+PKG_THERE = $(or $(if $(filter .,$(PKG_MODULE)),$(PKG),$(or $(patsubst /%,./%,$(patsubst $(PKG_MODULE)%,%,$(PKG_PATH))),.)),./...)
+
+# each runs a go command on PKG or, without one, on all packages of the tested modules, one module
+# after the other. When one fails the others run nevertheless.
+define each
+@failed=; for m in $(PKG_MODULES); do \
+	echo "$$m" >&2; $(GO) -C "$$m" $(1) $(PKG_THERE) || failed=1; \
+done; test -z "$$failed"
+endef
 
 # Tools of the checkout live in a git-ignored folder. A tool's stamp carries its version and that of Go, because a linter that was
 # built by an older Go refuses to read newer code.
@@ -27,25 +47,41 @@ help: ## Say what can be made
 # was told to end, however well that went.
 .PHONY: run
 run: ## Start the tickets example; ARGS="-addr … -backend …" are its flags
-	@$(GO) build -o $(BIN)/tickets ./examples/tickets
+	@$(GO) -C examples build -o $(BIN)/tickets ./tickets
 	@exec $(BIN)/tickets $(ARGS)
 
 .PHONY: demo
 demo: ## Start two instances of each example on Redis behind nginx; ARGS="-addr … -again …" are its flags
-	@$(GO) build -o $(BIN)/demo ./examples/demo
-	@exec $(BIN)/demo $(ARGS)
+	@$(GO) -C examples build -o $(BIN)/demo ./demo
+	@cd examples && exec $(BIN)/demo $(ARGS)
 
 ##@ Check
 
+# For one package; it only keeps a hang from lasting. Tests have no bounds of their own that a slow machine could break.
+TIMEOUT ?= 15m
+# Uncached, because the test cache cannot see that redis-server or Chromium came or went.
+RACE = test -race -count=1 -timeout=$(TIMEOUT)
+
 .PHONY: test
-test: deps ## Install what the tests need, then run them all once with the race detector
+test: deps ## Say and install what the tests need, then run those that changes break, with the race detector
 	@$(MAKE) --no-print-directory race
 
-# Uncached, because the test cache cannot see that redis-server or Chromium came or went. The timeout is for one package and keeps a
-# hang from eating the eight minutes that the whole pass may take on two cores.
 .PHONY: race
-race: ## Run the tests with the race detector, with what is installed already
-	$(GO) test -race -count=1 -timeout=7m $(PKG)
+race: ## The same tests with what is installed already; PKG=./integration/... chooses
+	$(call each,$(RACE))
+
+.PHONY: test-long
+test-long: deps ## Run the tests that make test leaves out: slow faults, loads, the page of every example
+	@GO="$(GO)" TIMEOUT="$(TIMEOUT)" .ci/test-long $(TESTED)
+
+.PHONY: short
+short: ## Run one test without installing anything: make short RUN=TestName PKG=./hub
+	@test -n "$(RUN)" -a -n "$(PKG)" || { echo 'usage: make short RUN=TestName PKG=./hub' >&2; exit 2; }
+	@HEADRACE_LONG=1 $(GO) -C "$(PKG_MODULE)" test -run '$(RUN)' -timeout=$(TIMEOUT) $(ARGS) $(PKG_THERE)
+
+.PHONY: stress
+stress: ## Run make test with two busy loops for each core beside it
+	@.ci/stress $(MAKE) --no-print-directory test TIMEOUT=60m
 
 # The module in integration/brokers has the libraries of the brokers, so that nobody else needs them. Those that are not embedded in the
 # tests, RabbitMQ and PostgreSQL, take part in the long form only.
@@ -54,31 +90,39 @@ BROKERS_SHORT = ./brokertest/... ./gochannel/... ./nats/... ./kafka/... ./rediss
 .PHONY: test-brokers
 test-brokers: ## Install what the brokers' tests need, then run them with the race detector; SHORT=1 leaves out RabbitMQ and PostgreSQL
 	@$(if $(SHORT),,.ci/deps brokers)
-	cd integration/brokers && $(GO) test -race -count=1 -timeout=10m $(if $(SHORT),$(BROKERS_SHORT),./...)
+	$(GO) -C integration/brokers test -race -count=1 -timeout=10m $(if $(SHORT),$(BROKERS_SHORT),./...)
 	@# The client for AMQP has a data race of its own when it loses a connection: those tests run without the detector.
-	$(if $(SHORT),,cd integration/brokers && $(GO) test -count=1 -timeout=10m ./amqp)
+	$(if $(SHORT),,$(GO) -C integration/brokers test -count=1 -timeout=10m ./amqp)
 
 .PHONY: lint
 lint: $(GOLANGCI_STAMP) ## Check formatting, go.mod and the code for every system it builds on
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted, see make tidy:\n%s\n' "$$unformatted" >&2; exit 1; fi
-	$(GO) mod tidy -diff
-	$(GO) vet ./...
-	GOOS=darwin CGO_ENABLED=0 $(GO) vet ./...
-	GOOS=windows CGO_ENABLED=0 $(GO) vet ./...
-	$(BIN)/golangci-lint run ./...
-	cd integration/brokers && $(GO) mod tidy -diff && $(GO) vet ./... && $(BIN)/golangci-lint run ./...
-	cd integration/bench && $(GO) mod tidy -diff && GOOS=linux $(GO) vet ./... && GOOS=linux $(BIN)/golangci-lint run ./...
+	@for m in $(MODULES); do \
+		echo "$$m"; cd "$(CURDIR)/$$m"; \
+		$(GO) mod tidy -diff; \
+		GOOS=linux $(GO) vet ./...; \
+		GOOS=linux $(BIN)/golangci-lint run ./...; \
+	done
+	@for m in $(TESTED); do \
+		for system in darwin windows; do \
+			echo "$$m for $$system"; \
+			GOOS=$$system CGO_ENABLED=0 $(GO) -C "$$m" vet ./...; \
+		done; \
+	done
 
 FUZZTIME ?= 20s
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz function for FUZZTIME (20s)
-	@list=$$($(GO) test -list '^Fuzz' $(PKG)) || { printf '%s\n' "$$list" >&2; exit 1; }; \
-	awk '/^Fuzz/ { names[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, names[i]; n = 0 }' <<<"$$list" | \
-	while read -r pkg name; do \
-		echo "$$pkg $$name"; \
-		$(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg" </dev/null || exit 1; \
+	@for m in $(PKG_MODULES); do \
+		cd "$(CURDIR)/$$m"; \
+		list=$$($(GO) test -list '^Fuzz' $(PKG_THERE)) || { printf '%s\n' "$$list" >&2; exit 1; }; \
+		awk '/^Fuzz/ { names[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, names[i]; n = 0 }' <<<"$$list" | \
+		while read -r pkg name; do \
+			echo "$$pkg $$name"; \
+			$(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$pkg" </dev/null || exit 1; \
+		done; \
 	done
 
 BENCH ?= .
@@ -86,29 +130,34 @@ COUNT ?= 6
 
 .PHONY: bench
 bench: ## Run the benchmarks COUNT (6) times in benchstat's format; BENCH=regexp PKG=./hub choose
-	@$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) -timeout=60m $(PKG)
+	$(call each,test -run='^$$' -bench='$(BENCH)' -benchmem -count=$(COUNT) -timeout=60m)
 
 # Not go run, as for the demo. The short form builds only what it measures.
 BENCH_PEERS = $(if $(SHORT),. ./load ./peers/raw ./peers/headrace ./peers/gosse,./...)
 
 .PHONY: bench-peers
 bench-peers: ## Measure headrace beside other servers, for a quarter of an hour; SHORT=1 only tries the measuring; ARGS="-runs … -only …"
-	cd integration/bench && $(GO) build -o $(BIN)/bench-peers/ $(BENCH_PEERS)
+	$(GO) -C integration/bench build -o $(BIN)/bench-peers/ $(BENCH_PEERS)
 	@exec $(BIN)/bench-peers/bench $(if $(SHORT),-short) $(ARGS)
 
 .PHONY: test-bench
 test-bench: ## Run the tests of the measuring itself with the race detector
-	cd integration/bench && $(GO) test -race -count=1 -timeout=5m ./...
+	$(GO) -C integration/bench test -race -count=1 -timeout=5m ./...
 
 .PHONY: cover
-cover: ## Measure how much of the code the tests reach; the report is cover.html
-	$(GO) test -count=1 -coverprofile=cover.out -coverpkg=./... $(PKG)
+cover: ## Measure how much of the library the tests reach; the report is cover.html
+	@library=$$($(GO) list ./... | paste -sd, -); \
+	echo 'mode: set' >cover.out; \
+	for m in $(PKG_MODULES); do \
+		$(GO) -C "$$m" test -count=1 -coverprofile=$(CURDIR)/cover.part -coverpkg="$$library" $(PKG_THERE); \
+		tail -n +2 cover.part >>cover.out; rm cover.part; \
+	done
 	@$(GO) tool cover -html=cover.out -o cover.html
 	@$(GO) tool cover -func=cover.out | tail -n 1
 
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities in what the code calls (reads the public database)
-	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION) ./...
+	$(call each,run golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION))
 
 ##@ Prepare
 
@@ -117,9 +166,9 @@ deps: ## Install redis-server, nginx, Chromium, Node.js and npm packages for the
 	@.ci/deps
 
 .PHONY: tidy
-tidy: ## Format the code and put go.mod in order
+tidy: ## Format the code and put every module's go.mod in order
 	gofmt -w .
-	$(GO) mod tidy
+	@for m in $(MODULES); do echo "$$m"; $(GO) -C "$$m" mod tidy; done
 
 $(GOLANGCI_STAMP):
 	@mkdir -p $(BIN) && rm -f $(BIN)/golangci-lint-*.stamp

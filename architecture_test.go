@@ -15,15 +15,16 @@ import (
 
 const modulePath = "github.com/headrace/headrace"
 
-// rule says what the packages it matches may import, tests apart. Packages of this module are written relative to its root, the root
-// itself as ".", and "x/..." matches everything below x.
+// rule says what the packages it matches may import, tests apart. Packages of this repository, in
+// whichever of its modules, are written relative to its root, the root itself as ".", and "x/..."
+// matches everything below x.
 type rule struct {
 	packages string
-	// own lists the packages of this module that may be imported.
+	// own lists the packages of this repository that may be imported.
 	own []string
 	// modules lists the other modules that may be imported; "*" allows any.
 	modules []string
-	// pure demands that nothing outside the standard library and this module is reached, through imports of imports either.
+	// pure demands that nothing outside the standard library and this repository is reached, through imports of imports either.
 	pure bool
 	// never lists modules that must not be reached, through imports of imports either.
 	never []string
@@ -53,7 +54,7 @@ var rules = []rule{
 	{packages: "backends/redisstream/embedded", own: []string{"hub", "backends", "backends/redisstream"},
 		modules: []string{"github.com/redis/go-redis/v9", miniredis}},
 	{packages: "backends/watermill", own: []string{"hub", "backends", "internal/log"},
-		modules: []string{"github.com/ThreeDotsLabs/watermill", "github.com/google/uuid"}},
+		modules: []string{"github.com/ThreeDotsLabs/watermill"}},
 	{packages: "backends/all", own: []string{"backends/..."}},
 
 	{packages: "internal/...", own: []string{"internal/..."}, pure: true},
@@ -63,18 +64,35 @@ var rules = []rule{
 }
 
 // testOnly are packages that only tests may import: they bring the testing package, and its flags, into a program.
-var testOnly = []string{"backends/backendtest", "internal/testenv"}
+var testOnly = []string{"backends/backendtest", "internal/golden", "internal/testenv"}
 
 func TestArrows(t *testing.T) {
 	// Files can be bound to a system, and so can what they import.
 	for _, system := range []string{"linux", "darwin", "windows"} {
 		t.Run(system, func(t *testing.T) {
-			for _, violation := range violations(rules, listPackages(t, system)) {
+			var packages []listed
+			seen := make(map[string]bool)
+			for _, dir := range moduleFolders(t) {
+				if slices.Contains(unlisted, dir) {
+					continue
+				}
+				for _, p := range listPackages(t, dir, system) {
+					if !seen[p.ImportPath] {
+						seen[p.ImportPath] = true
+						packages = append(packages, p)
+					}
+				}
+			}
+			for _, violation := range violations(rules, packages) {
 				t.Error(violation)
 			}
 		})
 	}
 }
+
+// unlisted are modules that this test does not look at: their packages may import anything, as all
+// below integration, and listing them would download the libraries of every broker and every peer.
+var unlisted = []string{"integration/bench", "integration/brokers"}
 
 // listed is what go list says of a package.
 type listed struct {
@@ -85,12 +103,14 @@ type listed struct {
 	Deps       []string
 }
 
-func listPackages(t *testing.T, system string) []listed {
+// listPackages lists the packages of the module in a folder, and all that they import.
+func listPackages(t *testing.T, dir, system string) []listed {
 	t.Helper()
 	// The test cache sees files that this process opens, not those that go list reads: without this walk a stale result would be
 	// served after an import was added.
 	sources(t)
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard,Module,Imports,Deps", "./...")
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
 	out, err := cmd.Output()
 	if err != nil {
@@ -173,7 +193,7 @@ func module(p listed) string {
 	return p.Module.Path
 }
 
-// relative returns a package's path from the root of this module, and whether it belongs to this module at all.
+// relative returns a package's path from the root of this repository, and whether it belongs to it at all.
 func relative(importPath string) (string, bool) {
 	if importPath == modulePath {
 		return ".", true
@@ -181,7 +201,7 @@ func relative(importPath string) (string, bool) {
 	return strings.CutPrefix(importPath, modulePath+"/")
 }
 
-// matches reports whether a package of this module is the one that a pattern names or, for "x/...", lies below it.
+// matches reports whether a package of this repository is the one that a pattern names or, for "x/...", lies below it.
 func matches(pattern, name string) bool {
 	if pattern == "..." {
 		return true

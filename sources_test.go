@@ -55,11 +55,17 @@ func sources(t *testing.T) []source {
 	return files
 }
 
-// unfinished finds the marks of unfinished work; written so that it does not find itself.
-var unfinished = regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`)
+// marks are those of unfinished work; written so that they are not found here.
+var marks = []string{"TO" + "DO", "FIX" + "ME", "XX" + "X"}
+
+var unfinished = regexp.MustCompile(`\b(` + strings.Join(marks, "|") + `)\b`)
 
 func TestNothingIsMarkedUnfinished(t *testing.T) {
 	for _, file := range sources(t) {
+		// The expression alone takes seconds under the race detector.
+		if !slices.ContainsFunc(marks, func(mark string) bool { return bytes.Contains(file.content, []byte(mark)) }) {
+			continue
+		}
 		for i, line := range bytes.Split(file.content, []byte("\n")) {
 			if mark := unfinished.Find(line); mark != nil {
 				t.Errorf("%s:%d: %s", file.path, i+1, mark)

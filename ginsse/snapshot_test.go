@@ -117,24 +117,6 @@ func TestSnapshotDocument(t *testing.T) {
 	}
 }
 
-// TestSnapshotThroughGzip holds that a document whose length is known passes middleware that changes it.
-func TestSnapshotThroughGzip(t *testing.T) {
-	r := gin.New()
-	for _, place := range places {
-		if place.name == "gzip" {
-			r.Use(place.use...)
-		}
-	}
-	text := strings.Repeat("state ", 1000)
-	mount(t, r, ginsse.SSE[none]("/x").Options(quiet).Topic(newHub(t), "x").Snapshot(func(*ginsse.Context[none]) (any, error) { return text, nil }))
-	s := newServer(t, r)
-	resp := open(t, s.Client(), s.URL+"/x", "Accept", "application/json") // the client asks for gzip and takes it off
-	got, err := io.ReadAll(resp.Body)
-	if err != nil || string(got) != `"`+text+`"` || !resp.Uncompressed {
-		t.Errorf("%d bytes, compressed: %v, %v", len(got), resp.Uncompressed, err)
-	}
-}
-
 // snapshotRoutes returns a route each whose Snapshot or Hello is f.
 func snapshotRoutes(t testing.TB, o ginsse.Options, f func() (any, error)) map[string]*ginsse.Route[none] {
 	h := newHub(t)

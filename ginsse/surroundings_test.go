@@ -3,7 +3,6 @@ package ginsse_test
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	gingzip "github.com/gin-contrib/gzip"
 	"github.com/gin-gonic/gin"
 
 	"github.com/headrace/headrace/ginsse"
@@ -26,7 +24,7 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// place is a way in which a route is served and read.
+// place is a way in which a route is served and read. Compression is tested in integration/middleware.
 type place struct {
 	name  string
 	use   []gin.HandlerFunc
@@ -38,8 +36,6 @@ var places = []place{
 	{"HTTP/1.1", nil, newServer, openPlain},
 	{"HTTP/1.0", nil, newServer, openHTTP10},
 	{"HTTP/2", nil, newHTTP2Server, openPlain},
-	{"gzip", []gin.HandlerFunc{gingzip.Gzip(gingzip.DefaultCompression)}, newServer, openGzip},
-	{"gzip on HTTP/2", []gin.HandlerFunc{gingzip.Gzip(gingzip.BestSpeed)}, newHTTP2Server, openGzip},
 	{"a writer with Unwrap", []gin.HandlerFunc{wrap}, newServer, openPlain},
 	{"a writer without Unwrap", []gin.HandlerFunc{hide}, newServer, openPlain},
 	{"writers in each other", []gin.HandlerFunc{hide, wrap, hide}, newServer, openPlain},
@@ -77,21 +73,6 @@ func openHTTP10(t testing.TB, s *httptest.Server, path string) *stream {
 		t.Fatal(err)
 	}
 	return &stream{resp, sse.NewDecoder(resp.Body), func() { conn.Close() }}
-}
-
-func openGzip(t testing.TB, s *httptest.Server, path string) *stream {
-	t.Helper()
-	// The transport leaves a response alone whose encoding it did not ask for by itself.
-	st := open(t, s.Client(), s.URL+path, "Accept-Encoding", "gzip")
-	if got := st.Header.Get("Content-Encoding"); got != "gzip" {
-		t.Errorf("Content-Encoding %q", got)
-	}
-	plain, err := gzip.NewReader(st.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st.Decoder = sse.NewDecoder(plain)
-	return st
 }
 
 // hide is middleware that counts what is written, by a writer that has no way to the one below, as many do.
@@ -189,7 +170,7 @@ func TestRecorder(t *testing.T) {
 func TestServerWriteTimeout(t *testing.T) {
 	const timeout, heartbeat = 200 * time.Millisecond, 25 * time.Millisecond
 	for _, place := range places {
-		if strings.Contains(place.name, "gzip") || place.name == "HTTP/1.0" {
+		if place.name == "HTTP/1.0" {
 			continue // the lines are read as they come
 		}
 		for _, path := range []string{"/x", "/feed"} {

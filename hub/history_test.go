@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // history is what one reader went through, over all its connections.
@@ -140,10 +142,7 @@ func TestHistoryChecker(t *testing.T) {
 
 // TestHistories lets publishers and readers live through random faults of backend and live path, and checks what each reader got.
 func TestHistories(t *testing.T) {
-	seeds := 100
-	if testing.Short() {
-		seeds = 20
-	}
+	seeds := testenv.Sized(20, 100)
 	both := liveOnly
 	both.Chained, both.Name = true, "live only, chained"
 	for _, traits := range []Traits{chained, unchained, liveOnly, both} {

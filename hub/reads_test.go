@@ -10,10 +10,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // TestReadersAtTheSamePlaceShareReads lets 5,000 readers resume at the same place, at once and one after the other within five seconds.
 func TestReadersAtTheSamePlaceShareReads(t *testing.T) {
+	testenv.Long(t)
 	for name, apart := range map[string]time.Duration{"at once": 0, "staggered": time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
 			eachReplay(t, Options{Window: 64}, func(t *testing.T, b *fake, h *Hub) {

@@ -19,6 +19,7 @@ import (
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse/feed"
 )
 
@@ -131,12 +132,9 @@ func (r *reader) run(ready func(), came func(), last int) error {
 	return nil
 }
 
-// TestDrain: a server with 2,000 streams shuts down in time, its clients come to another instance at times of their own, and none of them loses a message.
+// TestDrain: a server with many streams shuts down in time, its clients come to another instance at times of their own, and none of them loses a message.
 func TestDrain(t *testing.T) {
-	streams := 2000
-	if testing.Short() {
-		streams = 300
-	}
+	streams := testenv.Sized(300, 2000)
 	t.Run("server first", func(t *testing.T) {
 		d := newDrained(t)
 		d.shutdown(streams, d.stopServer)

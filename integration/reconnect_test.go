@@ -15,15 +15,16 @@ import (
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 const (
 	publishers = 4
 	reconnects = 1000 // at least so many
-
-	// perConnection is how many messages a connection reads on average, less than it would take for just as many connections.
-	perConnection = 200_000 / reconnects * 8 / 10
 )
+
+// perConnection is how many messages of a total a connection reads on average, less than it would take for just as many connections.
+func perConnection(total int) int { return total * 8 / 10 / reconnects }
 
 // load publishes messages from several goroutines to one topic and keeps what each publisher sent.
 type load struct {
@@ -142,7 +143,7 @@ func roomy(total int) memory.Options {
 
 // TestReconnectHub: a subscriber that reconnects at random sees every message once, in order.
 func TestReconnectHub(t *testing.T) {
-	const total = 200_000
+	total := testenv.Sized(20_000, 200_000)
 	for _, c := range []struct {
 		name  string
 		ahead int64
@@ -162,7 +163,7 @@ func TestReconnectHub(t *testing.T) {
 			connections := 0
 			for seen.count < total {
 				connections++
-				left := 1 + rand.IntN(2*perConnection)
+				left := 1 + rand.IntN(2*perConnection(total))
 				for m, err := range reader.All() {
 					if err != nil {
 						t.Fatal(err)
@@ -228,7 +229,7 @@ func follow(t *testing.T, client *http.Client, url, cursor string, seen *history
 
 // TestReconnectHTTP: the same through the route, with Last-Event-ID.
 func TestReconnectHTTP(t *testing.T) {
-	const total = 200_000
+	total := testenv.Sized(20_000, 200_000)
 	h := newHub(t, roomy(total))
 	server := serve(t, h, ginsse.Options{})
 	url := server.URL + "/topics/load"
@@ -242,7 +243,7 @@ func TestReconnectHTTP(t *testing.T) {
 
 	l := startLoad(t, h, "load", total, 2000)
 	var seen history
-	n := follow(t, server.Client(), url, checkpoint.ID, &seen, l.took, perConnection, func() bool { return seen.count == total })
+	n := follow(t, server.Client(), url, checkpoint.ID, &seen, l.took, perConnection(total), func() bool { return seen.count == total })
 	if seen.gaps != 0 || n < reconnects {
 		t.Errorf("%d gaps, %d connections", seen.gaps, n)
 	}
@@ -250,7 +251,7 @@ func TestReconnectHTTP(t *testing.T) {
 
 // TestReconnectSmallRetention: with a retention that does not hold everything, each missing message lies behind a gap that was said.
 func TestReconnectSmallRetention(t *testing.T) {
-	const total = 200_000
+	total, reconnects := testenv.Sized(40_000, 200_000), testenv.Sized(reconnects/10, reconnects)
 	h := newHub(t, memory.Options{MaxMessages: 50}, hub.Options{Window: 20})
 	server := serve(t, h, ginsse.Options{})
 	url := server.URL + "/topics/load"
@@ -261,7 +262,7 @@ func TestReconnectSmallRetention(t *testing.T) {
 		for l.received.Load() < int64(seen.n) {
 			l.took()
 		}
-		return seen.n == total
+		return seen.n == uint64(total)
 	})
 	if n < reconnects || seen.gaps < 100 || seen.lost == 0 {
 		t.Errorf("%d connections, %d gaps with %d messages behind them: the retention was not small enough to prove anything", n, seen.gaps, seen.lost)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // countingBackend counts the Reads of a backend.
@@ -174,6 +175,7 @@ const readsPerPage = 20
 // Redis itself, and each of them gets every message once and in order. A page is handed on for a second after it was read, so on a slow machine, where the
 // readers take several seconds, there are as many more Reads: far fewer than the bound.
 func TestResumeTogether(t *testing.T) {
+	testenv.Long(t)
 	r := newResume(t, 1200)
 	cost := r.run(t)
 	t.Logf("%d readers, %d pages: %d Reads, at most %d for one page, %d commands at Redis; %d messages in %v",

@@ -10,6 +10,7 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse/feed"
 )
 
@@ -31,10 +32,7 @@ var departures = []struct {
 
 // TestResetsMidWrite: clients that leave in every way, most of them while a write to them is stuck, leave nothing behind and hold nobody up.
 func TestResetsMidWrite(t *testing.T) {
-	clients := 300
-	if testing.Short() {
-		clients = 60
-	}
+	clients := testenv.Sized(60, 300)
 	// Much more than a connection holds, and then messages during which the clients leave.
 	const fill, leaving, size = 48, 48, 8 << 10
 	// No heartbeat, rotation or timeout comes to the help of a stream that does not notice: what it waits for is the end of the client, or the end of the test.

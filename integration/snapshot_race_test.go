@@ -18,6 +18,7 @@ import (
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -208,18 +209,10 @@ func (r *race) document(replica *replica) (cursor string, err error) {
 	return resp.Header.Get("Last-Event-ID"), replica.load(body)
 }
 
-// raceClients is how many clients a test has, and how many versions they are spread over.
-func raceClients() (clients, versions int) {
-	if testing.Short() {
-		return 50, 2000
-	}
-	return 500, 20_000
-}
-
 // TestSnapshotRace: the state that a client makes of a snapshot and the messages after it is the model's at every event, at whatever moment the client comes, comes back or leaves.
 func TestSnapshotRace(t *testing.T) {
 	const ahead, each = 20_000, 100
-	clients, versions := raceClients()
+	clients, versions := testenv.Sized(50, 500), testenv.Sized(2000, 20_000) // that they are spread over
 	r := newRace(t, roomy(3*ahead), 64, 0)
 	m := r.model
 	// Retained is more than the model is ahead of the slowest client, so there are no gaps.
@@ -280,7 +273,7 @@ func TestSnapshotRace(t *testing.T) {
 // TestSnapshotRaceGaps: the same where messages are lost: all that a client needs is in the gap and the snapshot that follows.
 func TestSnapshotRaceGaps(t *testing.T) {
 	const retained, burst, stall, rounds = 200, 500, 2000, 3
-	clients, versions := raceClients()
+	clients, versions := testenv.Sized(50, 500), testenv.Sized(2000, 20_000) // that they are spread over
 	r := newRace(t, memory.Options{MaxMessages: retained}, 50, 64<<10)
 	m := r.model
 	// The model changes in bursts, with a pause for somebody to come close: so some clients keep up for a while, and others do not.

@@ -36,7 +36,7 @@ const (
 //
 // The aims are a ratio of at most 1.2 for the median and 1.5 for the 99th percentile of a publish. The comparison takes some minutes, and a machine that does nothing else:
 //
-//	go test -run '^$' -bench StalledReader -benchtime 1x -timeout 30m ./integration
+//	go -C integration test -run '^$' -bench StalledReader -benchtime 1x -timeout 30m
 //
 // With -short there are 1,000 readers.
 func BenchmarkStalledReader(b *testing.B) {

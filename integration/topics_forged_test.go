@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -94,10 +95,7 @@ func TestForgedCursors(t *testing.T) {
 	foreign := append(collect("/secret", 30), collect("/hidden", 5)...)
 	mixed := collect("/mixed", 30)
 
-	rounds, atOnce := 10, 40
-	if testing.Short() {
-		rounds = 2
-	}
+	rounds, atOnce := testenv.Sized(2, 10), 40
 	gaps, tried := 0, 0
 	for round := range rounds {
 		type forged struct {

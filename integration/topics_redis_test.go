@@ -16,6 +16,7 @@ import (
 
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // longestCursor is how long a cursor over nine Redis topics may be, in bytes: longer ones need a preflight from other origins.
@@ -141,10 +142,7 @@ func TestTopicsOverInstances(t *testing.T) {
 	s := startSingle(t)
 	routes := feeds{"/nine": nine()}
 	instances := [2]*instance{startInstance(t, s, routes), startInstance(t, s, routes)}
-	clients, each := 40, 250
-	if testing.Short() {
-		clients, each = 10, 60
-	}
+	clients, each := testenv.Sized(10, 40), testenv.Sized(60, 250)
 	if longest := wander(t, instances, "/nine", nine(), clients, each, 60); longest > longestCursor {
 		t.Errorf("a cursor over nine topics had %d bytes, want at most %d", longest, longestCursor)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse/feed"
 )
 
@@ -124,10 +125,7 @@ func (v *visits) end(t *testing.T, n *atomic.Int64, causes ...error) func(feed.E
 
 // TestVisits: clients that come and go at random moments, and send what they should not, leave nothing behind, and the server serves on.
 func TestVisits(t *testing.T) {
-	total := 1000
-	if testing.Short() {
-		total = 300
-	}
+	total := testenv.Sized(300, 1000)
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			h := newHub(t, memory.Options{})

@@ -8,77 +8,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/headrace/headrace/internal/golden"
 )
 
 var update = flag.Bool("update", false, "write the expected lines of testdata anew")
-
-// A goldenCase is one case of testdata; README.md there describes the format.
-type goldenCase struct {
-	file, name string
-	idea       []string
-	in         []string // quoted, as they stand in the file
-	input      string
-	want       []string
-}
-
-func goldenCases(t testing.TB) []goldenCase {
-	t.Helper()
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	var cases []goldenCase
-	seen := map[string]bool{}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i, line := range strings.Split(string(text), "\n") {
-			kind, rest, _ := strings.Cut(line, " ")
-			if kind == "==" {
-				if seen[rest] {
-					t.Fatalf("%s:%d: the name %q is taken", file, i+1, rest)
-				}
-				seen[rest] = true
-				cases = append(cases, goldenCase{file: file, name: rest})
-				continue
-			}
-			if line == "" {
-				continue
-			}
-			if len(cases) == 0 || cases[len(cases)-1].file != file {
-				t.Fatalf("%s:%d: a line before the first case", file, i+1)
-			}
-			c := &cases[len(cases)-1]
-			switch kind {
-			case "":
-				c.idea = append(c.idea, line)
-			case "in":
-				in, err := strconv.Unquote(rest)
-				if err != nil {
-					t.Fatalf("%s:%d: %v", file, i+1, err)
-				}
-				c.in = append(c.in, line)
-				c.input += in
-			case "event", "end":
-				c.want = append(c.want, line)
-			default:
-				t.Fatalf("%s:%d: unknown kind of line %q", file, i+1, kind)
-			}
-		}
-	}
-	for _, c := range cases {
-		if len(c.idea) == 0 || len(c.in) == 0 {
-			t.Fatalf("%s: case %q lacks its idea or its input", c.file, c.name)
-		}
-	}
-	return cases
-}
 
 // render decodes r to the end and says what came out in the words of testdata.
 func render(r io.Reader) ([]string, error) {
@@ -91,18 +28,14 @@ func render(r io.Reader) ([]string, error) {
 			if after, ok := d.Retry(); ok {
 				retry = after.String()
 			}
-			lines = append(lines, fmt.Sprintf("end id=%q retry=%s", d.LastEventID(), retry))
+			lines = append(lines, golden.End(d.LastEventID(), retry))
 			if err == io.EOF {
 				err = nil
 			}
 			return lines, err
 		}
-		lines = append(lines, renderEvent(e.ID, e.Type, e.Text()))
+		lines = append(lines, golden.Event(e.ID, e.Type, e.Text()))
 	}
-}
-
-func renderEvent(id, typ, data string) string {
-	return fmt.Sprintf("event id=%q type=%q data=%q", id, typ, data)
 }
 
 // randomReader returns between none and 9 bytes a read.
@@ -126,43 +59,43 @@ func chunkings(input string, seed uint64) map[string]io.Reader {
 }
 
 func TestGolden(t *testing.T) {
-	cases := goldenCases(t)
+	cases := golden.Read(t, "testdata")
 	if *update {
 		updateGolden(t, cases)
 	}
 	for _, c := range cases {
-		t.Run(strings.TrimSuffix(filepath.Base(c.file), ".txt")+"/"+c.name, func(t *testing.T) {
-			for name, r := range chunkings(c.input, uint64(len(c.input))) {
+		t.Run(strings.TrimSuffix(filepath.Base(c.File), ".txt")+"/"+c.Name, func(t *testing.T) {
+			for name, r := range chunkings(c.Input, uint64(len(c.Input))) {
 				got, err := render(r)
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
-				if g, w := strings.Join(got, "\n"), strings.Join(c.want, "\n"); g != w {
-					t.Errorf("%s: input %q\ngot\n%s\nwant\n%s\nbecause:\n%s", name, c.input, g, w, strings.Join(c.idea, "\n"))
+				if g, w := strings.Join(got, "\n"), strings.Join(c.Want, "\n"); g != w {
+					t.Errorf("%s: input %q\ngot\n%s\nwant\n%s\nbecause:\n%s", name, c.Input, g, w, strings.Join(c.Idea, "\n"))
 				}
 			}
 		})
 	}
 }
 
-func updateGolden(t *testing.T, cases []goldenCase) {
+func updateGolden(t *testing.T, cases []golden.Case) {
 	files := map[string]*bytes.Buffer{}
 	for i := range cases {
 		c := &cases[i]
-		got, err := render(strings.NewReader(c.input))
+		got, err := render(strings.NewReader(c.Input))
 		if err != nil {
-			t.Fatalf("%s: %v", c.name, err)
+			t.Fatalf("%s: %v", c.Name, err)
 		}
-		c.want = got
-		buf := files[c.file]
+		c.Want = got
+		buf := files[c.File]
 		if buf == nil {
 			buf = new(bytes.Buffer)
-			files[c.file] = buf
+			files[c.File] = buf
 		} else {
 			buf.WriteByte('\n')
 		}
-		fmt.Fprintf(buf, "== %s\n%s\n%s\n%s\n", c.name,
-			strings.Join(c.idea, "\n"), strings.Join(c.in, "\n"), strings.Join(c.want, "\n"))
+		fmt.Fprintf(buf, "== %s\n%s\n%s\n%s\n", c.Name,
+			strings.Join(c.Idea, "\n"), strings.Join(c.In, "\n"), strings.Join(c.Want, "\n"))
 	}
 	for file, buf := range files {
 		if err := os.WriteFile(file, buf.Bytes(), 0o644); err != nil {

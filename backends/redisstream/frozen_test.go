@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // frozenRig is a backend with followers, whose server is stopped for a while.
@@ -57,6 +58,7 @@ func (f *frozenRig) publish(t *testing.T, limit time.Duration, stop <-chan struc
 
 // TestFrozen stops the server for 20 s. It has both modes at once, to wait only once.
 func TestFrozen(t *testing.T) {
+	testenv.Long(t)
 	t.Parallel()
 	const (
 		span   = 20 * time.Second

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	wm "github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/google/uuid"
 
 	"github.com/headrace/headrace/hub"
 )
@@ -59,7 +59,7 @@ func New(publisher message.Publisher, subscriber message.Subscriber, o Options) 
 		return nil, errors.New("watermill: New needs a Publisher and a Subscriber")
 	}
 	b := &Backend{
-		opts: o.withDefaults(), publisher: publisher, subscriber: subscriber, instance: strings.ReplaceAll(uuid.NewString(), "-", ""),
+		opts: o.withDefaults(), publisher: publisher, subscriber: subscriber, instance: strings.ReplaceAll(wm.NewUUID(), "-", ""),
 		lanes: make(map[string]*lane), topics: make(map[string]*topic),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -77,9 +77,6 @@ func (b *Backend) Stats() Stats {
 	return Stats{Skipped: c.skipped.Load(), Lost: c.lost.Load(), Late: c.late.Load(), Reopened: c.reopened.Load()}
 }
 
-// keySpace is the name space of IDs that are made of idempotency keys.
-var keySpace = uuid.MustParse("5d1c2b34-6f0e-4b52-9d5e-0a3d3c1f7e21")
-
 // Publish implements hub.Backend. Concurrent publishes to one topic share calls of the Publisher, one call after the other. The error is
 // ErrRejected when the message was not handed to the Publisher, and hub.ErrUnknown when the Publisher failed, or was not done when ctx ended.
 func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
@@ -93,15 +90,13 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	if err != nil {
 		return rejected(err)
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return rejected(err)
-	}
-	if m.Key != "" {
-		id = uuid.NewSHA1(keySpace, []byte(topic+"\x00"+m.Key))
-	}
 	o := &outgoing{envelope: envelope{Message: m}, done: make(chan struct{})}
-	o.ID, o.Time = hub.ID(id.String()), time.Now()
+	o.Time = time.Now()
+	if m.Key == "" {
+		o.ID = newID(o.Time)
+	} else {
+		o.ID = keyedID(topic, m.Key)
+	}
 	// The caller may leave before the broker has it.
 	o.Data = append([]byte(nil), m.Data...)
 	o.Headers = make(map[string]string, len(m.Headers))

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
+	wm "github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/google/uuid"
 
 	"github.com/headrace/headrace/hub"
 )
@@ -57,7 +57,7 @@ func (s *subscription) serve() error {
 	s.timer = time.NewTimer(0)
 	defer s.timer.Stop()
 	if s.b.opts.NoProbes {
-		s.prove(0, hub.ID(uuid.NewString()))
+		s.prove(0, hub.ID(wm.NewUUID()))
 	}
 	for {
 		var published chan struct{}
@@ -86,7 +86,7 @@ func (s *subscription) serve() error {
 			s.probing = nil
 		case <-s.poke:
 			if s.b.opts.NoProbes {
-				s.prove(0, hub.ID(uuid.NewString()))
+				s.prove(0, hub.ID(wm.NewUUID()))
 				continue
 			}
 			s.pace = probePace
@@ -147,7 +147,7 @@ type pendingProbe struct {
 // sendProbe queues a probe to the topic, for a check if that is not nil. Its number is the backend's next. It returns nil when the backend is closed.
 func (t *topic) sendProbe(c *check) (o *outgoing, n uint64) {
 	n = t.b.probes.Add(1)
-	token := uuid.NewString()
+	token := wm.NewUUID()
 	t.mu.Lock()
 	if len(t.pending) >= probesKept {
 		clear(t.pending)

@@ -22,6 +22,7 @@ import (
 	_ "github.com/headrace/headrace/backends/redisstream/embedded"
 	"github.com/headrace/headrace/backends/watermill"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // universalCase is a case of Watermill's universal suite: run has it, or without says why it is left out.
@@ -70,7 +71,7 @@ func TestUniversalSuite(t *testing.T) {
 		name, url string
 		short     bool
 	}{
-		{"memory", "memory://?messages=20000", testing.Short()},
+		{"memory", "memory://?messages=20000", !testenv.IsLong()},
 		{"redis", "miniredis://universal?maxlen=20000", true},
 	} {
 		t.Run(backend.name, func(t *testing.T) {

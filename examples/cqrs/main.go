@@ -1,7 +1,7 @@
 // Command cqrs is the front desk of a small hotel, in commands and events: a Watermill command bus carries what people want, handlers decide and change the rooms, and
 // an event bus publishes what happened into a feed that all pages follow.
 //
-//	go run ./examples/cqrs
+//	go -C examples run ./cqrs
 package main
 
 import (

@@ -148,6 +148,7 @@ func (b *tab) is(room int, s state) {
 
 // TestPage is one story in two tabs; each chapter goes on where the one before ended.
 func TestPage(t *testing.T) {
+	testenv.Long(t)
 	a := serve(t, nil)
 	open := browse(t)
 	one, two := open(a.url), open(a.url)
@@ -203,6 +204,7 @@ func TestPage(t *testing.T) {
 
 // TestPageAfterRestart: the rooms are gone with the process. The page says so and shows what there is, and what the new desk does.
 func TestPageAfterRestart(t *testing.T) {
+	testenv.Long(t)
 	var mu sync.Mutex
 	var handler http.Handler
 	old := serve(t, func(own http.Handler) http.Handler {
@@ -238,6 +240,7 @@ func TestPageAfterRestart(t *testing.T) {
 
 // TestPageWithAnotherDesk: over a backend that outlives the process the feed goes on, and the first event of the new desk makes the page load.
 func TestPageWithAnotherDesk(t *testing.T) {
+	testenv.Long(t)
 	a := serve(t, nil)
 	b := browse(t)(a.url)
 	b.book(101, "Ada")

@@ -1,7 +1,7 @@
 // Command dashboard shows the machines of two sites as they run: measurements of several sensors and the alarms of a site come as several topics on one stream, and what a
 // user gets of them depends on the user's role.
 //
-//	go run ./examples/dashboard
+//	go -C examples run ./dashboard
 package main
 
 import (

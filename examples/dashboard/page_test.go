@@ -146,6 +146,7 @@ func (b *tab) consecutive(sensor string) int {
 
 // TestPageMoves: points appear for each sensor, they are drawn, and the chart moves between them, too. The other site has its own.
 func TestPageMoves(t *testing.T) {
+	testenv.Long(t)
 	a := serve(t, newHub(t, "memory://"), nil)
 	b := browse(t)(a.url)
 	stop := startMachines(t.Context(), a.hub, 10, 1)
@@ -170,6 +171,7 @@ func TestPageMoves(t *testing.T) {
 
 // TestPageRoles: the role decides what a page gets, of the past as well, and another tab's sign-in counts when the stream comes back.
 func TestPageRoles(t *testing.T) {
+	testenv.Long(t)
 	a := serve(t, newHub(t, "memory://"), nil)
 	open := browse(t)
 	b := open(a.url)
@@ -210,6 +212,7 @@ func TestPageRoles(t *testing.T) {
 
 // TestPageResumes: connections are cut while the machines go on, and in the end each point is there once.
 func TestPageResumes(t *testing.T) {
+	testenv.Long(t)
 	var refuse atomic.Bool
 	a := serve(t, newHub(t, "memory://"), func(own http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -252,6 +255,7 @@ func TestPageResumes(t *testing.T) {
 
 // TestPageAfterRestart: what was in memory is gone with the process. The page says nothing of it that is not so any more, and goes on with what there is.
 func TestPageAfterRestart(t *testing.T) {
+	testenv.Long(t)
 	var handler atomic.Pointer[http.Handler]
 	old := serve(t, newHub(t, "memory://"), func(own http.Handler) http.Handler {
 		handler.Store(&own)

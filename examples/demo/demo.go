@@ -16,7 +16,7 @@ import (
 // stopTimeout is how long the programs may take to end, each stage of them: a little longer than the examples give themselves.
 const stopTimeout = 12 * time.Second
 
-// module is where the examples are.
+// module is where the examples are. The demo has to run within its folder, so that go finds it.
 const module = "github.com/headrace/headrace/examples/"
 
 // demo is all the programs.

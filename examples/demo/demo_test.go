@@ -225,6 +225,7 @@ func script(t *testing.T, name, text string) string {
 
 // TestStartFails: whatever keeps the demo from starting is said, and what was started before it ends.
 func TestStartFails(t *testing.T) {
+	testenv.Long(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -285,6 +286,7 @@ func TestStartFails(t *testing.T) {
 
 // TestStoppedWhileStarting: told to end before all is there, the demo ends without an error and what it started ends too.
 func TestStoppedWhileStarting(t *testing.T) {
+	testenv.Long(t)
 	testenv.Need(t, "redis")
 	testenv.Need(t, "nginx")
 	for _, test := range []struct {

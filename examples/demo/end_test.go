@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -20,8 +21,13 @@ import (
 
 // TestEnd: however the demo's process ends, what it started ends too.
 func TestEnd(t *testing.T) {
+	testenv.Long(t)
 	testenv.Need(t, "redis")
 	testenv.Need(t, "nginx")
+	// Under nohup SIGHUP is ignored here, and the demo would inherit that. What is handled here it does not inherit.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	for _, test := range []struct {
 		name   string
 		only   string                                         // on this system, "" for all

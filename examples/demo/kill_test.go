@@ -153,6 +153,7 @@ type stage struct {
 // TestKill: instances are killed in turns while changes are made. The page and a program that follow through nginx go on with the other instance and get
 // each change once, in order.
 func TestKill(t *testing.T) {
+	testenv.Long(t)
 	testenv.Need(t, "redis")
 	testenv.Need(t, "nginx")
 	testenv.Need(t, "chromium")

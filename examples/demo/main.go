@@ -1,9 +1,9 @@
 // Command demo shows the examples as several instances: two tickets servers and two gateways on one Redis, behind one nginx. Whatever is killed
 // comes back after a moment, as under compose, and what is followed through nginx goes on meanwhile.
 //
-//	go run ./examples/demo
+//	go -C examples run ./demo
 //
-// It needs redis-server, nginx and Go, and leaves nothing behind when it ends.
+// It needs redis-server, nginx and Go, builds the examples from the folder it runs in, and leaves nothing behind when it ends.
 package main
 
 import (

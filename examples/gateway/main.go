@@ -1,7 +1,7 @@
 // Command gateway is a hub as a server: programs in any language publish to topics with POST, browsers and other programs follow them with GET.
 // It has no authentication and listens on the loopback interface unless told otherwise.
 //
-//	go run ./examples/gateway
+//	go -C examples run ./gateway
 package main
 
 import (

@@ -1,7 +1,7 @@
 // Command orders is the counter of a small shop: orders are paid, packed, shipped and delivered, cancelled and refunded, and every page shows the same list, the same till and the
 // same history, whatever happens to its connection. It shows feeds that begin with a snapshot of the state that their messages change.
 //
-//	go run ./examples/orders
+//	go -C examples run ./orders
 package main
 
 import (

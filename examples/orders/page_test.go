@@ -186,6 +186,7 @@ const live = `document.getElementById("state").dataset.state === "live" && docum
 
 // TestPage takes an order through its whole life by hand, with the connection cut in the middle.
 func TestPage(t *testing.T) {
+	testenv.Long(t)
 	n := newNetwork()
 	a := serve(t, setup{stream: quick(0), wrap: n.wrap})
 	lost := a.place()
@@ -267,6 +268,7 @@ func TestPage(t *testing.T) {
 
 // TestPageWithShortStreams: streams end all the time, and the page has everything nevertheless.
 func TestPageWithShortStreams(t *testing.T) {
+	testenv.Long(t)
 	n := newNetwork()
 	a := serve(t, setup{stream: quick(100 * time.Millisecond), wrap: n.wrap})
 	o := a.place()
@@ -288,6 +290,7 @@ func TestPageWithShortStreams(t *testing.T) {
 
 // TestPageHeals: what a page missed is no longer retained. It has no code for that: the server sends a fresh snapshot.
 func TestPageHeals(t *testing.T) {
+	testenv.Long(t)
 	n := newNetwork()
 	a := serve(t, setup{backend: "memory://?messages=2", hub: hub.Options{Window: 1}, stream: quick(0), wrap: n.wrap})
 	first, second := a.place(), a.place()
@@ -319,6 +322,7 @@ func TestPageHeals(t *testing.T) {
 
 // TestPageAfterRestart: the orders are gone with the process. The page shows those of the next one, also when the messages of the first are still there.
 func TestPageAfterRestart(t *testing.T) {
+	testenv.Long(t)
 	for _, backend := range []string{"memory://", "miniredis://restart"} {
 		t.Run(backend, func(t *testing.T) {
 			n := newNetwork()

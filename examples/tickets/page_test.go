@@ -364,6 +364,7 @@ func (s *story) finishedFeed() {
 
 // TestPageAfterRestart: the tickets are gone with the process, and so is what the cursor meant. The page says so and shows what there is.
 func TestPageAfterRestart(t *testing.T) {
+	testenv.Long(t)
 	var mu sync.Mutex
 	var handler http.Handler
 	old := serve(t, func(own http.Handler) http.Handler {

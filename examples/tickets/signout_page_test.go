@@ -10,6 +10,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse/feed"
 )
 
@@ -29,6 +30,7 @@ const isVisitor = `!document.getElementById("sign-in").hidden && document.getEle
 
 // TestPageSignOutEverywhere: a tab at one instance signs the agent out at all. Browsers come back by themselves, to the open stream as visitors; they give up at the guard.
 func TestPageSignOutEverywhere(t *testing.T) {
+	testenv.Long(t)
 	url := "redis://" + miniredis.RunT(t).Addr()
 	apps := []*app{serveOver(t, url, nil), serveOver(t, url, nil)}
 	browsers := []func(string) *tab{browse(t), browse(t)} // two, because cookies are the same for all ports of an address
@@ -61,6 +63,7 @@ func TestPageSignOutEverywhere(t *testing.T) {
 
 // TestPageSessionExpires: the same at the time that a session ends, without anybody doing anything.
 func TestPageSessionExpires(t *testing.T) {
+	testenv.Long(t)
 	o := ordinary()
 	o.session = 4 * time.Second
 	a := serveWith(t, "memory://", nil, o)
@@ -83,6 +86,7 @@ func TestPageSessionExpires(t *testing.T) {
 
 // TestPageClosedTicket: the page stops at the close event. An EventSource that knows nothing of it comes back once, is answered 204, and stops too.
 func TestPageClosedTicket(t *testing.T) {
+	testenv.Long(t)
 	var finished atomic.Int32
 	a := serve(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -134,6 +138,7 @@ func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // TestPageLimit: a stream that is one too many stays away and tries again; when there is room it is there.
 func TestPageLimit(t *testing.T) {
+	testenv.Long(t)
 	o := ordinary()
 	o.limits = &feed.Limits{PerKey: 1, Retry: 100 * time.Millisecond}
 	a := serveWith(t, "memory://", nil, o)

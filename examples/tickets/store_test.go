@@ -268,6 +268,7 @@ func TestEditsAreChecked(t *testing.T) {
 
 // TestStoreIsBounded: what waits is published in between, so that only the limit of tickets and comments refuses.
 func TestStoreIsBounded(t *testing.T) {
+	testenv.Long(t)
 	everywhere(t, func(t *testing.T, url string) {
 		i := open(t, url)
 		made := func(err error) bool {

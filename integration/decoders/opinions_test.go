@@ -1,4 +1,4 @@
-package sse
+package decoders
 
 import (
 	"maps"
@@ -7,7 +7,12 @@ import (
 
 	"github.com/launchdarkly/eventsource"
 	gosse "github.com/tmaxmax/go-sse"
+
+	"github.com/headrace/headrace/internal/golden"
 )
+
+// testdata is where the golden cases are.
+const testdata = "../../sse/testdata"
 
 // Two other decoders are asked about every golden case. Where one departs from
 // the standard, its table says how: a departure that is not listed, or one that
@@ -20,7 +25,7 @@ func TestOpinionGoSSE(t *testing.T) {
 			if err != nil {
 				return append(events, "error "+err.Error())
 			}
-			events = append(events, renderEvent(e.LastEventID, e.Type, e.Data))
+			events = append(events, golden.Event(e.LastEventID, e.Type, e.Data))
 		}
 		return events
 	})
@@ -36,28 +41,28 @@ func TestOpinionLaunchDarkly(t *testing.T) {
 				return events
 			}
 			id := e.(eventsource.EventWithLastID).LastEventID()
-			events = append(events, renderEvent(id, e.Event(), e.Data()))
+			events = append(events, golden.Event(id, e.Event(), e.Data()))
 		}
 	})
 }
 
 func compareOpinion(t *testing.T, departures map[string]string, decode func(string) []string) {
 	left := maps.Clone(departures)
-	for _, c := range goldenCases(t) {
+	for _, c := range golden.Read(t, testdata) {
 		var want []string
-		for _, line := range c.want {
+		for _, line := range c.Want {
 			if strings.HasPrefix(line, "event ") {
 				want = append(want, line)
 			}
 		}
-		why, departs := departures[c.name]
-		delete(left, c.name)
-		got := strings.Join(decode(c.input), "\n")
+		why, departs := departures[c.Name]
+		delete(left, c.Name)
+		got := strings.Join(decode(c.Input), "\n")
 		switch same := got == strings.Join(want, "\n"); {
 		case same && departs:
-			t.Errorf("%s: listed as %q, and agrees", c.name, why)
+			t.Errorf("%s: listed as %q, and agrees", c.Name, why)
 		case !same && !departs:
-			t.Errorf("%s: input %q\ngot\n%s\nwant\n%s", c.name, c.input, got, strings.Join(want, "\n"))
+			t.Errorf("%s: input %q\ngot\n%s\nwant\n%s", c.Name, c.Input, got, strings.Join(want, "\n"))
 		}
 	}
 	for name := range left {
