@@ -1,9 +1,10 @@
 package hub
 
 import (
-	"container/heap"
 	"math/rand/v2"
 	"time"
+
+	"github.com/headrace/headrace/internal/log"
 )
 
 // sweepWindows keeps all windows together within TotalBytes: it evicts the oldest messages, of whatever topic, until a tenth is free.
@@ -14,35 +15,23 @@ func (h *Hub) sweepWindows() {
 	}
 	defer h.sweep.Unlock()
 	h.mu.Lock()
-	var oldest byAge
+	topics := make([]*followed, 0, len(h.topics))
 	for _, f := range h.topics {
-		oldest = append(oldest, aged{f: f})
+		topics = append(topics, f)
 	}
 	h.mu.Unlock()
-	for i := range oldest {
-		oldest[i].at = oldest[i].f.oldest()
-	}
-	heap.Init(&oldest)
-	for len(oldest) > 0 && h.windowBytes.Load() > h.opts.TotalBytes/10*9 {
-		top := &oldest[0]
-		if top.at.IsZero() {
-			heap.Pop(&oldest)
-			continue
-		}
-		top.at = top.f.evictOldest()
-		heap.Fix(&oldest, 0)
-	}
+	log.EvictOldest(topics, time.Time.Compare, func() bool { return h.windowBytes.Load() <= h.opts.TotalBytes/10*9 })
 }
 
-// oldest returns the time of the oldest message in the window, or held, zero when there is none.
-func (f *followed) oldest() time.Time {
+// Oldest implements log.Owner: it returns the time of the oldest message in the window, or held.
+func (f *followed) Oldest() (at time.Time, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.oldestLocked()
 }
 
-// evictOldest evicts the oldest message and returns the time of the next one.
-func (f *followed) evictOldest() time.Time {
+// EvictOldest implements log.Owner.
+func (f *followed) EvictOldest() (next time.Time, ok bool) {
 	f.mu.Lock()
 	defer f.unlock()
 	switch {
@@ -55,48 +44,17 @@ func (f *followed) evictOldest() time.Time {
 	return f.oldestLocked()
 }
 
-func (f *followed) oldestLocked() time.Time {
-	var at time.Time
+// oldestLocked is Oldest. f.mu is held.
+func (f *followed) oldestLocked() (at time.Time, ok bool) {
 	switch {
 	case f.state == released:
-		return time.Time{}
 	case f.log != nil && f.log.Len() > 0:
 		_, e := f.log.At(f.log.First())
-		at = e.Time
+		return e.Time, true
 	case len(f.held) > 0:
-		at = f.held[0].Time
-	default:
-		return time.Time{}
+		return f.held[0].Time, true
 	}
-	if at.IsZero() {
-		return time.Unix(0, 1) // of a backend that does not say the time
-	}
-	return at
-}
-
-type aged struct {
-	f  *followed
-	at time.Time
-}
-
-// byAge is a heap of windows, the one with the oldest message first and empty ones last.
-type byAge []aged
-
-func (a byAge) Len() int { return len(a) }
-func (a byAge) Less(i, j int) bool {
-	if a[i].at.IsZero() || a[j].at.IsZero() {
-		return !a[i].at.IsZero()
-	}
-	return a[i].at.Before(a[j].at)
-}
-func (a byAge) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *byAge) Push(x any)   { *a = append(*a, x.(aged)) }
-func (a *byAge) Pop() any {
-	last := len(*a) - 1
-	x := (*a)[last]
-	(*a)[last] = aged{}
-	*a = (*a)[:last]
-	return x
+	return time.Time{}, false
 }
 
 // checksAtOnce bounds the position checks under way, so that they leave Reads to readers.

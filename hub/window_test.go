@@ -82,7 +82,7 @@ func TestTotalBytes(t *testing.T) {
 		oldest, n := time.Unix(0, 0).Add(time.Hour), 0
 		for _, f := range h.topics {
 			n += f.log.Len()
-			if at := f.oldest(); !at.IsZero() && at.Before(oldest) {
+			if at, ok := f.Oldest(); ok && at.Before(oldest) {
 				oldest = at
 			}
 		}
