@@ -36,7 +36,7 @@ const miniredis = "github.com/alicebob/miniredis/v2"
 // rules are the arrows of DESIGN.md. The first rule that matches a package is the one that holds for it.
 var rules = []rule{
 	{packages: "."},
-	{packages: "hub", own: []string{"internal/log"}, pure: true, required: true},
+	{packages: "hub", own: []string{"internal/log", "internal/retry"}, pure: true, required: true},
 	{packages: "sse", pure: true, required: true},
 	{packages: "sse/feed", own: []string{"hub", "sse", "internal/..."}, pure: true, required: true},
 	{packages: "ginsse", own: []string{"hub", "sse", "sse/feed", "internal/..."},
@@ -45,15 +45,17 @@ var rules = []rule{
 	{packages: "backends", own: []string{"hub"}, pure: true, required: true},
 	{packages: "backends/memory", own: []string{"hub", "backends", "internal/log"}, pure: true, required: true},
 	{packages: "backends/backendtest", own: []string{"hub", "backends", "internal/log"}, pure: true, required: true},
-	{packages: "backends/redisstream", own: []string{"hub", "backends", "internal/log"},
+	{packages: "backends/redisstream", own: []string{"hub", "backends", "internal/queue", "internal/retry"},
 		modules: []string{"github.com/redis/go-redis/v9"}, never: []string{miniredis}},
 	{packages: "backends/redisstream/embedded", own: []string{"hub", "backends", "backends/redisstream"},
 		modules: []string{"github.com/redis/go-redis/v9", miniredis}},
-	{packages: "backends/watermill", own: []string{"hub", "backends", "internal/log"},
+	{packages: "backends/watermill", own: []string{"hub", "backends", "internal/queue"},
 		modules: []string{"github.com/ThreeDotsLabs/watermill", "github.com/google/uuid"}},
 	{packages: "backends/all", own: []string{"backends/..."}},
 
 	{packages: "internal/log", pure: true},
+	{packages: "internal/queue", pure: true},
+	{packages: "internal/retry", pure: true},
 	{packages: "internal/testenv", pure: true},
 	{packages: "internal/...", own: []string{"hub", "sse", "internal/..."}, pure: true},
 

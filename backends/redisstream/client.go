@@ -198,7 +198,7 @@ func (l *lanes) batcher(client *redis.Client) *batcher {
 	if b != nil {
 		return b
 	}
-	b = &batcher{ctx: l.ctx, spawn: l.spawn}
+	b = newBatcher(l.ctx, l.spawn)
 	if l.publish == nil {
 		b.send = func(jobs []*job) { l.send(l.ctx, client, jobs) }
 	} else {

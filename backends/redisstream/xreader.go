@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/retry"
 )
 
 const (
@@ -172,7 +173,7 @@ func (r *xreader) run() {
 			if c := r.set.b.clients[following].cluster; c != nil {
 				c.ReloadState(ctx)
 			}
-			pause(ctx, wait)
+			retry.Sleep(ctx, wait)
 			wait = min(2*wait, reconnectMax)
 			continue
 		}
@@ -184,7 +185,7 @@ func (r *xreader) run() {
 			}
 		}
 		if !r.advance(hot) {
-			pause(ctx, leastCycle-time.Since(began))
+			retry.Sleep(ctx, leastCycle-time.Since(began))
 		}
 	}
 }
@@ -202,7 +203,7 @@ func poll(ctx context.Context, client *redis.Client, fs []*xfollow, block time.D
 		}
 	}
 	if len(from) == 0 {
-		pause(ctx, shortBlock)
+		retry.Sleep(ctx, shortBlock)
 		return nil, nil
 	}
 	args := make([]any, 0, 6+2*len(from))
@@ -321,18 +322,5 @@ func (f *xfollow) fail(err error) {
 func (f *xfollow) call(do func(hub.Sink)) {
 	if !f.stopped.Load() {
 		do(f.sink)
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

@@ -114,7 +114,7 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 		err = o.err
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-		if o.withdraw() {
+		if o.Withdraw() {
 			o.lane.remove(o)
 			return rejected(err)
 		}
