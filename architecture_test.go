@@ -37,7 +37,7 @@ const miniredis = "github.com/alicebob/miniredis/v2"
 var rules = []rule{
 	{packages: "."},
 	{packages: "hub", own: []string{"internal/log", "internal/retry"}, pure: true, required: true},
-	{packages: "sse", pure: true, required: true},
+	{packages: "sse", own: []string{"internal/netconn"}, pure: true, required: true},
 	{packages: "sse/feed", own: []string{"hub", "sse", "internal/..."}, pure: true, required: true},
 	{packages: "ginsse", own: []string{"hub", "sse", "sse/feed", "internal/..."},
 		modules: []string{"github.com/gin-gonic/gin"}, required: true},
@@ -54,6 +54,7 @@ var rules = []rule{
 	{packages: "backends/all", own: []string{"backends/..."}},
 
 	{packages: "internal/log", pure: true},
+	{packages: "internal/netconn", pure: true},
 	{packages: "internal/queue", pure: true},
 	{packages: "internal/retry", pure: true},
 	{packages: "internal/testenv", pure: true},
