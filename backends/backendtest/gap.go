@@ -179,4 +179,3 @@ func newestIsNoGap(s *suite) {
 		check("the newest message when all were removed", topic, tail)
 	}
 }
-
