@@ -81,7 +81,7 @@ func (r *xreader) connected(id int64) {
 
 // wake ends the reader's waiting, over and over until it has noticed what was added. What fails here only makes the topic late.
 func (r *xreader) wake(stream string) {
-	ctx := r.set.b.ctx
+	ctx := r.set.ctx
 	for again := wakeAgain; ; {
 		r.set.mu.Lock()
 		id := r.conn
@@ -91,7 +91,7 @@ func (r *xreader) wake(stream string) {
 			return
 		}
 		r.set.mu.Unlock()
-		_, _ = r.set.b.command(ctx, stream, func(bool) redis.Cmder {
+		_, _ = r.set.history.command(ctx, stream, func(bool) redis.Cmder {
 			return redis.NewCmd(ctx, "client", "unblock", id)
 		})
 		t := time.NewTimer(again)
@@ -119,7 +119,7 @@ func wakeable(ctx context.Context, client *redis.Client) (int64, error) {
 }
 
 func (r *xreader) run() {
-	ctx := r.set.b.ctx
+	ctx := r.set.ctx
 	var client *redis.Client
 	var hangUp func() bool
 	disconnect := func() {
@@ -170,7 +170,7 @@ func (r *xreader) run() {
 			down = true
 			r.breakDown(fs, cause(err))
 			disconnect()
-			if c := r.set.b.clients[following].cluster; c != nil {
+			if c := r.set.cluster; c != nil {
 				c.ReloadState(ctx)
 			}
 			retry.Sleep(ctx, wait)
@@ -266,7 +266,7 @@ func (r *xreader) advance(fs []*xfollow) bool {
 	var got atomic.Bool
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(fs)); i = next.Add(1) - 1 {
-			if fs[i].advance(r.set.b) {
+			if fs[i].advance(r.set.ctx, r.set.history) {
 				got.Store(true)
 			}
 		}
@@ -282,8 +282,8 @@ func (r *xreader) advance(fs []*xfollow) bool {
 
 // advance delivers a page of what comes after the last message that was delivered. When it cannot be proven that nothing is missing in
 // between, it says so first.
-func (f *xfollow) advance(b *Backend) bool {
-	p, err := b.page(b.ctx, f.stream, f.last, pageEntries)
+func (f *xfollow) advance(ctx context.Context, h *history) bool {
+	p, err := h.page(ctx, f.stream, f.last, pageEntries)
 	if err != nil {
 		f.fail(err)
 		f.lookAt = time.Now().Add(retryEvery)
