@@ -168,7 +168,7 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 	f.synced = f.log.Next()
 	f.baseFinal = final
 	f.state = live
-	f.checkAt = f.firstCheck()
+	f.checkAt = f.hub.quiet.first()
 	held, again, gapNext := f.takeHeld(), f.again, f.gapNext
 	f.again, f.gapNext = false, false
 	if again {
@@ -179,7 +179,7 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 	}
 	// Of a gap among the held messages, the one behind it knows. This one is behind them all.
 	f.gapNext = gapNext
-	f.hub.startChecks()
+	f.hub.quiet.start()
 	return true
 }
 

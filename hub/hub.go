@@ -64,8 +64,8 @@ type Hub struct {
 	closed        bool          // Shutdown has begun
 	released      bool          // Shutdown waits for the hub's own goroutines: no new ones
 	idle          chan struct{} // closed when closed and the last subscription is gone
-	checking      bool
 
+	quiet  quietChecks
 	leases leases
 
 	sweep       sync.Mutex // held by the one goroutine that evicts for TotalBytes
@@ -89,6 +89,7 @@ func New(b Backend, o Options) (*Hub, error) {
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.reads = newReads(h)
+	h.quiet.hub = h
 	return h, nil
 }
 
