@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/headrace/headrace/internal/log"
 )
 
 // followed is a topic that the hub follows at its backend: the window, shared by all its readers, and the state of its live path.
@@ -22,12 +20,11 @@ type followed struct {
 	readers int
 	idle    *time.Timer // runs while there is no reader
 
-	mu        sync.RWMutex // outside of hub.mu
+	mu sync.RWMutex // outside of hub.mu
+	window
 	state     followState
 	stop      func()
-	log       *log.Log[*Entry]
 	watchers  map[Watcher]int // and of how many subscriptions each
-	baseFinal bool            // the message at the log's base was Final
 	gapNext   bool            // the next message to come follows a gap; only without Traits.Replay
 	again     bool            // the live path was interrupted while it was being healed, or before it was ready: heal once more
 	synced    uint64          // the live path has brought, or is past, every entry before this sequence number
@@ -37,7 +34,7 @@ type followed struct {
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
 	dropped   uint64 // held messages ever taken out, from the front
-	counted   int64  // the bytes of log and held as counted in hub.windowBytes
+	counted   int64  // the bytes of log and held as counted in hub.sweeper
 	checkAt   time.Time
 }
 
@@ -63,7 +60,7 @@ func (h *Hub) follow(topic string) (*followed, error) {
 	}
 	f := h.topics[topic]
 	if f == nil {
-		f = &followed{hub: h, name: topic, ready: make(chan struct{})}
+		f = &followed{hub: h, name: topic, ready: make(chan struct{}), window: window{opts: &h.opts}}
 		f.ctx, f.cancel = context.WithCancel(h.ctx)
 		h.topics[topic] = f
 		h.wg.Go(f.establish)
@@ -152,7 +149,7 @@ func (f *followed) establish() {
 		f.err = ErrClosed
 		return
 	}
-	f.hub.sweepWindows()
+	f.hub.sweeper.sweep()
 }
 
 // start opens the log at the tail and takes over the messages that came before the tail was known. It reports false when the topic was let go meanwhile.
@@ -163,10 +160,8 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 		return false
 	}
 	f.stop = stop
-	f.log = log.New[*Entry](string(tail))
-	f.log.Notify = f.notify
+	f.window.open(tail, final, f.notify)
 	f.synced = f.log.Next()
-	f.baseFinal = final
 	f.state = live
 	f.checkAt = f.hub.quiet.first()
 	held, again, gapNext := f.takeHeld(), f.again, f.gapNext
@@ -194,7 +189,7 @@ func (f *followed) release() {
 	if f.log != nil {
 		f.log.Wake()
 	}
-	f.hub.windowBytes.Add(-f.counted)
+	f.hub.sweeper.bytes.Add(-f.counted)
 	f.counted = 0
 	f.mu.Unlock()
 	if was != released && stop != nil {
@@ -219,7 +214,7 @@ func (f *followed) Deliver(ms ...Message) {
 		f.take(m)
 	}
 	f.unlock()
-	f.hub.sweepWindows()
+	f.hub.sweeper.sweep()
 }
 
 // Broken implements Sink.
@@ -284,49 +279,22 @@ func (f *followed) outrun() bool {
 	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.First()
 }
 
-func (f *followed) known(id ID) bool {
-	return f.log.Has(string(id)) || string(id) == f.log.Base()
-}
-
 // append adds a message at the end of the log and evicts what exceeds the window. f.mu is held.
 func (f *followed) append(m Message) {
 	e := &Entry{Message: m}
 	e.Gap, f.gapNext = m.Gap || f.gapNext, false
-	f.log.Append(string(m.ID), windowSize(&e.Message), e)
+	f.window.add(e)
 	f.hub.counters.received.Add(1)
-	for f.log.Len() > f.hub.opts.Window || f.log.Bytes() > f.hub.opts.WindowBytes && f.log.Len() > 1 {
-		f.evict()
-	}
 	f.checkAt = time.Time{}
 }
-
-func (f *followed) evict() {
-	f.baseFinal = f.log.Evict().Final
-}
-
-// windowSize is what a message in a window counts for: its contents, its shared wire form, and the bookkeeping.
-func windowSize(m *Message) int { return m.size() + m.wireSize() + entryOverhead }
 
 // unlock counts what the log and the held messages have grown or shrunk by, and unlocks f.mu.
 func (f *followed) unlock() {
 	if f.state != released {
-		n := f.heldBytes
-		if f.log != nil {
-			n += f.log.Bytes()
-		}
-		if n != f.counted {
-			f.hub.windowBytes.Add(n - f.counted)
+		if n := f.heldBytes + f.bytes(); n != f.counted {
+			f.hub.sweeper.bytes.Add(n - f.counted)
 			f.counted = n
 		}
 	}
 	f.mu.Unlock()
-}
-
-// endedBefore reports whether the message just before a sequence number in the log ended the topic. f.mu is held.
-func (f *followed) endedBefore(seq uint64) bool {
-	if seq == f.log.First() {
-		return f.baseFinal
-	}
-	_, e := f.log.At(seq - 1)
-	return e.Final
 }

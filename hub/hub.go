@@ -65,13 +65,12 @@ type Hub struct {
 	released      bool          // Shutdown waits for the hub's own goroutines: no new ones
 	idle          chan struct{} // closed when closed and the last subscription is gone
 
-	quiet  quietChecks
-	leases leases
+	sweeper sweeper
+	quiet   quietChecks
+	leases  leases
 
-	sweep       sync.Mutex // held by the one goroutine that evicts for TotalBytes
-	windowBytes atomic.Int64
-	keptBytes   atomic.Int64 // of pages that readers keep between polls
-	counters    counters
+	keptBytes atomic.Int64 // of pages that readers keep between polls
+	counters  counters
 }
 
 // New returns a hub over a backend. The hub borrows the backend: closing it, after Shutdown, is the caller's business.
@@ -89,7 +88,7 @@ func New(b Backend, o Options) (*Hub, error) {
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.reads = newReads(h)
-	h.quiet.hub = h
+	h.sweeper.hub, h.quiet.hub = h, h
 	return h, nil
 }
 

@@ -65,7 +65,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.Unlock()
 	c := &h.counters
 	return Stats{
-		Topics: topics, Subscriptions: subscriptions, Watched: int(c.watched.Load()), WindowBytes: h.windowBytes.Load(),
+		Topics: topics, Subscriptions: subscriptions, Watched: int(c.watched.Load()), WindowBytes: h.sweeper.bytes.Load(),
 		Published: c.appended.Load(), Rejected: c.rejected.Load(), Unknown: c.unknown.Load(),
 		Received: c.received.Load(), Duplicates: c.duplicates.Load(), Skipped: c.skipped.Load(),
 		Heals: c.heals.Load(), Gaps: c.gaps.Load(), ReaderGaps: c.readerGaps.Load(),

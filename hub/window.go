@@ -1,57 +1,60 @@
 package hub
 
-import (
-	"time"
+import "github.com/headrace/headrace/internal/log"
 
-	"github.com/headrace/headrace/internal/log"
-)
-
-// sweepWindows keeps all windows together within TotalBytes: it evicts the oldest messages, of whatever topic, until a tenth is free.
-// One goroutine sweeps at a time; the others go on. No lock of a followed topic may be held.
-func (h *Hub) sweepWindows() {
-	if h.windowBytes.Load() <= h.opts.TotalBytes || !h.sweep.TryLock() {
-		return
-	}
-	defer h.sweep.Unlock()
-	h.mu.Lock()
-	topics := make([]*followed, 0, len(h.topics))
-	for _, f := range h.topics {
-		topics = append(topics, f)
-	}
-	h.mu.Unlock()
-	log.EvictOldest(topics, time.Time.Compare, func() bool { return h.windowBytes.Load() <= h.opts.TotalBytes/10*9 })
+// window is the log of a followed topic within its bounds. The followed topic's lock guards it.
+type window struct {
+	opts      *Options
+	log       *log.Log[*Entry] // nil until open
+	baseFinal bool             // the message at the log's base was Final
 }
 
-// Oldest implements log.Owner: it returns the time of the oldest message in the window, or held.
-func (f *followed) Oldest() (at time.Time, ok bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.oldestLocked()
+// open begins the log at the tail of the topic. notify is called at each change.
+func (w *window) open(tail ID, final bool, notify func()) {
+	w.log = log.New[*Entry](string(tail))
+	w.log.Notify = notify
+	w.baseFinal = final
 }
 
-// EvictOldest implements log.Owner.
-func (f *followed) EvictOldest() (next time.Time, ok bool) {
-	f.mu.Lock()
-	defer f.unlock()
-	switch {
-	case f.state == released:
-	case f.log != nil && f.log.Len() > 0:
-		f.evict()
-	case len(f.held) > 0:
-		f.dropOldestHeld()
-	}
-	return f.oldestLocked()
+// restart begins the log anew behind a gap. Readers that were at its end, or anywhere in it, ask the
+// backend from their own last ID, and each gets its own exact answer.
+func (w *window) restart(base ID) {
+	w.log.Reset(string(base))
+	w.baseFinal = false
 }
 
-// oldestLocked is Oldest. f.mu is held.
-func (f *followed) oldestLocked() (at time.Time, ok bool) {
-	switch {
-	case f.state == released:
-	case f.log != nil && f.log.Len() > 0:
-		_, e := f.log.At(f.log.First())
-		return e.Time, true
-	case len(f.held) > 0:
-		return f.held[0].Time, true
+// add adds a message at the end of the log and evicts what exceeds the bounds.
+func (w *window) add(e *Entry) {
+	w.log.Append(string(e.ID), windowSize(&e.Message), e)
+	for w.log.Len() > w.opts.Window || w.log.Bytes() > w.opts.WindowBytes && w.log.Len() > 1 {
+		w.evict()
 	}
-	return time.Time{}, false
 }
+
+func (w *window) evict() { w.baseFinal = w.log.Evict().Final }
+
+// known reports whether an ID is in the log or is its base.
+func (w *window) known(id ID) bool { return w.log.Has(string(id)) || string(id) == w.log.Base() }
+
+// empty reports whether there are no messages.
+func (w *window) empty() bool { return w.log == nil || w.log.Len() == 0 }
+
+// bytes returns what the messages count for.
+func (w *window) bytes() int64 {
+	if w.log == nil {
+		return 0
+	}
+	return w.log.Bytes()
+}
+
+// endedBefore reports whether the message just before a sequence number in the log ended the topic.
+func (w *window) endedBefore(seq uint64) bool {
+	if seq == w.log.First() {
+		return w.baseFinal
+	}
+	_, e := w.log.At(seq - 1)
+	return e.Final
+}
+
+// windowSize is what a message in a window counts for: its contents, its shared wire form, and the bookkeeping.
+func windowSize(m *Message) int { return m.size() + m.wireSize() + entryOverhead }
