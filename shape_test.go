@@ -33,7 +33,6 @@ type exception struct {
 var spread = map[string]exception{
 	"backends/redisstream.Backend": {4, "Publish, Follow and Read are a file each, beside what they share"},
 
-	"hub.Hub":             {5, "has parts that should be types of their own"},
 	"hub.Subscription":    {3, "has parts that should be types of their own"},
 	"hub.followed":        {3, "has parts that should be types of their own"},
 	"sse/feed.connection": {6, "has parts that should be types of their own"},

@@ -16,11 +16,11 @@ type followed struct {
 	ready  chan struct{} // closed when following began, or failed
 	err    error         // why it failed; written before ready is closed
 
-	// Guarded by hub.mu.
+	// Guarded by the mu of the hub's topicSet.
 	readers int
 	idle    *time.Timer // runs while there is no reader
 
-	mu sync.RWMutex // outside of hub.mu
+	mu sync.RWMutex // outside of the topicSet's
 	window
 	state     followState
 	stop      func()
@@ -48,76 +48,6 @@ const (
 )
 
 const followTimeout = 30 * time.Second
-
-// follow returns the followed topic with one more reader, and begins to follow it if nobody did. Whoever calls waits on ready, then looks at err, and calls unfollow in the end.
-//
-// The topic is followed under the hub's own context: of two readers that come at the same time, the first one's end must not fail the second.
-func (h *Hub) follow(topic string) (*followed, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return nil, ErrClosed
-	}
-	f := h.topics[topic]
-	if f == nil {
-		f = &followed{hub: h, name: topic, ready: make(chan struct{}), window: window{opts: &h.opts}}
-		f.ctx, f.cancel = context.WithCancel(h.ctx)
-		h.topics[topic] = f
-		h.wg.Go(f.establish)
-	}
-	f.readers++
-	if !internal(topic) {
-		h.subscriptions++
-	}
-	if f.idle != nil {
-		f.idle.Stop()
-		f.idle = nil
-	}
-	return f, nil
-}
-
-// unfollow takes one reader away. The last one starts the idle delay.
-func (h *Hub) unfollow(f *followed) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	f.readers--
-	if !internal(f.name) {
-		h.subscriptions--
-		if h.closed && h.subscriptions == 0 {
-			close(h.idle)
-		}
-	}
-	if f.readers == 0 && h.topics[f.name] == f && !h.closed {
-		f.idle = time.AfterFunc(h.opts.IdleDelay, func() {
-			if h.forgetIdle(f) {
-				f.release()
-			}
-		})
-	}
-}
-
-// forgetIdle takes a topic off the hub's list if it still has no reader. A reader may have come after the idle timer fired and before this got the lock.
-func (h *Hub) forgetIdle(f *followed) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if f.readers > 0 || h.topics[f.name] != f {
-		return false
-	}
-	delete(h.topics, f.name)
-	return true
-}
-
-// forget takes a topic off the hub's list, whoever reads it.
-func (h *Hub) forget(f *followed) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.topics[f.name] == f {
-		delete(h.topics, f.name)
-	}
-	if f.idle != nil {
-		f.idle.Stop()
-	}
-}
 
 // establish begins to follow the topic.
 func (f *followed) establish() {

@@ -35,13 +35,7 @@ func (q *quietChecks) run() {
 		case <-h.ctx.Done():
 			return
 		}
-		h.mu.Lock()
-		topics := make([]*followed, 0, len(h.topics))
-		for _, f := range h.topics {
-			topics = append(topics, f)
-		}
-		h.mu.Unlock()
-		for _, f := range topics {
+		for _, f := range h.all() {
 			if !q.due(f, time.Now()) {
 				continue
 			}

@@ -24,12 +24,10 @@ func (s *sweeper) sweep() {
 		return
 	}
 	defer s.mu.Unlock()
-	h.mu.Lock()
-	topics := make([]swept, 0, len(h.topics))
-	for _, f := range h.topics {
+	var topics []swept
+	for _, f := range h.all() {
 		topics = append(topics, swept{f})
 	}
-	h.mu.Unlock()
 	log.EvictOldest(topics, time.Time.Compare, func() bool { return s.bytes.Load() <= h.opts.TotalBytes/10*9 })
 }
 
