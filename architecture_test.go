@@ -37,23 +37,23 @@ const miniredis = "github.com/alicebob/miniredis/v2"
 // rules are the arrows of DESIGN.md. The first rule that matches a package is the one that holds for it.
 var rules = []rule{
 	{packages: "."},
-	{packages: "hub", own: []string{"internal/log"}, pure: true, required: true},
-	{packages: "sse", pure: true, required: true},
+	{packages: "hub", own: []string{"internal/log", "internal/retry"}, pure: true, required: true},
+	{packages: "sse", own: []string{"internal/netconn"}, pure: true, required: true},
 	{packages: "sse/feed", own: []string{"hub", "sse", "sse/feed/internal/..."}, pure: true, required: true},
 	{packages: "sse/feed/internal/cursor", own: []string{"hub"}, pure: true},
 	{packages: "sse/feed/internal/session", own: []string{"hub", "sse", "sse/feed/internal/cursor"}, pure: true},
-	{packages: "sse/feed/internal/direct", own: []string{"hub", "sse", "sse/feed/internal/session", "internal/tcp"}, pure: true},
+	{packages: "sse/feed/internal/direct", own: []string{"hub", "sse", "sse/feed/internal/session", "internal/netconn"}, pure: true},
 	{packages: "ginsse", own: []string{"hub", "sse", "sse/feed"},
 		modules: []string{"github.com/gin-gonic/gin"}, required: true},
 
 	{packages: "backends", own: []string{"hub"}, pure: true, required: true},
 	{packages: "backends/memory", own: []string{"hub", "backends", "internal/log"}, pure: true, required: true},
 	{packages: "backends/backendtest", own: []string{"hub", "backends", "internal/log"}, pure: true, required: true},
-	{packages: "backends/redisstream", own: []string{"hub", "backends", "internal/log"},
+	{packages: "backends/redisstream", own: []string{"hub", "backends", "internal/queue", "internal/retry"},
 		modules: []string{"github.com/redis/go-redis/v9"}, never: []string{miniredis}},
 	{packages: "backends/redisstream/embedded", own: []string{"hub", "backends", "backends/redisstream"},
 		modules: []string{"github.com/redis/go-redis/v9", miniredis}},
-	{packages: "backends/watermill", own: []string{"hub", "backends", "internal/log"},
+	{packages: "backends/watermill", own: []string{"hub", "backends", "internal/queue"},
 		modules: []string{"github.com/ThreeDotsLabs/watermill"}},
 	{packages: "backends/all", own: []string{"backends/..."}},
 

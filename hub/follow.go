@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/headrace/headrace/internal/log"
 )
 
 // followed is a topic that the hub follows at its backend: the window, shared by all its readers, and the state of its live path.
@@ -18,16 +16,15 @@ type followed struct {
 	ready  chan struct{} // closed when following began, or failed
 	err    error         // why it failed; written before ready is closed
 
-	// Guarded by hub.mu.
+	// Guarded by the mu of the hub's topicSet.
 	readers int
 	idle    *time.Timer // runs while there is no reader
 
-	mu        sync.RWMutex // outside of hub.mu
+	mu sync.RWMutex // outside of the topicSet's
+	window
 	state     followState
 	stop      func()
-	log       *log.Log[*Entry]
 	watchers  map[Watcher]int // and of how many subscriptions each
-	baseFinal bool            // the message at the log's base was Final
 	gapNext   bool            // the next message to come follows a gap; only without Traits.Replay
 	again     bool            // the live path was interrupted while it was being healed, or before it was ready: heal once more
 	synced    uint64          // the live path has brought, or is past, every entry before this sequence number
@@ -37,7 +34,7 @@ type followed struct {
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
 	dropped   uint64 // held messages ever taken out, from the front
-	counted   int64  // the bytes of log and held as counted in hub.windowBytes
+	counted   int64  // the bytes of log and held as counted in hub.sweeper
 	checkAt   time.Time
 }
 
@@ -51,76 +48,6 @@ const (
 )
 
 const followTimeout = 30 * time.Second
-
-// follow returns the followed topic with one more reader, and begins to follow it if nobody did. Whoever calls waits on ready, then looks at err, and calls unfollow in the end.
-//
-// The topic is followed under the hub's own context: of two readers that come at the same time, the first one's end must not fail the second.
-func (h *Hub) follow(topic string) (*followed, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return nil, ErrClosed
-	}
-	f := h.topics[topic]
-	if f == nil {
-		f = &followed{hub: h, name: topic, ready: make(chan struct{})}
-		f.ctx, f.cancel = context.WithCancel(h.ctx)
-		h.topics[topic] = f
-		h.wg.Go(f.establish)
-	}
-	f.readers++
-	if !internal(topic) {
-		h.subscriptions++
-	}
-	if f.idle != nil {
-		f.idle.Stop()
-		f.idle = nil
-	}
-	return f, nil
-}
-
-// unfollow takes one reader away. The last one starts the idle delay.
-func (h *Hub) unfollow(f *followed) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	f.readers--
-	if !internal(f.name) {
-		h.subscriptions--
-		if h.closed && h.subscriptions == 0 {
-			close(h.idle)
-		}
-	}
-	if f.readers == 0 && h.topics[f.name] == f && !h.closed {
-		f.idle = time.AfterFunc(h.opts.IdleDelay, func() {
-			if h.forgetIdle(f) {
-				f.release()
-			}
-		})
-	}
-}
-
-// forgetIdle takes a topic off the hub's list if it still has no reader. A reader may have come after the idle timer fired and before this got the lock.
-func (h *Hub) forgetIdle(f *followed) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if f.readers > 0 || h.topics[f.name] != f {
-		return false
-	}
-	delete(h.topics, f.name)
-	return true
-}
-
-// forget takes a topic off the hub's list, whoever reads it.
-func (h *Hub) forget(f *followed) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.topics[f.name] == f {
-		delete(h.topics, f.name)
-	}
-	if f.idle != nil {
-		f.idle.Stop()
-	}
-}
 
 // establish begins to follow the topic.
 func (f *followed) establish() {
@@ -152,7 +79,7 @@ func (f *followed) establish() {
 		f.err = ErrClosed
 		return
 	}
-	f.hub.sweepWindows()
+	f.hub.sweeper.sweep()
 }
 
 // start opens the log at the tail and takes over the messages that came before the tail was known. It reports false when the topic was let go meanwhile.
@@ -163,12 +90,10 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 		return false
 	}
 	f.stop = stop
-	f.log = log.New[*Entry](string(tail))
-	f.log.Notify = f.notify
+	f.window.open(tail, final, f.notify)
 	f.synced = f.log.Next()
-	f.baseFinal = final
 	f.state = live
-	f.checkAt = f.firstCheck()
+	f.checkAt = f.hub.quiet.first()
 	held, again, gapNext := f.takeHeld(), f.again, f.gapNext
 	f.again, f.gapNext = false, false
 	if again {
@@ -179,7 +104,7 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 	}
 	// Of a gap among the held messages, the one behind it knows. This one is behind them all.
 	f.gapNext = gapNext
-	f.hub.startChecks()
+	f.hub.quiet.start()
 	return true
 }
 
@@ -194,7 +119,7 @@ func (f *followed) release() {
 	if f.log != nil {
 		f.log.Wake()
 	}
-	f.hub.windowBytes.Add(-f.counted)
+	f.hub.sweeper.bytes.Add(-f.counted)
 	f.counted = 0
 	f.mu.Unlock()
 	if was != released && stop != nil {
@@ -219,7 +144,7 @@ func (f *followed) Deliver(ms ...Message) {
 		f.take(m)
 	}
 	f.unlock()
-	f.hub.sweepWindows()
+	f.hub.sweeper.sweep()
 }
 
 // Broken implements Sink.
@@ -284,49 +209,22 @@ func (f *followed) outrun() bool {
 	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.First()
 }
 
-func (f *followed) known(id ID) bool {
-	return f.log.Has(string(id)) || string(id) == f.log.Base()
-}
-
 // append adds a message at the end of the log and evicts what exceeds the window. f.mu is held.
 func (f *followed) append(m Message) {
 	e := &Entry{Message: m}
 	e.Gap, f.gapNext = m.Gap || f.gapNext, false
-	f.log.Append(string(m.ID), windowSize(&e.Message), e)
+	f.window.add(e)
 	f.hub.counters.received.Add(1)
-	for f.log.Len() > f.hub.opts.Window || f.log.Bytes() > f.hub.opts.WindowBytes && f.log.Len() > 1 {
-		f.evict()
-	}
 	f.checkAt = time.Time{}
 }
-
-func (f *followed) evict() {
-	f.baseFinal = f.log.Evict().Final
-}
-
-// windowSize is what a message in a window counts for: its contents, its shared wire form, and the bookkeeping.
-func windowSize(m *Message) int { return m.size() + m.wireSize() + entryOverhead }
 
 // unlock counts what the log and the held messages have grown or shrunk by, and unlocks f.mu.
 func (f *followed) unlock() {
 	if f.state != released {
-		n := f.heldBytes
-		if f.log != nil {
-			n += f.log.Bytes()
-		}
-		if n != f.counted {
-			f.hub.windowBytes.Add(n - f.counted)
+		if n := f.heldBytes + f.bytes(); n != f.counted {
+			f.hub.sweeper.bytes.Add(n - f.counted)
 			f.counted = n
 		}
 	}
 	f.mu.Unlock()
-}
-
-// endedBefore reports whether the message just before a sequence number in the log ended the topic. f.mu is held.
-func (f *followed) endedBefore(seq uint64) bool {
-	if seq == f.log.First() {
-		return f.baseFinal
-	}
-	_, e := f.log.At(seq - 1)
-	return e.Final
 }

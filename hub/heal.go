@@ -129,7 +129,7 @@ func (f *followed) heal() {
 			f.state = live
 		}
 		f.unlock()
-		f.hub.sweepWindows()
+		f.hub.sweeper.sweep()
 		if whole {
 			f.hub.counters.heals.Add(1)
 			if hook := f.hub.opts.Observer.Healed; hook != nil {
@@ -145,7 +145,11 @@ func (f *followed) heal() {
 func (f *followed) merge(p *page, before uint64) bool {
 	if p.gap {
 		f.gapFound()
-		f.restart(p)
+		var base ID
+		if len(p.entries) == 0 {
+			base = p.next
+		}
+		f.restart(base)
 	}
 	for _, e := range p.entries {
 		if f.known(e.ID) {
@@ -180,14 +184,4 @@ func (f *followed) merge(p *page, before uint64) bool {
 		f.dropHeld(1)
 	}
 	return (met || tip) && !f.again
-}
-
-// restart begins the log anew behind a gap. Readers that were at its end, or anywhere in it, ask the backend from their own last ID, and each gets its own exact answer.
-func (f *followed) restart(p *page) {
-	base := ""
-	if len(p.entries) == 0 {
-		base = string(p.next)
-	}
-	f.log.Reset(base)
-	f.baseFinal = false
 }

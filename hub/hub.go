@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,22 +55,19 @@ type Hub struct {
 	ctx     context.Context // of everything the hub does for itself; ends when Shutdown has ended the streams
 	cancel  context.CancelFunc
 	closing chan struct{} // closed when Shutdown begins
-	wg      sync.WaitGroup
 
-	mu            sync.Mutex
-	topics        map[string]*followed
-	subscriptions int
-	closed        bool          // Shutdown has begun
-	released      bool          // Shutdown waits for the hub's own goroutines: no new ones
-	idle          chan struct{} // closed when closed and the last subscription is gone
-	checking      bool
+	wg       sync.WaitGroup // of the hub's own goroutines
+	spawning sync.Mutex
+	released bool // Shutdown waits for them: no new ones. Guarded by spawning
 
-	leases leases
+	topicSet
+	publishing publishing
+	leases     leases
+	sweeper    sweeper
+	quiet      quietChecks
 
-	sweep       sync.Mutex // held by the one goroutine that evicts for TotalBytes
-	windowBytes atomic.Int64
-	keptBytes   atomic.Int64 // of pages that readers keep between polls
-	counters    counters
+	keptBytes atomic.Int64 // of pages that readers keep between polls
+	counters  counters
 }
 
 // New returns a hub over a backend. The hub borrows the backend: closing it, after Shutdown, is the caller's business.
@@ -84,11 +80,11 @@ func New(b Backend, o Options) (*Hub, error) {
 		traits:  b.Traits(),
 		opts:    o.withDefaults(),
 		closing: make(chan struct{}),
-		topics:  make(map[string]*followed),
-		idle:    make(chan struct{}),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.reads = newReads(h)
+	h.topicSet.hub, h.publishing.hub, h.leases.hub, h.sweeper.hub, h.quiet.hub = h, h, h, h, h
+	h.topics, h.idle = make(map[string]*followed), make(chan struct{})
 	return h, nil
 }
 
@@ -110,9 +106,6 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// publishAttempts bounds how often a message with a stored idempotency key is sent.
-const publishAttempts = 3
-
 // Publish appends m to topic and returns its ID. A nil error means that it is appended. Otherwise the error is an *Error and either
 // ErrRejected, certainly not appended, or ErrUnknown, perhaps appended; a message against the rules is ErrRejected together with ErrTopic,
 // ErrType, ErrData, ErrHeader, ErrKey, ErrNoKeys or ErrTooLarge.
@@ -121,28 +114,12 @@ const publishAttempts = 3
 // Publish blocks as long as the backend does, at most until ctx ends. It does not keep or modify m's Data and Headers.
 func (h *Hub) Publish(ctx context.Context, topic string, m Message) (ID, error) {
 	start := time.Now()
-	id, err := h.publish(ctx, topic, m)
-	h.published(topic, id, start, err)
+	id, err := h.publishing.publish(ctx, topic, m)
+	h.publishing.done(topic, id, start, err)
 	if err != nil {
 		return "", &Error{Op: "publish", Topic: topic, Err: err}
 	}
 	return id, nil
-}
-
-func (h *Hub) publish(ctx context.Context, topic string, m Message) (ID, error) {
-	if err := CheckTopic(topic); err != nil {
-		return "", reject(err)
-	}
-	if m.Final {
-		return "", reject(fmt.Errorf("%w: a topic is ended by Finish", ErrType))
-	}
-	if err := checkMessage(&m, h.opts.MaxMessage); err != nil {
-		return "", reject(err)
-	}
-	if m.Key != "" && h.traits.Keys == KeysNone {
-		return "", reject(ErrNoKeys)
-	}
-	return h.send(ctx, topic, m)
 }
 
 // Finish appends the one message that ends a topic and returns its ID. Readers get it as their last message, with Final set, and their
@@ -158,86 +135,74 @@ func (h *Hub) Finish(ctx context.Context, topic string) (ID, error) {
 	if h.traits.Keys != KeysNone {
 		m.Key = finishKey
 	}
-	id, err := h.send(ctx, topic, m)
-	h.published(topic, id, start, err)
+	id, err := h.publishing.send(ctx, topic, m)
+	h.publishing.done(topic, id, start, err)
 	if err != nil {
 		return "", &Error{Op: "finish", Topic: topic, Err: err}
 	}
 	return id, nil
 }
 
-// finishKey makes Finish idempotent where keys are honoured: an unknown outcome is tried again, and finishing twice ends a topic once.
-const finishKey = ReservedPrefix + "finish"
-
-// published counts and reports the outcome of Publish, Finish or Revoke.
-func (h *Hub) published(topic string, id ID, start time.Time, err error) {
-	h.counters.published(err)
-	if h.opts.Observer.Published != nil {
-		h.opts.Observer.Published(topic, id, time.Since(start), err)
+// Lease returns a context derived from ctx that ends with the cause ErrRevoked when Revoke is called for one of keys, by this process or, where the
+// backend is shared (Traits.Shared), by any other one. It is for the right to a stream: the right may be taken away while the stream is open.
+//
+// Take the lease first, then check the right, and give the stream the context. A right that is taken away meanwhile is either found missing by the check, or
+// ends the context; in the other order a revocation between the check and the lease would be lost.
+//
+// A key names what may be revoked, such as a user, a session or a room: 1 to 255 bytes of UTF-8 without control characters, compared byte for byte. At least
+// one is needed. The slice is not kept.
+//
+// The first lease makes the hub follow one topic of its own, and Lease blocks until that is done, at most until ctx ends. The lease lasts until it is revoked
+// or ctx ends, so ctx must be one that ends, like a request's. A revocation takes as long as any message: while the backend's live path is down, until it is
+// back. When revocations may have been lost (a gap) all leases of the hub end with ErrRevoked, so that their holders come back and are checked anew. A lease may
+// also end by a revocation from just before it was taken. Shutdown ends no lease.
+//
+// Errors are *Error: ErrKey, ErrClosed, the context's, or the backend's; then there is no lease, and the context is nil.
+func (h *Hub) Lease(ctx context.Context, keys ...string) (context.Context, error) {
+	leased, err := h.leases.take(ctx, keys)
+	if err != nil {
+		return nil, &Error{Op: "lease", Err: err}
 	}
+	return leased, nil
 }
 
-func (h *Hub) send(ctx context.Context, topic string, m Message) (ID, error) {
-	m.ID, m.Prev, m.Time, m.Gap = "", "", time.Time{}, false
-	if h.isClosing() {
-		return "", reject(ErrClosed)
+// Revoke ends the leases of a key in every process over the same backend, and does nothing where there are none. It does not take a right away: first change
+// what the checks look at, then revoke.
+//
+// It returns when the revocation is appended, which may be before the leases have ended, and blocks as long as the backend does, at most until ctx ends. Errors are
+// those of Publish: ErrRejected together with ErrKey or ErrClosed, for example, or ErrUnknown. To revoke once more does no harm.
+func (h *Hub) Revoke(ctx context.Context, key string) error {
+	err := checkKey(key)
+	if err != nil {
+		return &Error{Op: "revoke", Err: reject(err)}
 	}
-	if err := ctx.Err(); err != nil {
-		return "", reject(err)
+	start := time.Now()
+	id, err := h.publishing.send(ctx, revocationsTopic, Message{Type: revocationType, Data: []byte(key)})
+	h.publishing.done(revocationsTopic, id, start, err)
+	if err != nil {
+		return &Error{Op: "revoke", Err: err}
 	}
-	var wait backoff
-	for attempt := 1; ; attempt++ {
-		id, err := h.backend.Publish(ctx, topic, m)
-		if err == nil {
-			return id, nil
-		}
-		if attempt > 1 || !errors.Is(err, ErrRejected) {
-			// Once an attempt's outcome was unknown, a later rejection proves nothing about the earlier one.
-			err = unknown(err)
-		}
-		if m.Key == "" || h.traits.Keys != KeysStored || attempt == publishAttempts || !errors.Is(err, ErrUnknown) {
-			return "", err
-		}
-		if !wait.sleep(ctx, nil, h.closing) {
-			return "", err
-		}
-	}
+	return nil
 }
 
-func reject(err error) error { return fmt.Errorf("%w: %w", ErrRejected, err) }
-
-func unknown(err error) error {
-	if errors.Is(err, ErrUnknown) {
-		return err
+// Stats returns the hub's figures. Each is exact; together they are no snapshot of one moment.
+func (h *Hub) Stats() Stats {
+	topics, subscriptions := h.count()
+	c := &h.counters
+	return Stats{
+		Topics: topics, Subscriptions: subscriptions, Watched: int(c.watched.Load()), WindowBytes: h.sweeper.bytes.Load(),
+		Published: c.appended.Load(), Rejected: c.rejected.Load(), Unknown: c.unknown.Load(),
+		Received: c.received.Load(), Duplicates: c.duplicates.Load(), Skipped: c.skipped.Load(),
+		Heals: c.heals.Load(), Gaps: c.gaps.Load(), ReaderGaps: c.readerGaps.Load(),
+		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
 	}
-	return fmt.Errorf("%w: %w", ErrUnknown, hide(err))
-}
-
-// hide keeps an error's text and identity, but not that it is ErrRejected.
-func hide(err error) error {
-	if errors.Is(err, ErrRejected) {
-		return errors.New(err.Error())
-	}
-	return err
 }
 
 // Shutdown ends every subscription with ErrClosed, once its reader has what is in the topic's window, waits until all are closed by their readers, and releases everything the hub holds at the
 // backend. It returns nil when nothing is left, or an error that says what is left when ctx ends before. Publish, Subscribe, Lease and Revoke fail
 // with ErrClosed from its beginning. Leases do not end by it, but can no longer be revoked. It may be called again, to wait once more.
 func (h *Hub) Shutdown(ctx context.Context) error {
-	h.mu.Lock()
-	if !h.closed {
-		h.closed = true
-		close(h.closing)
-		if h.subscriptions == 0 {
-			close(h.idle)
-		}
-	}
-	topics := make([]*followed, 0, len(h.topics))
-	for _, f := range h.topics {
-		topics = append(topics, f)
-	}
-	h.mu.Unlock()
+	topics := h.shut()
 	for _, f := range topics {
 		f.finish()
 	}
@@ -246,10 +211,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	select {
 	case <-h.idle:
 	case <-ctx.Done():
-		h.mu.Lock()
-		n := h.subscriptions
-		h.mu.Unlock()
-		if n > 0 {
+		if _, n := h.count(); n > 0 {
 			left = &Error{Op: "shutdown", Err: fmt.Errorf("%d subscriptions are still open: %w", n, ctx.Err())}
 		}
 	}
@@ -257,9 +219,9 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 		h.forget(f)
 		f.release()
 	}
-	h.mu.Lock()
+	h.spawning.Lock()
 	h.released = true
-	h.mu.Unlock()
+	h.spawning.Unlock()
 	h.cancel()
 	done := make(chan struct{})
 	go func() {
@@ -285,38 +247,13 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 const shutdownMoment = 50 * time.Millisecond
 
 // spawn runs f on a goroutine that Shutdown waits for. It reports false, and runs nothing, once Shutdown waits.
-// It takes h.mu, which is innermost: it may be called under a followed topic's lock or the reads' lock.
+// Its lock is innermost: it may be called under any other one of the hub's.
 func (h *Hub) spawn(f func()) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.spawning.Lock()
+	defer h.spawning.Unlock()
 	if h.released {
 		return false
 	}
 	h.wg.Go(f)
 	return true
-}
-
-// backoff is an exponential delay with jitter for one caller that retries. Its zero value is ready.
-type backoff struct{ next time.Duration }
-
-const (
-	backoffMin = 50 * time.Millisecond
-	backoffMax = 5 * time.Second
-)
-
-// sleep waits for the next delay. It reports false when ctx ended, or one of the channels was closed, before.
-func (b *backoff) sleep(ctx context.Context, stop, closing <-chan struct{}) bool {
-	b.next = min(max(2*b.next, backoffMin), backoffMax)
-	t := time.NewTimer(b.next/2 + rand.N(b.next/2))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	case <-stop:
-		return false
-	case <-closing:
-		return false
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 )
 
 const (
@@ -16,29 +15,6 @@ const (
 	maxKey = 255
 )
 
-// Lease returns a context derived from ctx that ends with the cause ErrRevoked when Revoke is called for one of keys, by this process or, where the
-// backend is shared (Traits.Shared), by any other one. It is for the right to a stream: the right may be taken away while the stream is open.
-//
-// Take the lease first, then check the right, and give the stream the context. A right that is taken away meanwhile is either found missing by the check, or
-// ends the context; in the other order a revocation between the check and the lease would be lost.
-//
-// A key names what may be revoked, such as a user, a session or a room: 1 to 255 bytes of UTF-8 without control characters, compared byte for byte. At least
-// one is needed. The slice is not kept.
-//
-// The first lease makes the hub follow one topic of its own, and Lease blocks until that is done, at most until ctx ends. The lease lasts until it is revoked
-// or ctx ends, so ctx must be one that ends, like a request's. A revocation takes as long as any message: while the backend's live path is down, until it is
-// back. When revocations may have been lost (a gap) all leases of the hub end with ErrRevoked, so that their holders come back and are checked anew. A lease may
-// also end by a revocation from just before it was taken. Shutdown ends no lease.
-//
-// Errors are *Error: ErrKey, ErrClosed, the context's, or the backend's; then there is no lease, and the context is nil.
-func (h *Hub) Lease(ctx context.Context, keys ...string) (context.Context, error) {
-	leased, err := h.lease(ctx, keys)
-	if err != nil {
-		return nil, &Error{Op: "lease", Err: err}
-	}
-	return leased, nil
-}
-
 // Leased reports whether ctx is one that Lease returned, or is derived from one: whether a right depends on its end.
 func Leased(ctx context.Context) bool {
 	leased, _ := ctx.Value(leasedKey{}).(bool)
@@ -46,25 +22,6 @@ func Leased(ctx context.Context) bool {
 }
 
 type leasedKey struct{}
-
-// Revoke ends the leases of a key in every process over the same backend, and does nothing where there are none. It does not take a right away: first change
-// what the checks look at, then revoke.
-//
-// It returns when the revocation is appended, which may be before the leases have ended, and blocks as long as the backend does, at most until ctx ends. Errors are
-// those of Publish: ErrRejected together with ErrKey or ErrClosed, for example, or ErrUnknown. To revoke once more does no harm.
-func (h *Hub) Revoke(ctx context.Context, key string) error {
-	err := checkKey(key)
-	if err != nil {
-		return &Error{Op: "revoke", Err: reject(err)}
-	}
-	start := time.Now()
-	id, err := h.send(ctx, revocationsTopic, Message{Type: revocationType, Data: []byte(key)})
-	h.published(revocationsTopic, id, start, err)
-	if err != nil {
-		return &Error{Op: "revoke", Err: err}
-	}
-	return nil
-}
 
 func checkKey(key string) error {
 	switch {
@@ -80,7 +37,9 @@ func checkKey(key string) error {
 
 // leases are what a hub keeps for leases.
 type leases struct {
-	mu      sync.Mutex   // outside of Hub.mu
+	hub *Hub
+
+	mu      sync.Mutex   // outside of the topicSet's
 	current *revocations // what new leases join; nil while there are none
 }
 
@@ -105,7 +64,7 @@ type lease struct {
 	ended  bool        // guarded by leases.mu
 }
 
-// lease takes a lease.
+// take takes a lease.
 //
 // Nothing is lost between a check and a revocation, because a lease is entered when the subscription has its position, and both is done when Lease returns. Whoever
 // revokes has changed the state before. So, of a revocation R, a lease L and the check after it:
@@ -116,7 +75,7 @@ type lease struct {
 //
 // That is the same whether L opened the subscription or joined one, and R and L are in one of these orders because taking and entering need the same lock. If the
 // log has lost R, the subscription ends with a gap, and L with it if it was entered. If not, L waits for another subscription, whose position is behind R.
-func (h *Hub) lease(ctx context.Context, keys []string) (context.Context, error) {
+func (l *leases) take(ctx context.Context, keys []string) (context.Context, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w: there is none", ErrKey)
 	}
@@ -127,13 +86,13 @@ func (h *Hub) lease(ctx context.Context, keys []string) (context.Context, error)
 	}
 	var pause backoff
 	for {
-		if h.isClosing() {
+		if l.hub.isClosing() {
 			return nil, ErrClosed
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		r, err := h.revocations()
+		r, err := l.join()
 		if err != nil {
 			return nil, err
 		}
@@ -142,33 +101,32 @@ func (h *Hub) lease(ctx context.Context, keys []string) (context.Context, error)
 			err = r.err
 		case <-ctx.Done():
 			err = context.Cause(ctx)
-		case <-h.closing:
+		case <-l.hub.closing:
 			err = ErrClosed
 		}
 		if err != nil {
-			h.leases.leave(r)
+			l.leave(r)
 			return nil, err
 		}
-		if leased := h.leases.enter(ctx, r, keys); leased != nil {
+		if leased := l.enter(ctx, r, keys); leased != nil {
 			return leased, nil
 		}
 		// The subscription ended between the two. With a backend that is not well this may go on for a while.
-		pause.sleep(ctx, nil, h.closing)
+		pause.sleep(ctx, nil, l.hub.closing)
 	}
 }
 
-// revocations returns the subscription that new leases join, with one more user, and opens one if there is none.
+// join returns the subscription that new leases join, with one more user, and opens one if there is none.
 //
 // It is opened under a context of its own: of two callers that come at the same time, the first one's end must not fail the second.
-func (h *Hub) revocations() (*revocations, error) {
-	l := &h.leases
+func (l *leases) join() (*revocations, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.current
 	if r == nil {
 		r = &revocations{ready: make(chan struct{}), byKey: make(map[string]map[*lease]struct{})}
-		r.ctx, r.cancel = context.WithCancel(h.ctx)
-		if !h.spawn(func() { h.takeRevocations(r) }) {
+		r.ctx, r.cancel = context.WithCancel(l.hub.ctx)
+		if !l.hub.spawn(func() { l.follow(r) }) {
 			r.cancel()
 			return nil, ErrClosed
 		}
@@ -178,13 +136,13 @@ func (h *Hub) revocations() (*revocations, error) {
 	return r, nil
 }
 
-// takeRevocations opens the subscription, ends leases as it says, and all of them when it may have missed something.
-func (h *Hub) takeRevocations(r *revocations) {
+// follow opens the subscription, ends leases as it says, and all of them when it may have missed something.
+func (l *leases) follow(r *revocations) {
 	defer r.cancel()
-	sub, err := h.subscribeAt(r.ctx, revocationsTopic, Latest(), subscribeOptions{earlyGaps: true})
+	sub, err := l.hub.subscribeAt(r.ctx, revocationsTopic, Latest(), subscribeOptions{earlyGaps: true})
 	if err != nil {
 		r.err = err
-		h.leases.finish(r)
+		l.finish(r)
 		close(r.ready)
 		return
 	}
@@ -194,20 +152,20 @@ func (h *Hub) takeRevocations(r *revocations) {
 		case ended != nil:
 			err = ended
 		case m.Type == revocationType && !m.Binary:
-			h.leases.revoke(r, string(m.Data))
+			l.revoke(r, string(m.Data))
 		}
 	}
-	if h.isClosing() { // whatever it made the subscription end with
-		h.leases.finish(r)
+	if l.hub.isClosing() { // whatever it made the subscription end with
+		l.finish(r)
 		return
 	}
-	h.loseRevocations(r, sub.f, err)
+	l.lose(r, sub.f, err)
 }
 
-// loseRevocations ends all leases of a subscription that is not whole any more. It also lets go of the topic: what is opened next knows where it begins, and is
+// lose ends all leases of a subscription that is not whole any more. It also lets go of the topic: what is opened next knows where it begins, and is
 // not told of this gap again.
-func (h *Hub) loseRevocations(r *revocations, f *followed, err error) {
-	l := &h.leases
+func (l *leases) lose(r *revocations, f *followed, err error) {
+	h := l.hub
 	l.mu.Lock()
 	if r.over {
 		// The last lease is gone, and somebody else may be using the topic.

@@ -243,7 +243,7 @@ func TestLeaseWhenFollowFails(t *testing.T) {
 		defer cancel()
 		for range 2 {
 			// Somebody else is told of the failure only later: it is not handed to those who come now.
-			if _, err := h.revocations(); err != nil {
+			if _, err := h.leases.join(); err != nil {
 				t.Fatal(err)
 			}
 			var e *Error
@@ -611,7 +611,7 @@ func TestLeaseAsTheHubEnds(t *testing.T) {
 	if err := h.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h.takeRevocations(r)
+	h.leases.follow(r)
 	if !errors.Is(r.err, ErrClosed) {
 		t.Errorf("error %v", r.err)
 	}

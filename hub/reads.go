@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/headrace/headrace/internal/retry"
 )
 
 const (
@@ -35,6 +37,7 @@ type readKey struct {
 type reads struct {
 	hub   *Hub
 	slots chan struct{}
+	pace  retry.Pace // so that all topics and readers together ask a failing backend about twenty times a second
 
 	mu      sync.Mutex
 	waiting map[readKey]*readCall // calls that have not begun: who comes now may join
@@ -42,8 +45,6 @@ type reads struct {
 	cache   map[readKey]*page
 	bytes   int64
 	purge   *time.Timer
-	failing bool
-	nextTry time.Time // while failing, no call begins before
 }
 
 type readCall struct {
@@ -55,7 +56,7 @@ type readCall struct {
 
 func newReads(h *Hub) *reads {
 	return &reads{
-		hub: h, slots: make(chan struct{}, maxReads),
+		hub: h, slots: make(chan struct{}, maxReads), pace: retry.Pace{Every: failingPace},
 		waiting: make(map[readKey]*readCall), begun: make(map[readKey]*readCall), cache: make(map[readKey]*page),
 	}
 }
@@ -177,7 +178,7 @@ func (r *reads) run(key readKey, c *readCall) {
 		defer func() { <-r.slots }()
 	case <-r.hub.ctx.Done():
 	}
-	r.pace(r.hub.ctx)
+	r.pace.Wait(r.hub.ctx)
 
 	r.mu.Lock()
 	// From here on the call has begun. A call of before may have filled the cache meanwhile.
@@ -218,38 +219,11 @@ func (r *reads) end(key readKey, c *readCall) {
 	}
 }
 
-// pace delays a call while the backend is failing, so that all topics and readers together ask it about twenty times a second.
-func (r *reads) pace(ctx context.Context) {
-	r.mu.Lock()
-	var wait time.Duration
-	if r.failing {
-		now := time.Now()
-		if r.nextTry.Before(now) {
-			r.nextTry = now
-		}
-		wait = r.nextTry.Sub(now)
-		r.nextTry = r.nextTry.Add(failingPace)
-	}
-	r.mu.Unlock()
-	if wait == 0 {
-		return
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
 func (r *reads) outcome(err error) {
 	if err != nil && r.hub.ctx.Err() != nil {
 		return
 	}
-	r.mu.Lock()
-	was := r.failing
-	r.failing = err != nil
-	r.mu.Unlock()
+	was := r.pace.Note(err != nil)
 	switch {
 	case err != nil:
 		r.hub.counters.readErrors.Add(1)

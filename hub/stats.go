@@ -57,18 +57,3 @@ func (c *counters) published(err error) {
 		c.rejected.Add(1)
 	}
 }
-
-// Stats returns the hub's figures. Each is exact; together they are no snapshot of one moment.
-func (h *Hub) Stats() Stats {
-	h.mu.Lock()
-	topics, subscriptions := len(h.topics), h.subscriptions
-	h.mu.Unlock()
-	c := &h.counters
-	return Stats{
-		Topics: topics, Subscriptions: subscriptions, Watched: int(c.watched.Load()), WindowBytes: h.windowBytes.Load(),
-		Published: c.appended.Load(), Rejected: c.rejected.Load(), Unknown: c.unknown.Load(),
-		Received: c.received.Load(), Duplicates: c.duplicates.Load(), Skipped: c.skipped.Load(),
-		Heals: c.heals.Load(), Gaps: c.gaps.Load(), ReaderGaps: c.readerGaps.Load(),
-		Reads: c.reads.Load(), ReadErrors: c.readErrors.Load(),
-	}
-}

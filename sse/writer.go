@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/headrace/headrace/internal/netconn"
 )
 
 // DefaultWriteTimeout is how long a write of a [Writer] may take for each 64 KiB
@@ -172,18 +174,10 @@ func (w *Writer) reset() error {
 	if err != nil {
 		return err
 	}
-	if tcp, ok := plain(conn).(*net.TCPConn); ok {
+	if tcp, ok := netconn.Plain(conn).(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // a failure leaves an ordinary close
 	}
 	return conn.Close()
-}
-
-// plain returns the connection below TLS.
-func plain(conn net.Conn) net.Conn {
-	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return c.NetConn()
-	}
-	return conn
 }
 
 func (w *Writer) write(frames ...[]byte) error {

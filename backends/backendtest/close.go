@@ -36,14 +36,14 @@ func closeEndsEverything(s *suite) {
 	s.bounded("Publish after Close", wg.Wait)
 	close(wrong)
 	for err := range wrong {
-		s.rejectedByClose(err)
+		rejectedByClose(s, err)
 	}
 	begun := r.begun()
 	s.bounded("a second Close", func() { _ = s.b.Close() })
 
 	var err error
 	s.bounded("Publish after Close", func() { _, err = s.b.Publish(s.ctx, topic, text("closed")) })
-	s.rejectedByClose(err)
+	rejectedByClose(s, err)
 	s.bounded("Follow after Close", func() { _, _, err = s.b.Follow(s.ctx, topic, newRecorder()) })
 	if err == nil {
 		s.Fatal("Follow after Close succeeded")
@@ -67,7 +67,7 @@ func closeEndsEverything(s *suite) {
 	s.bounded("stop after Close", stop)
 }
 
-func (s *suite) rejectedByClose(err error) {
+func rejectedByClose(s *suite, err error) {
 	s.Helper()
 	if !errors.Is(err, hub.ErrRejected) {
 		s.Fatalf("Publish after Close: %v, want ErrRejected", err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -135,23 +134,6 @@ func contentIsKept(s *suite) {
 	}
 }
 
-// same compares what P3 names.
-func (s *suite) same(how string, got, want hub.Message) {
-	s.Helper()
-	switch {
-	case got.Type != want.Type:
-		s.Fatalf("%s: type %q, want %q", how, got.Type, want.Type)
-	case !bytes.Equal(got.Data, want.Data):
-		s.Fatalf("%s: type %q: data %.100q, want %.100q", how, want.Type, got.Data, want.Data)
-	case got.Binary != want.Binary:
-		s.Fatalf("%s: type %q: Binary is %v, want %v", how, want.Type, got.Binary, want.Binary)
-	case !maps.Equal(got.Headers, want.Headers):
-		s.Fatalf("%s: headers %q, want %q", how, got.Headers, want.Headers)
-	case got.Final != want.Final:
-		s.Fatalf("%s: type %q: Final is %v, want %v", how, want.Type, got.Final, want.Final)
-	}
-}
-
 func publishOrder(s *suite) {
 	if !s.traits.Ordered {
 		s.Skip("Traits.Ordered is false")
@@ -235,26 +217,6 @@ func rejectedMeansAbsent(s *suite) {
 	for _, m := range ms {
 		if err, ok := rejected[string(m.Data)]; ok {
 			s.Fatalf("%q is there, and Publish said: %v", m.Data, err)
-		}
-	}
-}
-
-// reachable publishes until it succeeds, after an outage.
-func (s *suite) reachable(topic string) {
-	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, s.c.Timeout)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		_, err := s.b.Publish(ctx, topic, text("reachable"))
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			s.Fatalf("Publish after an outage still fails: %v", err)
 		}
 	}
 }
@@ -369,53 +331,5 @@ func doneContextIsRejected(s *suite) {
 	}
 	if s.traits.Replay {
 		s.exactly(s.b, topic, "", fence)
-	}
-}
-
-// countdown is a context that ends when it was looked at a number of times.
-type countdown struct {
-	context.Context
-	mu    sync.Mutex
-	looks int
-	over  bool
-	done  chan struct{}
-}
-
-func newCountdown(parent context.Context, looks int) *countdown {
-	return &countdown{Context: parent, looks: looks, done: make(chan struct{})}
-}
-
-func (c *countdown) Done() <-chan struct{} {
-	c.look()
-	return c.done
-}
-
-func (c *countdown) Err() error {
-	if c.look() {
-		return context.Canceled
-	}
-	return nil
-}
-
-func (c *countdown) look() (over bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.looks--; c.looks < 0 {
-		c.finish()
-	}
-	return c.over
-}
-
-// end ends the context, so that those who wait for it go.
-func (c *countdown) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.finish()
-}
-
-func (c *countdown) finish() {
-	if !c.over {
-		c.over = true
-		close(c.done)
 	}
 }

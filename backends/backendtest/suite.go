@@ -1,9 +1,11 @@
 package backendtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -236,6 +238,43 @@ func (s *suite) exactly(b hub.Backend, topic string, after hub.ID, want ...hub.I
 	}
 	if got := ids(ms); !slices.Equal(got, want) {
 		s.Fatalf("Read after %q: %s, want %s", after, list(got), list(want))
+	}
+}
+
+// same compares what P3 names.
+func (s *suite) same(how string, got, want hub.Message) {
+	s.Helper()
+	switch {
+	case got.Type != want.Type:
+		s.Fatalf("%s: type %q, want %q", how, got.Type, want.Type)
+	case !bytes.Equal(got.Data, want.Data):
+		s.Fatalf("%s: type %q: data %.100q, want %.100q", how, want.Type, got.Data, want.Data)
+	case got.Binary != want.Binary:
+		s.Fatalf("%s: type %q: Binary is %v, want %v", how, want.Type, got.Binary, want.Binary)
+	case !maps.Equal(got.Headers, want.Headers):
+		s.Fatalf("%s: headers %q, want %q", how, got.Headers, want.Headers)
+	case got.Final != want.Final:
+		s.Fatalf("%s: type %q: Final is %v, want %v", how, want.Type, got.Final, want.Final)
+	}
+}
+
+// reachable publishes until it succeeds, after an outage.
+func (s *suite) reachable(topic string) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, s.c.Timeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err := s.b.Publish(ctx, topic, text("reachable"))
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			s.Fatalf("Publish after an outage still fails: %v", err)
+		}
 	}
 }
 

@@ -1,9 +1,11 @@
 package memory
 
 import (
-	"container/heap"
+	"cmp"
 	"maps"
 	"time"
+
+	"github.com/headrace/headrace/internal/log"
 )
 
 // What is too old is given to nobody who asks this backend, because each access to a topic removes it first. The janitor frees what nobody asks for.
@@ -84,53 +86,36 @@ func (b *Backend) shrink() {
 	if b.total.Load() <= b.opts.MaxTotalBytes {
 		return // who held the lock did it
 	}
-	goal := b.opts.MaxTotalBytes - b.opts.MaxTotalBytes/16
-	var q oldestFirst
+	var all []named
 	for i := range b.shards {
 		for name, t := range b.shards[i].snapshot() {
-			t.mu.Lock()
-			n, empty := t.oldest(), t.messages.Len()+t.keys.Len() == 0
-			t.mu.Unlock()
-			if empty {
-				b.drop(name, t)
-			} else {
-				q = append(q, aged{n: n, name: name, t: t})
-			}
+			all = append(all, named{name, t})
 		}
 	}
-	heap.Init(&q)
-	for len(q) > 0 && b.total.Load() > goal {
-		name, t := q[0].name, q[0].t
-		t.mu.Lock()
-		t.evictOldest()
-		n, empty := t.oldest(), t.messages.Len()+t.keys.Len() == 0
-		t.mu.Unlock()
-		if empty {
-			b.drop(name, t)
-			heap.Pop(&q)
-			continue
-		}
-		q[0].n = n
-		heap.Fix(&q, 0)
-	}
+	goal := b.opts.MaxTotalBytes - b.opts.MaxTotalBytes/16
+	log.EvictOldest(all, cmp.Compare[uint64], func() bool { return b.total.Load() <= goal })
 }
 
-// aged is a topic and the n of its oldest message or key.
-type aged struct {
-	n    uint64
+// named is a topic with its name. A look at one that is empty drops it if it is of no use.
+type named struct {
 	name string
-	t    *topic
+	*topic
 }
 
-type oldestFirst []aged
+// Oldest implements log.Owner.
+func (t named) Oldest() (n uint64, ok bool) { return t.look(func() {}) }
 
-func (q oldestFirst) Len() int           { return len(q) }
-func (q oldestFirst) Less(i, j int) bool { return q[i].n < q[j].n }
-func (q oldestFirst) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *oldestFirst) Push(x any)        { *q = append(*q, x.(aged)) }
-func (q *oldestFirst) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return x
+// EvictOldest implements log.Owner.
+func (t named) EvictOldest() (n uint64, ok bool) { return t.look(t.evictOldest) }
+
+// look calls do and returns the n of the oldest message or key.
+func (t named) look(do func()) (n uint64, ok bool) {
+	t.mu.Lock()
+	do()
+	n, ok = t.oldest()
+	t.mu.Unlock()
+	if !ok {
+		t.b.drop(t.name, t.topic)
+	}
+	return n, ok
 }

@@ -3,7 +3,6 @@ package memory
 import (
 	"bytes"
 	"maps"
-	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -197,24 +196,27 @@ func (t *topic) expire(now time.Duration) {
 	}
 }
 
-// oldest returns the n of the oldest message or key, or the greatest number when there is neither.
-func (t *topic) oldest() uint64 {
-	n := uint64(math.MaxUint64)
+// oldest returns the n of the oldest message or key. It reports false when there is neither.
+func (t *topic) oldest() (n uint64, ok bool) {
 	if t.messages.Len() > 0 {
-		n = t.oldestMessage().n
+		n, ok = t.oldestMessage().n, true
 	}
 	if t.keys.Len() > 0 {
-		n = min(n, t.oldestKey().n)
+		if k := t.oldestKey().n; !ok || k < n {
+			n, ok = k, true
+		}
 	}
-	return n
+	return n, ok
 }
 
-// evictOldest removes what oldest speaks of.
+// evictOldest removes what oldest speaks of, the message first where its key is as old.
 func (t *topic) evictOldest() {
-	n := t.oldest()
-	if t.messages.Len() > 0 && t.oldestMessage().n == n {
+	n, ok := t.oldest()
+	switch {
+	case !ok:
+	case t.messages.Len() > 0 && t.oldestMessage().n == n:
 		t.evictMessage()
-	} else if t.keys.Len() > 0 {
+	default:
 		t.evictKey()
 	}
 }

@@ -15,18 +15,17 @@ import (
 
 // Backend is a hub.Backend over Redis Streams. Its methods may be called concurrently. Use New or Open.
 type Backend struct {
-	opts     Options
-	keys     keys
-	decode   decoder
-	announce string // the command that publishes to a channel
+	opts   Options
+	keys   keys
+	decode decoder
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
-	publisher *lanes
+	publisher *appender
 	reader    *lanes
+	history   *history
 	live      *live
 	xreaders  *xreaders // nil unless they are the live path
-	guess     pageGuess
 	warned    atomic.Pointer[time.Time]
 	clients   []nodes
 
@@ -51,15 +50,12 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{opts: o, client: client, decode: decoder{foreign: o.Foreign}, announce: "PUBLISH"}
+	b := &Backend{opts: o, client: client, decode: decoder{foreign: o.Foreign}}
 	db := 0
-	switch c := client.(type) {
-	case *redis.Client:
+	if c, ok := client.(*redis.Client); ok {
 		if db = c.Options().DB; db < 0 {
 			return nil, errors.New("redisstream: the client's database has a negative number")
 		}
-	case *redis.ClusterClient:
-		b.announce = "SPUBLISH"
 	}
 	b.keys = newKeys(o.Prefix, db)
 	for _, p := range []purpose{publishing, reading, following} {
@@ -70,12 +66,12 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 		b.clients = append(b.clients, n)
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
-	b.publisher = newLanes(b.ctx, b.clients[publishing], b.spawn)
-	b.publisher.publish = b.publish
+	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
+	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.expiry()}
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
 	if o.Follow == FollowXRead {
-		b.xreaders = newXReaders(b, b.clients[following])
+		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)
 	}
 	b.spawn(b.checkServer)
 	return b, nil

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/internal/queue"
+	"github.com/headrace/headrace/internal/retry"
 )
 
+// batchBounds are those of a pipeline.
+var batchBounds = queue.Bounds{Items: 128, Bytes: 256 << 10}
+
 const (
-	batchCommands = 128
-	batchBytes    = 256 << 10
 	// batchesAtOnce is how many batches are under way at one node. Redis runs one command at a time: with two, one batch is on its way
 	// while the other is run.
 	batchesAtOnce = 2
@@ -23,19 +26,13 @@ const (
 
 // job is one caller's command, or a message that shares a command with others. The caller waits for done, and may leave before.
 type job struct {
+	queue.Item
 	cmd     redis.Cmder
 	again   func(bySource bool) redis.Cmder // makes the command anew, after it was certainly not run
 	message *message                        // instead of the two
 	size    int                             // about the bytes of the command
-	state   atomic.Uint32
-	done    chan struct{} // closed when the command has its result
+	done    chan struct{}                   // closed when the command has its result
 }
-
-const (
-	jobQueued    uint32 = iota
-	jobTaken            // a worker has it
-	jobWithdrawn        // its caller left before
-)
 
 func newJob(size int, command func(bySource bool) redis.Cmder) *job {
 	return &job{cmd: command(false), size: size, again: command, done: make(chan struct{})}
@@ -49,8 +46,8 @@ func (j *job) err() error {
 	return j.cmd.Err()
 }
 
-// withdraw takes the job back. It reports false when a worker already has it: then the command may have been sent.
-func (j *job) withdraw() bool { return j.state.CompareAndSwap(jobQueued, jobWithdrawn) }
+// Size implements queue.Queued.
+func (j *job) Size() int { return j.size }
 
 // batcher sends the commands of many callers to one node in few pipelines. It never waits for more to come: a worker takes what is
 // queued, up to the bounds, and what comes meanwhile is the next batch. So batches grow with the load by themselves. Workers exist only
@@ -63,13 +60,16 @@ type batcher struct {
 	sendAlone func(ctx context.Context, j *job)
 	spawn     func(func()) bool
 
-	mu      sync.Mutex
-	queue   []*job
-	workers int
+	pace retry.Pace // of the batches of all workers while the node is failing
 
-	failing atomic.Bool
-	nextTry time.Time // while failing, no batch is sent before; guarded by mu
-	calm    time.Time // nobody sends alone before; guarded by mu
+	mu      sync.Mutex
+	queue   queue.Queue[*job]
+	workers int
+	calm    time.Time // nobody sends alone before
+}
+
+func newBatcher(ctx context.Context, spawn func(func()) bool) *batcher {
+	return &batcher{ctx: ctx, spawn: spawn, pace: retry.Pace{Every: failingPace, Least: failingPace}}
 }
 
 // do runs a job and waits for it, at most until ctx ends. Then err is the context's, and maybe says whether the command may have been sent.
@@ -89,14 +89,14 @@ func (b *batcher) do(ctx context.Context, j *job) (maybe bool, err error) {
 	case <-j.done:
 		return true, nil
 	case <-ctx.Done():
-		return !j.withdraw(), context.Cause(ctx)
+		return !j.Withdraw(), context.Cause(ctx)
 	}
 }
 
 // add queues a job.
 func (b *batcher) add(j *job) {
 	b.mu.Lock()
-	b.queue = append(b.queue, j)
+	b.queue.Add(j)
 	start := b.workers < batchesAtOnce
 	if start {
 		b.workers++
@@ -118,7 +118,7 @@ func (b *batcher) start() {
 func (b *batcher) enter() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.workers > 0 || b.failing.Load() || time.Now().Before(b.calm) {
+	if b.workers > 0 || b.pace.Failing() || time.Now().Before(b.calm) {
 		return false
 	}
 	b.workers++
@@ -132,7 +132,7 @@ func (b *batcher) leave(brokenOff bool) {
 	if brokenOff {
 		b.calm = time.Now().Add(failingPace)
 	}
-	more := len(b.queue) > 0
+	more := b.queue.Len() > 0
 	if !more {
 		b.workers--
 	}
@@ -145,9 +145,7 @@ func (b *batcher) leave(brokenOff bool) {
 func (b *batcher) work() {
 	var jobs []*job
 	for {
-		if b.failing.Load() {
-			b.wait()
-		}
+		b.pace.Wait(b.ctx)
 		var more bool
 		if jobs, more = b.take(jobs[:0]); !more {
 			return
@@ -171,47 +169,16 @@ func (b *batcher) settle(jobs ...*job) {
 		failing = failing && err != nil && !errors.Is(err, redis.Nil) && (!isReply(err) || notReady(err))
 		close(j.done)
 	}
-	b.failing.Store(failing)
+	b.pace.Note(failing)
 }
 
 // take moves jobs from the queue into a batch. It reports false, and the worker is no longer counted, when there are none.
 func (b *batcher) take(jobs []*job) ([]*job, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) == 0 {
+	if b.queue.Len() == 0 {
 		b.workers--
-		b.queue = nil
 		return nil, false
 	}
-	n, size := 0, 0
-	for _, j := range b.queue {
-		if n > 0 && (len(jobs) == batchCommands || size+j.size > batchBytes) {
-			break
-		}
-		n++
-		if j.state.CompareAndSwap(jobQueued, jobTaken) {
-			jobs = append(jobs, j)
-			size += j.size
-		}
-	}
-	clear(b.queue[:n])
-	b.queue = b.queue[n:]
-	return jobs, true
-}
-
-// wait spaces the batches of all workers while the node is failing.
-func (b *batcher) wait() {
-	b.mu.Lock()
-	now := time.Now()
-	if b.nextTry.Before(now) {
-		b.nextTry = now
-	}
-	b.nextTry = b.nextTry.Add(failingPace)
-	t := time.NewTimer(b.nextTry.Sub(now))
-	b.mu.Unlock()
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-b.ctx.Done():
-	}
+	return b.queue.Take(jobs, batchBounds), true
 }

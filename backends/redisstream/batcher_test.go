@@ -23,7 +23,8 @@ type line struct {
 
 func newLine(ctx context.Context) *line {
 	l := &line{hold: make(chan struct{})}
-	l.batcher = &batcher{ctx: ctx, send: l.send, spawn: func(f func()) bool { l.wg.Go(f); return true }}
+	l.batcher = newBatcher(ctx, func(f func()) bool { l.wg.Go(f); return true })
+	l.batcher.send = l.send
 	return l
 }
 
@@ -208,8 +209,8 @@ func TestBrokenOffAlone(t *testing.T) {
 		began := time.Now()
 		do()
 		do()
-		if l.failing.Load() || alone != 1 || time.Since(began) != time.Millisecond {
-			t.Errorf("%d calls alone in %v; failing: %v", alone, time.Since(began), l.failing.Load())
+		if l.pace.Failing() || alone != 1 || time.Since(began) != time.Millisecond {
+			t.Errorf("%d calls alone in %v; failing: %v", alone, time.Since(began), l.pace.Failing())
 		}
 		time.Sleep(failingPace)
 		do()

@@ -36,23 +36,40 @@ type call struct {
 	members []*job
 }
 
-// publish sends the messages of a batch. Those that a server refused together, because of a key that belongs to one of them, are sent
+// appender appends messages to their streams: it runs the publish script, once for several of them.
+type appender struct {
+	*lanes
+	opts     *Options
+	suffix   string // of channels
+	announce string // the command that publishes to a channel
+}
+
+func newAppender(l *lanes, o *Options, suffix string) *appender {
+	a := &appender{lanes: l, opts: o, suffix: suffix, announce: "PUBLISH"}
+	if l.cluster != nil {
+		a.announce = "SPUBLISH"
+	}
+	l.messages = a.write
+	return a
+}
+
+// write sends the messages of a batch. Those that a server refused together, because of a key that belongs to one of them, are sent
 // again alone: nothing was appended then.
-func (b *Backend) publish(ctx context.Context, client *redis.Client, jobs []*job) {
-	alone := b.callAll(ctx, client, jobs, callMessages)
+func (a *appender) write(ctx context.Context, client *redis.Client, jobs []*job) {
+	alone := a.callAll(ctx, client, jobs, callMessages)
 	if len(alone) > 0 {
-		b.callAll(ctx, client, alone, 1)
+		a.callAll(ctx, client, alone, 1)
 	}
 }
 
 // callAll sends messages, at most so many in one call, and gives every job its result, but for those that it returns.
-func (b *Backend) callAll(ctx context.Context, client *redis.Client, jobs []*job, most int) (refused []*job) {
-	calls := b.calls(jobs, most)
+func (a *appender) callAll(ctx context.Context, client *redis.Client, jobs []*job, most int) (refused []*job) {
+	calls := a.calls(jobs, most)
 	commands := make([]*job, len(calls))
 	for i, c := range calls {
 		commands[i] = c.job
 	}
-	b.publisher.send(ctx, client, commands)
+	a.send(ctx, client, commands)
 	for _, c := range calls {
 		err := c.cmd.Err()
 		if len(c.members) > 1 && ofOneKey(err) {
@@ -70,12 +87,12 @@ func ofOneKey(err error) bool {
 }
 
 // calls puts messages into calls. In a cluster only those of one topic may share a call.
-func (b *Backend) calls(jobs []*job, most int) []*call {
+func (a *appender) calls(jobs []*job, most int) []*call {
 	var calls []*call
 	open := make(map[string]*call, 1) // by stream in a cluster
 	for _, j := range jobs {
 		stream := ""
-		if b.publisher.cluster != nil {
+		if a.cluster != nil {
 			stream = j.message.stream
 		}
 		c := open[stream]
@@ -88,14 +105,14 @@ func (b *Backend) calls(jobs []*job, most int) []*call {
 		c.size += j.size
 	}
 	for _, c := range calls {
-		c.again = b.callCommand(c.members)
+		c.again = a.callCommand(c.members)
 		c.cmd = c.again(false)
 	}
 	return calls
 }
 
 // callCommand returns what makes the command for some messages.
-func (b *Backend) callCommand(members []*job) func(bySource bool) redis.Cmder {
+func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
 	last := &lastArg{bytes: members[len(members)-1].message.data}
 	var keys []any
 	index := make(map[string]int, len(members))
@@ -106,8 +123,8 @@ func (b *Backend) callCommand(members []*job) func(bySource bool) redis.Cmder {
 		}
 		return index[key]
 	}
-	args := []any{b.opts.MaxMessages, milliseconds(b.opts.MaxAge), milliseconds(b.opts.expiry()), milliseconds(b.opts.KeyWindow),
-		b.keys.suffix, b.announce}
+	args := []any{a.opts.MaxMessages, milliseconds(a.opts.MaxAge), milliseconds(a.opts.expiry()), milliseconds(a.opts.KeyWindow),
+		a.suffix, a.announce}
 	for i, j := range members {
 		m := j.message
 		m.last = last
@@ -124,7 +141,7 @@ func (b *Backend) callCommand(members []*job) func(bySource bool) redis.Cmder {
 	return func(bySource bool) redis.Cmder {
 		last.written.Store(false)
 		all := append(publishScript.args(bySource, 2+len(keys)+len(args)), len(keys))
-		return once{redis.NewCmd(b.ctx, append(append(append(all, keys...), args...), last)...)}
+		return once{redis.NewCmd(a.ctx, append(append(append(all, keys...), args...), last)...)}
 	}
 }
 

@@ -19,7 +19,7 @@ func (r *rig) together(topics []string, m func(i int) hub.Message) []*job {
 		message := m(i)
 		jobs[i] = r.messageJob(topic, &message)
 	}
-	r.publish(context.Background(), r.publisher.single, jobs)
+	r.publisher.write(context.Background(), r.publisher.single, jobs)
 	return jobs
 }
 
@@ -123,8 +123,8 @@ func TestDenialIsOneTopicsOwn(t *testing.T) {
 }
 
 func TestCallBounds(t *testing.T) {
-	single := &Backend{publisher: &lanes{}}
-	cluster := &Backend{publisher: &lanes{nodes: nodes{cluster: &redis.ClusterClient{}}}}
+	single := &Backend{publisher: &appender{lanes: &lanes{}, opts: &Options{}}}
+	cluster := &Backend{publisher: &appender{lanes: &lanes{nodes: nodes{cluster: &redis.ClusterClient{}}}, opts: &Options{}}}
 	for _, b := range []*Backend{single, cluster} {
 		b.keys = newKeys("p:", 0)
 	}
@@ -148,7 +148,7 @@ func TestCallBounds(t *testing.T) {
 			for topic := range strings.SplitSeq(test.topics, "") {
 				jobs = append(jobs, test.b.messageJob(topic, &hub.Message{Data: make([]byte, test.size), Binary: true}))
 			}
-			calls := test.b.calls(jobs, test.most)
+			calls := test.b.publisher.calls(jobs, test.most)
 			var members []int
 			for _, c := range calls {
 				members = append(members, len(c.members))

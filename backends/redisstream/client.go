@@ -169,8 +169,8 @@ type lanes struct {
 	nodes
 	ctx   context.Context
 	spawn func(func()) bool
-	// publish runs the jobs of a batch, if they are messages.
-	publish func(ctx context.Context, client *redis.Client, jobs []*job)
+	// messages runs the jobs of a batch, if they are messages.
+	messages func(ctx context.Context, client *redis.Client, jobs []*job)
 
 	mu       sync.Mutex
 	batchers map[*redis.Client]*batcher
@@ -198,17 +198,17 @@ func (l *lanes) batcher(client *redis.Client) *batcher {
 	if b != nil {
 		return b
 	}
-	b = &batcher{ctx: l.ctx, spawn: l.spawn}
-	if l.publish == nil {
+	b = newBatcher(l.ctx, l.spawn)
+	if l.messages == nil {
 		b.send = func(jobs []*job) { l.send(l.ctx, client, jobs) }
 	} else {
-		b.send = func(jobs []*job) { l.publish(l.ctx, client, jobs) }
+		b.send = func(jobs []*job) { l.messages(l.ctx, client, jobs) }
 	}
 	// A cluster may send a command elsewhere, over connections that know no context.
-	if l.publish != nil && l.cluster == nil && !l.closed {
+	if l.messages != nil && l.cluster == nil && !l.closed {
 		a := newAlone(client)
 		b.sendAlone = func(ctx context.Context, j *job) {
-			a.run(ctx, func(ctx context.Context, client *redis.Client) { l.publish(ctx, client, []*job{j}) })
+			a.run(ctx, func(ctx context.Context, client *redis.Client) { l.messages(ctx, client, []*job{j}) })
 		}
 		l.alone = append(l.alone, a)
 	}

@@ -62,7 +62,7 @@ func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.
 			stop()
 			return "", nil, opError("follow", topic, err)
 		}
-		tail, err := b.tail(ctx, stream)
+		tail, err := b.history.tail(ctx, stream)
 		if err != nil {
 			stop()
 			return "", nil, opError("follow", topic, err)
@@ -71,18 +71,6 @@ func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.
 			return tail, stop, nil
 		}
 	}
-}
-
-// tail returns the newest place of a topic.
-func (b *Backend) tail(ctx context.Context, stream string) (hub.ID, error) {
-	s, err := b.state(ctx, stream, "", 0)
-	switch {
-	case err != nil:
-		return "", err
-	case !s.exists || s.place == noEntry:
-		return placeID(s.now), nil
-	}
-	return hub.ID(s.place), nil
 }
 
 // begin hands over what was held and is after the tail. It reports false when some of it had to be dropped: then the tail has to be read

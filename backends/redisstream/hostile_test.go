@@ -100,7 +100,7 @@ func TestKeysDoNotHarmNeighbours(t *testing.T) {
 		}
 		jobs = append(jobs, b.messageJob("moving", &m))
 	}
-	b.publish(ctx, node, jobs)
+	b.publisher.write(ctx, node, jobs)
 	for i, j := range jobs {
 		if _, err := j.result(); err != nil && i%4 != 0 {
 			t.Errorf("message %d, without a key: %v", i, err)

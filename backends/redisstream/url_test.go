@@ -39,7 +39,7 @@ func TestOpen(t *testing.T) {
 		}},
 		{"redis+cluster://u:p@a:1,b:2,c:3?maxlen=5", func(b *Backend) bool {
 			o := b.client.(*redis.ClusterClient).Options()
-			return strings.Join(o.Addrs, " ") == "a:1 b:2 c:3" && o.Username == "u" && o.Password == "p" && b.opts.MaxMessages == 5 && b.announce == "SPUBLISH"
+			return strings.Join(o.Addrs, " ") == "a:1 b:2 c:3" && o.Username == "u" && o.Password == "p" && b.opts.MaxMessages == 5 && b.publisher.announce == "SPUBLISH"
 		}},
 		{"redis+cluster://a,b:2", func(b *Backend) bool {
 			return strings.Join(b.client.(*redis.ClusterClient).Options().Addrs, " ") == "a:6379 b:2"

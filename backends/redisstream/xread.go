@@ -16,7 +16,10 @@ const streamsAtOnce = 256
 // xreaders are the live path of FollowXRead. XREAD only tells which topics have something new; what that is, is read as history is, from the
 // last entry that was delivered on, so that what was trimmed in between is noticed. Each reader has a connection of its own.
 type xreaders struct {
-	b *Backend
+	nodes
+	ctx     context.Context
+	history *history
+	spawn   func(func()) bool
 	// open returns a new client of the server that has a stream.
 	open func(stream string) (*redis.Client, error)
 	most int // streams of a reader
@@ -26,13 +29,13 @@ type xreaders struct {
 	readers map[*xreader]bool
 }
 
-func newXReaders(b *Backend, n nodes) *xreaders {
-	x := &xreaders{b: b, most: streamsAtOnce, readers: make(map[*xreader]bool)}
+func newXReaders(h *history, n nodes, spawn func(func()) bool) *xreaders {
+	x := &xreaders{nodes: n, ctx: h.lanes.ctx, history: h, spawn: spawn, most: streamsAtOnce, readers: make(map[*xreader]bool)}
 	if n.cluster != nil {
 		x.most = 1 // one command may name streams of one slot only
 	}
 	x.open = func(stream string) (*redis.Client, error) {
-		client, err := n.of(b.ctx, stream)
+		client, err := n.of(x.ctx, stream)
 		if err != nil {
 			return nil, err
 		}
@@ -46,13 +49,13 @@ func newXReaders(b *Backend, n nodes) *xreaders {
 
 // follow implements Backend.Follow for FollowXRead. The tail is an ID that Redis gave, and all reading goes on from it: nothing depends on when it begins.
 func (x *xreaders) follow(ctx context.Context, stream string, sink hub.Sink) (hub.ID, func(), error) {
-	tail, err := x.b.tail(ctx, stream)
+	tail, err := x.history.tail(ctx, stream)
 	if err != nil {
 		return "", nil, err
 	}
 	// Whoever may read history may lack the right to XREAD, and has to be told here.
-	if _, err := x.b.command(ctx, stream, func(bool) redis.Cmder {
-		return redis.NewCmd(x.b.ctx, "xread", "count", 1, "streams", stream, string(tail))
+	if _, err := x.history.command(ctx, stream, func(bool) redis.Cmder {
+		return redis.NewCmd(x.ctx, "xread", "count", 1, "streams", stream, string(tail))
 	}); err != nil {
 		return "", nil, err
 	}
@@ -79,7 +82,7 @@ func (x *xreaders) add(f *xfollow) bool {
 			r.follows[f] = true
 			r.added++
 			if r.conn != 0 && !r.waking {
-				r.waking = x.b.spawn(func() { r.wake(f.stream) })
+				r.waking = x.spawn(func() { r.wake(f.stream) })
 			}
 			select {
 			case r.more <- struct{}{}:
@@ -91,7 +94,7 @@ func (x *xreaders) add(f *xfollow) bool {
 	r := &xreader{set: x, follows: map[*xfollow]bool{f: true}, more: make(chan struct{}, 1)}
 	f.reader = r
 	x.readers[r] = true
-	return x.b.spawn(r.run)
+	return x.spawn(r.run)
 }
 
 func (x *xreaders) remove(f *xfollow) {

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/retry"
 )
 
 const (
@@ -80,7 +81,7 @@ func (r *xreader) connected(id int64) {
 
 // wake ends the reader's waiting, over and over until it has noticed what was added. What fails here only makes the topic late.
 func (r *xreader) wake(stream string) {
-	ctx := r.set.b.ctx
+	ctx := r.set.ctx
 	for again := wakeAgain; ; {
 		r.set.mu.Lock()
 		id := r.conn
@@ -90,7 +91,7 @@ func (r *xreader) wake(stream string) {
 			return
 		}
 		r.set.mu.Unlock()
-		_, _ = r.set.b.command(ctx, stream, func(bool) redis.Cmder {
+		_, _ = r.set.history.command(ctx, stream, func(bool) redis.Cmder {
 			return redis.NewCmd(ctx, "client", "unblock", id)
 		})
 		t := time.NewTimer(again)
@@ -118,7 +119,7 @@ func wakeable(ctx context.Context, client *redis.Client) (int64, error) {
 }
 
 func (r *xreader) run() {
-	ctx := r.set.b.ctx
+	ctx := r.set.ctx
 	var client *redis.Client
 	var hangUp func() bool
 	disconnect := func() {
@@ -169,10 +170,10 @@ func (r *xreader) run() {
 			down = true
 			r.breakDown(fs, cause(err))
 			disconnect()
-			if c := r.set.b.clients[following].cluster; c != nil {
+			if c := r.set.cluster; c != nil {
 				c.ReloadState(ctx)
 			}
-			pause(ctx, wait)
+			retry.Sleep(ctx, wait)
 			wait = min(2*wait, reconnectMax)
 			continue
 		}
@@ -184,7 +185,7 @@ func (r *xreader) run() {
 			}
 		}
 		if !r.advance(hot) {
-			pause(ctx, leastCycle-time.Since(began))
+			retry.Sleep(ctx, leastCycle-time.Since(began))
 		}
 	}
 }
@@ -202,7 +203,7 @@ func poll(ctx context.Context, client *redis.Client, fs []*xfollow, block time.D
 		}
 	}
 	if len(from) == 0 {
-		pause(ctx, shortBlock)
+		retry.Sleep(ctx, shortBlock)
 		return nil, nil
 	}
 	args := make([]any, 0, 6+2*len(from))
@@ -265,7 +266,7 @@ func (r *xreader) advance(fs []*xfollow) bool {
 	var got atomic.Bool
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(fs)); i = next.Add(1) - 1 {
-			if fs[i].advance(r.set.b) {
+			if fs[i].advance(r.set.ctx, r.set.history) {
 				got.Store(true)
 			}
 		}
@@ -281,8 +282,8 @@ func (r *xreader) advance(fs []*xfollow) bool {
 
 // advance delivers a page of what comes after the last message that was delivered. When it cannot be proven that nothing is missing in
 // between, it says so first.
-func (f *xfollow) advance(b *Backend) bool {
-	p, err := b.page(b.ctx, f.stream, f.last, pageEntries)
+func (f *xfollow) advance(ctx context.Context, h *history) bool {
+	p, err := h.page(ctx, f.stream, f.last, pageEntries)
 	if err != nil {
 		f.fail(err)
 		f.lookAt = time.Now().Add(retryEvery)
@@ -321,18 +322,5 @@ func (f *xfollow) fail(err error) {
 func (f *xfollow) call(do func(hub.Sink)) {
 	if !f.stopped.Load() {
 		do(f.sink)
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

@@ -109,7 +109,7 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 		err = o.err
 	case <-ctx.Done():
 		err = context.Cause(ctx)
-		if o.withdraw() {
+		if o.Withdraw() {
 			o.lane.remove(o)
 			return rejected(err)
 		}
@@ -147,7 +147,7 @@ func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.
 		err = f.topic.why(context.Cause(ctx))
 	}
 	if err == nil && !b.verified.Load() && !b.opts.NoProbes {
-		if err = f.topic.verify(ctx); err == nil {
+		if err = verify(ctx, f.topic); err == nil {
 			b.verified.Store(true)
 		}
 	}
@@ -156,6 +156,50 @@ func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.
 		return "", nil, opError("follow", topic, err)
 	}
 	return f.tail, stop, nil
+}
+
+// follow adds a follower to a topic, which it begins to follow if nobody did.
+func (b *Backend) follow(name, shown string, sink hub.Sink) (*follower, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, hub.ErrClosed
+	}
+	t := b.topics[name]
+	if t == nil {
+		t = &topic{b: b, name: name, shown: shown, poke: make(chan struct{}, 1)}
+		t.ctx, t.cancel = context.WithCancel(b.ctx)
+		b.topics[name] = t
+		defer b.wg.Go(t.run) // when the follower is there: it is told if nothing can be opened
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := &follower{topic: t, sink: sink, after: b.probes.Load(), ready: make(chan struct{})}
+	t.followers = append(t.followers, f)
+	t.wake()
+	return f, nil
+}
+
+// unfollow takes a follower away. The last one ends the subscription.
+func (b *Backend) unfollow(f *follower) {
+	f.stopped.Store(true)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := f.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	kept := make([]*follower, 0, len(t.followers))
+	for _, other := range t.followers {
+		if other != f {
+			kept = append(kept, other)
+		}
+	}
+	t.followers = kept
+	t.sort()
+	if len(kept) == 0 && b.topics[t.name] == t {
+		delete(b.topics, t.name)
+		t.cancel()
+	}
 }
 
 // closeTimeout bounds how long Close waits for a Pub/Sub that is in the middle of something.

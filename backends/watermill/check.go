@@ -3,7 +3,6 @@ package watermill
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/headrace/headrace/hub"
@@ -14,7 +13,15 @@ const (
 	checkWait   = 5 * time.Second
 )
 
-// see notes a probe that came back. The topic's mu is held.
+// check is a wait for a row of probes.
+type check struct {
+	missing map[uint64]bool
+	last    uint64 // the highest number of the row
+	came    int
+	done    chan struct{} // closed when all have come
+}
+
+// see notes a probe that came back. The probes' mu is held.
 func (c *check) see(number uint64) {
 	if !c.missing[number] {
 		return
@@ -27,19 +34,13 @@ func (c *check) see(number uint64) {
 }
 
 // verify sends a row of probes and waits for all of them. Of subscriptions that compete, each gets some: the chance that one gets them all is 1 in 256.
-func (t *topic) verify(ctx context.Context) error {
+func verify(ctx context.Context, t *topic) error {
 	c := &check{missing: make(map[uint64]bool), done: make(chan struct{})}
-	t.mu.Lock()
-	t.checks = append(t.checks, c)
-	t.mu.Unlock()
-	defer func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.checks = slices.DeleteFunc(t.checks, func(other *check) bool { return other == c })
-	}()
+	t.probes.begin(c)
+	defer t.probes.end(c)
 	var row []*outgoing
 	for range checkProbes {
-		if o, _ := t.sendProbe(c); o != nil {
+		if o := t.sendProbe(c); o != nil {
 			row = append(row, o)
 		}
 	}
@@ -62,16 +63,14 @@ func (t *topic) verify(ctx context.Context) error {
 		case <-c.done:
 			return nil
 		case <-timer.C:
-			t.mu.Lock()
-			answers, passed := t.answers, t.highest > c.last
-			t.mu.Unlock()
+			answers, passed := t.probes.came(c)
 			if answers == before || passed {
 				return ErrCompeting
 			}
 			before = answers // slow, with probes of before in front of the row
 			timer.Reset(checkWait)
 		case <-ctx.Done():
-			if t.came(c) > 0 {
+			if t.probes.some(c) {
 				return fmt.Errorf("%w: %w", context.Cause(ctx), ErrCompeting)
 			}
 			return context.Cause(ctx)
@@ -79,10 +78,4 @@ func (t *topic) verify(ctx context.Context) error {
 			return hub.ErrClosed
 		}
 	}
-}
-
-func (t *topic) came(c *check) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return c.came
 }

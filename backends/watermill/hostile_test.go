@@ -139,7 +139,7 @@ func TestPublisherThatBlocks(t *testing.T) {
 		l := b.lanes["t"]
 		b.mu.Unlock()
 		l.mu.Lock()
-		if n := len(l.queue); n > 10 {
+		if n := l.queue.Len(); n > 10 {
 			t.Errorf("%d messages are kept", n)
 		}
 		l.mu.Unlock()
@@ -222,7 +222,7 @@ func TestNothingIsPublishedAfterClose(t *testing.T) {
 		var rejected atomic.Int64
 		for range 6 {
 			wg.Go(func() {
-				_, err := b.Publish(t.Context(), "t", hub.Message{Data: make([]byte, aloneBytes), Binary: true})
+				_, err := b.Publish(t.Context(), "t", hub.Message{Data: make([]byte, batchBounds.Alone), Binary: true})
 				if errors.Is(err, hub.ErrRejected) && errors.Is(err, hub.ErrClosed) {
 					rejected.Add(1)
 				} else if err != nil {

@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/headrace/headrace/internal/queue"
 )
 
+// batchBounds are those of a call of the Publisher. A large message goes alone: a broker that refuses
+// it for its size should refuse no other one with it.
+var batchBounds = queue.Bounds{Items: 128, Bytes: 256 << 10, Alone: 64 << 10}
+
 const (
-	batchMessages = 128
-	batchBytes    = 256 << 10
-	// aloneBytes is the size from which on a message goes alone: a broker that refuses it for its size should refuse no other one with it.
-	aloneBytes     = 64 << 10
 	publishTimeout = 30 * time.Second
 	// lanesKept is how many topics are remembered in which nothing is being published. A lane that was forgotten begins anew as another origin.
 	lanesKept = 4096
@@ -26,19 +26,14 @@ const (
 // outgoing is an envelope on its way to the broker. The caller waits for done, and may leave before.
 type outgoing struct {
 	envelope
-	lane  *lane
-	state atomic.Uint32
-	done  chan struct{}
-	err   error // when done: nil, or why the outcome is not known
+	queue.Item
+	lane *lane
+	done chan struct{}
+	err  error // when done: nil, or why the outcome is not known
 }
 
-const (
-	queued uint32 = iota
-	taken
-	withdrawn
-)
-
-func (o *outgoing) withdraw() bool { return o.state.CompareAndSwap(queued, withdrawn) }
+// Size implements queue.Queued.
+func (o *outgoing) Size() int { return len(o.Data) }
 
 // lane publishes to one topic: one call after the other, so that numbers are given in the order in which messages reach the broker. What comes meanwhile goes
 // with the next call.
@@ -46,7 +41,7 @@ type lane struct {
 	name string // of the topic, at the broker
 
 	mu      sync.Mutex
-	queue   []*outgoing
+	queue   queue.Queue[*outgoing]
 	running bool
 	origin  string
 	seq     uint64
@@ -68,7 +63,7 @@ func (b *Backend) send(name string, o *outgoing) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o.lane = l
-	l.queue = append(l.queue, o)
+	l.queue.Add(o)
 	if !l.running {
 		l.running = true
 		b.wg.Go(func() { b.run(l) })
@@ -99,9 +94,7 @@ func (b *Backend) forgetLanes() {
 func (l *lane) remove(o *outgoing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(l.queue, o); i >= 0 {
-		l.queue = slices.Delete(l.queue, i, i+1)
-	}
+	l.queue.Remove(o)
 }
 
 // newOrigin returns a name that nobody has used.
@@ -135,31 +128,15 @@ func (b *Backend) run(l *lane) {
 func (l *lane) take() []*outgoing {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
-		l.queue, l.running = nil, false
+	if l.queue.Len() == 0 {
+		l.running = false
 		return nil
 	}
-	batch := make([]*outgoing, 0, min(len(l.queue), batchMessages))
-	n, bytes := 0, 0
-	for _, o := range l.queue {
-		size := len(o.Data)
-		if len(batch) > 0 && (len(batch) == batchMessages || bytes+size > batchBytes || size >= aloneBytes) {
-			break
-		}
-		n++
-		if !o.state.CompareAndSwap(queued, taken) {
-			continue
-		}
+	batch := l.queue.Take(make([]*outgoing, 0, min(l.queue.Len(), batchBounds.Items)), batchBounds)
+	for _, o := range batch {
 		l.seq++
 		o.origin, o.seq = l.origin, l.seq
-		batch = append(batch, o)
-		bytes += size
-		if size >= aloneBytes {
-			break
-		}
 	}
-	clear(l.queue[:n])
-	l.queue = l.queue[n:]
 	return batch
 }
 

@@ -146,7 +146,7 @@ func TestConcurrentPublishersShareCalls(t *testing.T) {
 		sum := 0
 		for _, n := range calls.sizes {
 			sum += n
-			if n > batchMessages {
+			if n > batchBounds.Items {
 				t.Errorf("a call with %d messages", n)
 			}
 		}
@@ -177,7 +177,7 @@ func TestLargeMessageGoesAlone(t *testing.T) {
 		b.publisher = calls
 		f.set(func() {
 			f.onPublish = func(m *message.Message) error {
-				if len(m.Payload) >= aloneBytes {
+				if len(m.Payload) >= batchBounds.Alone {
 					return errDown
 				}
 				return nil
@@ -188,7 +188,7 @@ func TestLargeMessageGoesAlone(t *testing.T) {
 			wg.Go(func() {
 				size := 10
 				if i%10 == 5 {
-					size = aloneBytes
+					size = batchBounds.Alone
 				}
 				_, err := b.Publish(t.Context(), "t", hub.Message{Data: make([]byte, size), Binary: true})
 				if (err != nil) != (size > 10) {

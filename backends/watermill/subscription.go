@@ -81,7 +81,7 @@ func (s *subscription) serve() error {
 			}
 		case <-published:
 			if s.note(s.probing.err); s.probing.err != nil {
-				s.answer(s.probing.probe) // it need not come
+				s.probes.answer(s.probing.probe) // it need not come
 			}
 			s.probing = nil
 		case <-s.poke:
@@ -123,7 +123,7 @@ func (s *subscription) probe() {
 		return
 	}
 	if s.probing == nil {
-		s.probing, _ = s.sendProbe(nil)
+		s.probing = s.sendProbe(nil)
 	}
 	if s.asked.IsZero() {
 		s.asked = time.Now()
@@ -136,51 +136,6 @@ func (s *subscription) probe() {
 	s.pace = min(s.pace*5/4, longestWait) // a broker that does not answer is asked less and less
 }
 
-// probesKept bounds how many probes of a topic are remembered that have not come back.
-const probesKept = 256
-
-type pendingProbe struct {
-	number uint64
-	sent   time.Time
-}
-
-// sendProbe queues a probe to the topic, for a check if that is not nil. Its number is the backend's next. It returns nil when the backend is closed.
-func (t *topic) sendProbe(c *check) (o *outgoing, n uint64) {
-	n = t.b.probes.Add(1)
-	token := wm.NewUUID()
-	t.mu.Lock()
-	if len(t.pending) >= probesKept {
-		clear(t.pending)
-	}
-	t.pending[token] = pendingProbe{n, time.Now()}
-	if c != nil {
-		c.missing[n], c.last = true, n
-	}
-	t.mu.Unlock()
-	o = &outgoing{envelope: envelope{probe: token}, done: make(chan struct{})}
-	o.ID, o.Time = hub.ID(token), time.Now()
-	if !t.b.send(t.name, o) {
-		return nil, n
-	}
-	return o, n
-}
-
-// answer returns the number of a probe that was sent to the topic and has not come back before. Others can see probes and send the like.
-func (t *topic) answer(token string) (n uint64, ok bool) {
-	if token == "" {
-		return 0, false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, ok := t.pending[token]
-	if ok {
-		delete(t.pending, token)
-		t.answers++
-		t.highest = max(t.highest, p.number)
-	}
-	return p.number, ok
-}
-
 // receive takes one message from the broker.
 func (s *subscription) receive(m *message.Message) {
 	if !enveloped(m) {
@@ -190,7 +145,7 @@ func (s *subscription) receive(m *message.Message) {
 		return
 	}
 	e, err := unwrap(m)
-	if number, own := s.answer(e.probe); own && number > s.since {
+	if number, own := s.probes.answer(e.probe); own && number > s.since {
 		s.proof(number, e.ID)
 	}
 	if !s.proven {
@@ -255,20 +210,7 @@ func (s *subscription) deliver(m hub.Message) {
 // proof takes note of a probe that came back.
 func (s *subscription) proof(number uint64, id hub.ID) {
 	s.asked = time.Time{}
-	s.mu.Lock()
-	for _, c := range s.checks {
-		c.see(number)
-	}
-	overtaken := 0
-	for token, p := range s.pending {
-		if p.number >= number || !s.b.opts.OrderedByPublisher && time.Since(p.sent) < probeWait {
-			continue
-		}
-		if delete(s.pending, token); s.proven && p.number > s.since { // else it was sent before the subscription delivered anything
-			overtaken++
-		}
-	}
-	s.mu.Unlock()
+	overtaken := s.probes.passed(number, s.b.opts.OrderedByPublisher, s.proven, s.since)
 	if overtaken > 0 {
 		if time.Since(s.struck) > strikeTime {
 			s.strikes = 0

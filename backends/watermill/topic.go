@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	wm "github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"github.com/headrace/headrace/hub"
@@ -37,67 +38,12 @@ type topic struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	poke   chan struct{} // has one element when there may be something new for run to do
+	probes probes
 
 	mu        sync.Mutex
 	followers []*follower
-	active    []*follower             // those that get messages; replaced, never modified
-	pending   map[string]pendingProbe // those that have not come back, by token
-	answers   int                     // how many have
-	highest   uint64                  // the highest number of those
-	checks    []*check
-	failure   error // why there is no subscription, or why no probe could be sent
-}
-
-// check is a wait for a row of probes.
-type check struct {
-	missing map[uint64]bool
-	last    uint64 // the highest number of the row
-	came    int
-	done    chan struct{} // closed when all have come
-}
-
-// follow adds a follower to a topic, which it begins to follow if nobody did.
-func (b *Backend) follow(name, shown string, sink hub.Sink) (*follower, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, hub.ErrClosed
-	}
-	t := b.topics[name]
-	if t == nil {
-		t = &topic{b: b, name: name, shown: shown, poke: make(chan struct{}, 1), pending: make(map[string]pendingProbe)}
-		t.ctx, t.cancel = context.WithCancel(b.ctx)
-		b.topics[name] = t
-		defer b.wg.Go(t.run) // when the follower is there: it is told if nothing can be opened
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := &follower{topic: t, sink: sink, after: b.probes.Load(), ready: make(chan struct{})}
-	t.followers = append(t.followers, f)
-	t.wake()
-	return f, nil
-}
-
-// unfollow takes a follower away. The last one ends the subscription.
-func (b *Backend) unfollow(f *follower) {
-	f.stopped.Store(true)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t := f.topic
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	kept := make([]*follower, 0, len(t.followers))
-	for _, other := range t.followers {
-		if other != f {
-			kept = append(kept, other)
-		}
-	}
-	t.followers = kept
-	t.sort()
-	if len(kept) == 0 && b.topics[t.name] == t {
-		delete(b.topics, t.name)
-		t.cancel()
-	}
+	active    []*follower // those that get messages; replaced, never modified
+	failure   error       // why there is no subscription, or why no probe could be sent
 }
 
 // close ends the subscription and all followers.
@@ -169,6 +115,19 @@ func (t *topic) each(f func(hub.Sink)) {
 			f(one.sink)
 		}
 	}
+}
+
+// sendProbe queues a probe to the topic, for a check if that is not nil. Its number is the backend's next. It returns nil when the backend is closed.
+func (t *topic) sendProbe(c *check) *outgoing {
+	number := t.b.probes.Add(1)
+	token := wm.NewUUID()
+	t.probes.add(token, number, c)
+	o := &outgoing{envelope: envelope{probe: token}, done: make(chan struct{})}
+	o.ID, o.Time = hub.ID(token), time.Now()
+	if !t.b.send(t.name, o) {
+		return nil
+	}
+	return o
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headrace/headrace/internal/netconn"
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
@@ -155,18 +156,10 @@ func (s *socket) Interrupt() {
 	_ = s.conn.SetWriteDeadline(past)
 }
 
-// plain returns the connection below one that a listener has wrapped.
-func plain(conn net.Conn) net.Conn {
-	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return c.NetConn()
-	}
-	return conn
-}
-
 // Close implements Socket.
 func (s *socket) Close(clean bool) {
 	defer s.conn.Close()
-	tcp, isTCP := plain(s.conn).(*net.TCPConn)
+	tcp, isTCP := netconn.Plain(s.conn).(*net.TCPConn)
 	if !clean {
 		// On HTTP/1.1 the missing last chunk says that the stream was broken off; on HTTP/1.0 only a reset can.
 		if isTCP && !s.chunked {

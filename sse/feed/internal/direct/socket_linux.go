@@ -6,6 +6,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/headrace/headrace/internal/netconn"
 )
 
 // nonblocking is the part of a socket that writes without waiting.
@@ -23,7 +25,7 @@ const tcpUserTimeout = 18
 // SetUserTimeout has the system break a TCP connection off whose peer does not acknowledge for so long what was sent. Without it a peer that has vanished is
 // noticed after a quarter of an hour of retransmissions; a write timeout bounds only writes that find no room. For other connections, and other systems, it does nothing.
 func SetUserTimeout(conn net.Conn, timeout time.Duration) {
-	if tcp, ok := plain(conn).(*net.TCPConn); ok {
+	if tcp, ok := netconn.Plain(conn).(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			setUserTimeout(raw, timeout)
 		}

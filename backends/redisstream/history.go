@@ -5,11 +5,20 @@ import (
 	"errors"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/hub"
 )
+
+// history reads what streams retain.
+type history struct {
+	lanes  *lanes
+	decode *decoder
+	expiry time.Duration // of a topic without new messages, 0 for none
+	guess  pageGuess
+}
 
 // maxPage bounds what one Read asks Redis for, whatever its limit.
 const maxPage = 1 << 16
@@ -21,39 +30,40 @@ const maxPage = 1 << 16
 // place before the topic's first message, which is still there.
 // Everything else is a gap: IDs that are malformed or foreign, and those whose entry was trimmed, deleted, or lost together with the stream.
 func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
-	p, err := b.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage))
+	p, err := b.history.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage))
 	if err != nil {
 		return hub.Page{}, opError("read", topic, err)
 	}
 	return p, nil
 }
 
-func (b *Backend) page(ctx context.Context, stream string, after hub.ID, limit int) (hub.Page, error) {
+// page reads a page of a stream. See Backend.Read.
+func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int) (hub.Page, error) {
 	at, known := parseID(string(after))
 	known = known && after != noEntry
 	if known && !at.place() {
 		// The entry itself comes first, as the proof that it is there.
-		entries, err := b.xrange(ctx, stream, string(after), limit+1)
+		entries, err := h.xrange(ctx, stream, string(after), limit+1)
 		if err != nil {
 			return hub.Page{}, err
 		}
 		if len(entries) > 0 && entries[0].id == string(after) {
-			first, _ := b.decode.message(entries[0].id, entries[0].fields)
-			p := b.fill(entries[1:], limit, after)
+			first, _ := h.decode.message(entries[0].id, entries[0].fields)
+			p := h.fill(entries[1:], limit, after)
 			p.Final = first.Final
 			return p, nil
 		}
 	}
 	if after == "" {
-		entries, err := b.xrange(ctx, stream, "-", limit)
+		entries, err := h.xrange(ctx, stream, "-", limit)
 		if err != nil {
 			return hub.Page{}, err
 		}
 		if len(entries) > 0 {
-			return b.fill(entries, limit, ""), nil
+			return h.fill(entries, limit, ""), nil
 		}
 	}
-	s, err := b.state(ctx, stream, string(after), b.guess.entries(limit))
+	s, err := h.state(ctx, stream, string(after), h.guess.entries(limit))
 	if err != nil {
 		return hub.Page{}, err
 	}
@@ -65,25 +75,25 @@ func (b *Backend) page(ctx context.Context, stream string, after hub.ID, limit i
 	switch {
 	case !known:
 	case at.place():
-		proven = b.proven(at, &s)
+		proven = h.proven(at, &s)
 		if proven && len(s.entries) == 0 {
 			hold = after
 		}
 	default:
 		proven = s.exists && s.last == string(after) || len(s.entries) > 0 && s.entries[0].follows(at)
 	}
-	p := b.fill(s.entries, limit, hold)
+	p := h.fill(s.entries, limit, hold)
 	p.Gap = !proven
 	return p, nil
 }
 
 // proven reports whether a topic that was empty at a place has lost nothing since.
-func (b *Backend) proven(at entryID, s *state) bool {
+func (h *history) proven(at entryID, s *state) bool {
 	if at.seq > s.now {
 		return false // forged
 	}
 	// A topic can come and go within the time it takes to expire, and nothing would be left to tell.
-	if e := b.opts.expiry(); e > 0 && s.now-at.seq >= uint64(e.Milliseconds()) {
+	if e := h.expiry; e > 0 && s.now-at.seq >= uint64(e.Milliseconds()) {
 		return false
 	}
 	if !s.exists || s.last == noEntry {
@@ -109,7 +119,7 @@ func (e *entry) size() (n int) {
 }
 
 // fill makes a page of entries. hold is the place to go on from when there are none.
-func (b *Backend) fill(entries []entry, limit int, hold hub.ID) hub.Page {
+func (h *history) fill(entries []entry, limit int, hold hub.ID) hub.Page {
 	p := hub.Page{Next: hold}
 	size := 0
 	for _, e := range entries {
@@ -117,12 +127,12 @@ func (b *Backend) fill(entries []entry, limit int, hold hub.ID) hub.Page {
 			break
 		}
 		size += e.size()
-		if m, ok := b.decode.message(e.id, e.fields); ok {
+		if m, ok := h.decode.message(e.id, e.fields); ok {
 			p.Messages = append(p.Messages, m)
 		}
 	}
 	if n := len(p.Messages); n > 0 {
-		b.guess.learn(size / n)
+		h.guess.learn(size / n)
 		p.Next = p.Messages[n-1].ID
 	}
 	return p
@@ -149,15 +159,27 @@ func (g *pageGuess) learn(size int) {
 }
 
 // xrange returns entries from an ID on, that of the ID included; fewer than most when they are large.
-func (b *Backend) xrange(ctx context.Context, stream, from string, most int) ([]entry, error) {
-	count := strconv.Itoa(b.guess.entries(most))
-	reply, err := b.command(ctx, stream, func(bool) redis.Cmder {
-		return redis.NewCmd(b.ctx, "xrange", stream, from, "+", "count", count)
+func (h *history) xrange(ctx context.Context, stream, from string, most int) ([]entry, error) {
+	count := strconv.Itoa(h.guess.entries(most))
+	reply, err := h.command(ctx, stream, func(bool) redis.Cmder {
+		return redis.NewCmd(h.lanes.ctx, "xrange", stream, from, "+", "count", count)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return parseEntries(reply), nil
+}
+
+// tail returns the newest place of a topic.
+func (h *history) tail(ctx context.Context, stream string) (hub.ID, error) {
+	s, err := h.state(ctx, stream, "", 0)
+	switch {
+	case err != nil:
+		return "", err
+	case !s.exists || s.place == noEntry:
+		return placeID(s.now), nil
+	}
+	return hub.ID(s.place), nil
 }
 
 // state is what a stream is like at one moment.
@@ -172,9 +194,9 @@ type state struct {
 }
 
 // state looks at a stream in one step. It returns up to so many of the oldest entries, none when the given ID is the one given last.
-func (b *Backend) state(ctx context.Context, stream, after string, most int) (s state, err error) {
-	reply, err := b.command(ctx, stream, func(bySource bool) redis.Cmder {
-		return redis.NewCmd(b.ctx, append(readScript.args(bySource, 4), 1, stream, after, most)...)
+func (h *history) state(ctx context.Context, stream, after string, most int) (s state, err error) {
+	reply, err := h.command(ctx, stream, func(bySource bool) redis.Cmder {
+		return redis.NewCmd(h.lanes.ctx, append(readScript.args(bySource, 4), 1, stream, after, most)...)
 	})
 	if err != nil {
 		return s, err
@@ -200,12 +222,12 @@ func (b *Backend) state(ctx context.Context, stream, after string, most int) (s 
 }
 
 // command runs a command that reads, together with those of other calls.
-func (b *Backend) command(ctx context.Context, stream string, command func(bySource bool) redis.Cmder) (any, error) {
+func (h *history) command(ctx context.Context, stream string, command func(bySource bool) redis.Cmder) (any, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	j := newJob(commandOverhead, command)
-	if _, err := b.reader.do(ctx, stream, j); err != nil {
+	if _, err := h.lanes.do(ctx, stream, j); err != nil {
 		return nil, callError(ctx, err)
 	}
 	reply, err := j.cmd.(*redis.Cmd).Result()
