@@ -84,7 +84,8 @@ func TestDetachedSnapshot(t *testing.T) {
 	}()
 	type params struct{ Room string }
 	o := quiet
-	o.Detach, o.Retry = true, time.Millisecond
+	// The client reads when all is published, however long that takes.
+	o.Detach, o.Retry, o.WriteTimeout = true, time.Millisecond, deadline
 	var loads atomic.Int32
 	left := make(chan struct{}, 1)
 	r := gin.New()
