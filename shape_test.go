@@ -35,8 +35,6 @@ var spread = map[string]exception{
 
 	"hub.Subscription":    {3, "has parts that should be types of their own"},
 	"hub.followed":        {3, "has parts that should be types of their own"},
-	"sse/feed.connection": {6, "has parts that should be types of their own"},
-	"sse/feed.source":     {4, "has parts that should be types of their own"},
 }
 
 func TestShape(t *testing.T) {

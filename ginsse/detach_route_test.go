@@ -26,7 +26,7 @@ func TestDetachedLease(t *testing.T) {
 		"lease": {func(c *ginsse.Context[none], h *hub.Hub) error { return c.Lease(h, "user/ann") },
 			func(t *testing.T, h *hub.Hub) { revoke(t, h, "user/ann") }, feed.ErrRevoked},
 		"expiry": {func(c *ginsse.Context[none], _ *hub.Hub) error {
-			c.ExpireAt(time.Now().Add(200 * time.Millisecond))
+			c.ExpireAt(time.Now().Add(2 * time.Second)) // a busy machine needs its time to begin the stream
 			return nil
 		}, func(*testing.T, *hub.Hub) {}, feed.ErrExpired},
 	} {
@@ -84,7 +84,8 @@ func TestDetachedSnapshot(t *testing.T) {
 	}()
 	type params struct{ Room string }
 	o := quiet
-	o.Detach, o.Retry = true, time.Millisecond
+	// The client reads when all is published, however long that takes.
+	o.Detach, o.Retry, o.WriteTimeout = true, time.Millisecond, deadline
 	var loads atomic.Int32
 	left := make(chan struct{}, 1)
 	r := gin.New()

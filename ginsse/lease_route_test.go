@@ -253,10 +253,16 @@ func TestRouteExpires(t *testing.T) {
 	o := quiet
 	o.OnEnd = func(e feed.End) { ends <- e }
 	routes, _ := kinds(h, o)
-	at := time.Now().Add(50 * time.Millisecond)
-	s := newServer(t, engine(t, routes["feed"].Guard(func(c *ginsse.Context[none]) error { c.ExpireAt(at); return nil })))
+	stated := make(chan time.Time, 1)
+	s := newServer(t, engine(t, routes["feed"].Guard(func(c *ginsse.Context[none]) error {
+		at := time.Now().Add(2 * time.Second) // a busy machine needs its time to begin the stream
+		stated <- at
+		c.ExpireAt(at)
+		return nil
+	})))
 	st := openWhole(t, s, "/x")
 	st.expect(t, "hi||")
+	at := receive(t, stated)
 	if back := time.Now().Add(st.expectRetry(t)); back.Before(at) {
 		t.Errorf("the client is back at %v, before %v", back, at)
 	}

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // deadline is how long a test waits for what must happen. It only matters when a test fails.
-const deadline = time.Minute
+const deadline = 2 * time.Minute
 
 var quiet = ginsse.Options{Logger: slog.New(slog.DiscardHandler)}
 

@@ -76,6 +76,7 @@ func (b biter) Read(p []byte) (int, error) {
 	if b.bite > 0 {
 		p = p[:min(len(p), b.bite)]
 	}
+	_ = b.SetDeadline(time.Now().Add(deadline)) // for each read: how long a test takes is its own affair
 	return b.TCPConn.Read(p)
 }
 

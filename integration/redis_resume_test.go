@@ -172,8 +172,8 @@ func (r *resume) commands(t testing.TB) (n int) {
 const readsPerPage = 20
 
 // TestResumeTogether: 5,000 readers that resume at the same place cost at most 20 reads of the stream a page, as counted at the backend and by
-// Redis itself, and each of them gets every message once and in order. A page is handed on for a second after it was read, so on a slow machine, where the
-// readers take several seconds, there are as many more Reads: far fewer than the bound.
+// Redis itself, and each of them gets every message once and in order. A page is handed on for a second after it was read: where the readers take several
+// seconds there may be as many more.
 func TestResumeTogether(t *testing.T) {
 	testenv.Long(t)
 	r := newResume(t, 1200)
@@ -183,9 +183,10 @@ func TestResumeTogether(t *testing.T) {
 	if cost.pages < 2 {
 		t.Fatalf("%d pages: the readers do not read from Redis", cost.pages)
 	}
-	if cost.reads > readsPerPage*cost.pages || cost.worst > readsPerPage || cost.commands > readsPerPage*cost.pages {
+	most := readsPerPage + int(cost.took/time.Second)
+	if cost.reads > most*cost.pages || cost.worst > most || cost.commands > most*cost.pages {
 		t.Errorf("%d pages cost %d Reads, at most %d for one page, and %d commands at Redis; want at most %d a page",
-			cost.pages, cost.reads, cost.worst, cost.commands, readsPerPage)
+			cost.pages, cost.reads, cost.worst, cost.commands, most)
 	}
 }
 

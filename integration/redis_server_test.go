@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,28 +23,12 @@ type redisServer struct {
 	*redis.Client
 }
 
-// startRedis starts redis-server on a free port with further arguments, and ends it with the test.
+// startRedis starts redis-server with further arguments, and ends it with the test.
 func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
-	program := testenv.Need(t, "redis")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	_ = listener.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(program, append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}, args...)...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	addr := testenv.Redis(t, args...).Addr
 	s := &redisServer{addr, redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})}
-	t.Cleanup(func() {
-		_ = s.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	eventually(t, "redis-server answers", func() error { return s.Ping(context.Background()).Err() })
+	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
 

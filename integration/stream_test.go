@@ -33,6 +33,7 @@ type tailReader struct {
 const tailBytes = 64
 
 func (r *tailReader) Read(p []byte) (int, error) {
+	_ = r.stream.conn.SetDeadline(time.Now().Add(deadline)) // for each read: how long a test takes is its own affair
 	n, err := r.Reader.Read(p)
 	tail := append(r.stream.tail, p[max(0, n-tailBytes):n]...)
 	r.stream.tail = append(r.stream.tail[:0], tail[max(0, len(tail)-tailBytes):]...)

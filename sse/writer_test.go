@@ -51,6 +51,74 @@ func serve(t *testing.T, http2 bool, configure func(*http.Server), h http.Handle
 	return resp
 }
 
+// pipes is a listener whose connections stay in the process.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), closed: make(chan struct{})} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case p.conns <- far:
+		return near, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
+
+// serveInBubble is serve within a synctest bubble: connections are pipes, and HTTP/2 comes without TLS.
+func serveInBubble(t *testing.T, http2 bool, configure func(*http.Server), h http.HandlerFunc) *http.Response {
+	t.Helper()
+	listener, protocols := newPipes(), new(http.Protocols)
+	protocols.SetHTTP1(!http2)
+	protocols.SetUnencryptedHTTP2(http2)
+	server := &http.Server{Handler: h, Protocols: protocols}
+	if configure != nil {
+		configure(server)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	transport := &http.Transport{DialContext: listener.dial, Protocols: protocols}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		_ = server.Close()
+		<-served
+	})
+	resp, err := (&http.Client{Transport: transport}).Get("http://pipe/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+// onBothInBubble has fake time: what a write timeout of real time leaves to a busy machine may be too little.
+func onBothInBubble(t *testing.T, test func(t *testing.T, http2 bool)) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		synctest.Test(t, func(t *testing.T) { test(t, http2) })
+	})
+}
+
 func onBoth(t *testing.T, test func(t *testing.T, http2 bool)) {
 	t.Run("HTTP1", func(t *testing.T) { test(t, false) })
 	t.Run("HTTP2", func(t *testing.T) { test(t, true) })
@@ -112,9 +180,9 @@ func TestWriterSendsEachEventAtOnce(t *testing.T) {
 
 // The stream outlives the server's WriteTimeout.
 func TestStreamOutlivesWriteTimeout(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+	onBothInBubble(t, func(t *testing.T, http2 bool) {
 		const timeout = 200 * time.Millisecond
-		resp := serve(t, http2, func(s *http.Server) { s.WriteTimeout = timeout }, func(w http.ResponseWriter, r *http.Request) {
+		resp := serveInBubble(t, http2, func(s *http.Server) { s.WriteTimeout = timeout }, func(w http.ResponseWriter, r *http.Request) {
 			out, err := Respond(w, r)
 			if err != nil {
 				t.Error(err)
@@ -142,9 +210,9 @@ func TestStreamOutlivesWriteTimeout(t *testing.T) {
 
 // The write timeout itself, once cleared, must not end a quiet stream either.
 func TestWriteTimeoutCountsWritesOnly(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+	onBothInBubble(t, func(t *testing.T, http2 bool) {
 		const timeout = 100 * time.Millisecond
-		resp := serve(t, http2, nil, func(w http.ResponseWriter, r *http.Request) {
+		resp := serveInBubble(t, http2, nil, func(w http.ResponseWriter, r *http.Request) {
 			out, err := Respond(w, r)
 			if err != nil {
 				t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ type frozenRig struct {
 
 	mu          sync.Mutex
 	sure, maybe map[string]bool // what Publish said of what was published meanwhile
-	longest     time.Duration   // that Publish took
+	given, late int             // up with the context, and after it for another reason
 }
 
 // publish publishes now and then, with a time limit, until stop is closed.
@@ -39,11 +40,15 @@ func (f *frozenRig) publish(t *testing.T, limit time.Duration, stop <-chan struc
 		}
 		text := "meanwhile" + itoa(i)
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		began := time.Now()
 		_, err := f.r.Publish(ctx, "t", hub.Message{Data: []byte(text)})
-		cancel()
 		f.mu.Lock()
-		f.longest = max(f.longest, time.Since(began))
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			f.given++
+		case err != nil && ctx.Err() != nil:
+			f.late++
+		}
+		cancel()
 		switch {
 		case err == nil:
 			f.sure[text] = true
@@ -91,21 +96,24 @@ func TestFrozen(t *testing.T) {
 	began := time.Now()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	early := make([]*hub.Subscription, len(rigs))
+	halt := sync.OnceFunc(func() {
+		close(stop)
+		wg.Wait()
+	})
+	t.Cleanup(halt)
+	early, answered := make([]*hub.Subscription, len(rigs)), make([]atomic.Bool, len(rigs))
 	for i, f := range rigs {
 		h := newHub(t, newRig(t, f.s.addr, f.r.opts).Backend)
 		wg.Go(func() { f.publish(t, limit, stop) })
 		wg.Go(func() {
-			// A reader that comes while the server hangs gets through, or an error, in time; and tries again as a browser does.
+			// A reader that comes while the server hangs gets through, or an error; and tries again
+			// as a browser does.
 			for early[i] == nil && t.Context().Err() == nil {
-				began := time.Now()
 				var err error
 				if early[i], err = h.Subscribe(t.Context(), "t", hub.After(f.seen), hub.MarkGaps()); err != nil {
 					early[i] = nil
 				}
-				if d := time.Since(began); d > 15*time.Second {
-					t.Errorf("%s: Subscribe returned after %v", f.name, d)
-				}
+				answered[i].Store(true)
 			}
 		})
 	}
@@ -121,27 +129,23 @@ func TestFrozen(t *testing.T) {
 	counting := time.Now()
 	waitOut(span - time.Since(began))
 	for i, f := range rigs {
-		calls := f.r.gate.dials.Load() + f.r.gate.sent.Load() - before[i]
-		t.Logf("%s: %d calls in %v", f.name, calls, time.Since(counting))
-		if calls > int64(50*time.Since(counting)/time.Second) {
-			t.Errorf("%s: %d calls in %v", f.name, calls, time.Since(counting))
+		calls, took := f.r.gate.dials.Load()+f.r.gate.sent.Load()-before[i], time.Since(counting)
+		t.Logf("%s: %d calls in %v", f.name, calls, took)
+		if calls > int64(50*took.Seconds()) {
+			t.Errorf("%s: %d calls in %v", f.name, calls, took)
 		}
+		waitFor(t, f.name+": Subscribe to return while the server hangs", answered[i].Load)
 	}
 
 	for _, f := range rigs {
 		f.s.thaw()
-		f.s.ready()
+		f.s.program.Await()
 		back := time.Now()
 		persist(t, f.r, "t", "later")
 		waitFor(t, f.name+": the message after, at the connected reader", func() bool { return strings.Contains(f.connected.all(), " later") })
-		d := time.Since(back)
-		t.Logf("%s: recovery took %v", f.name, d)
-		if d > 2*time.Second {
-			t.Errorf("%s: recovery took %v", f.name, d)
-		}
+		t.Logf("%s: recovery took %v", f.name, time.Since(back))
 	}
-	close(stop)
-	wg.Wait()
+	halt()
 	for i, f := range rigs {
 		if early[i] == nil {
 			t.Fatalf("%s: nobody could subscribe meanwhile", f.name)
@@ -181,8 +185,10 @@ func TestFrozen(t *testing.T) {
 				t.Errorf("%s: %s was said to be appended and is not there", f.name, text)
 			}
 		}
-		if f.longest > limit+2*time.Second {
-			t.Errorf("%s: Publish returned after %v, with a limit of %v", f.name, f.longest, limit)
+		// A Publish that waits for the server comes back later, and says that the server did not
+		// answer.
+		if f.given == 0 || f.late > f.given {
+			t.Errorf("%s: Publish gave up with its context %d times, and later %d times", f.name, f.given, f.late)
 		}
 		for j := range f.quiet {
 			persist(t, f.r, "quiet"+itoa(j), "x")

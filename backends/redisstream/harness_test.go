@@ -3,15 +3,12 @@ package redisstream
 import (
 	"bytes"
 	"context"
-	"net"
-	"os/exec"
-	"path/filepath"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -22,84 +19,57 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// server is a redis-server of the test's own.
+// server is a redis-server of the test's own, and a client to look at it with.
 type server struct {
-	t    testing.TB
-	bin  string
-	addr string
-	args []string
-	log  string
-	cmd  *exec.Cmd
-	done chan struct{}
 	*redis.Client
+	t       testing.TB
+	program *testenv.Server
+	addr    string
 }
 
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
-// startServer starts redis-server on a free port with further arguments, and ends it with the test.
+// startServer starts redis-server with further arguments, and ends it with the test.
 func startServer(t testing.TB, args ...string) *server {
 	t.Helper()
-	bin := testenv.Need(t, "redis")
-	port := freePort(t)
-	dir := t.TempDir()
-	s := &server{t: t, bin: bin, addr: "127.0.0.1:" + port, log: filepath.Join(dir, "log")}
-	s.args = append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", dir, "--logfile", s.log}, args...)
-	s.start()
-	password := ""
-	if i := slices.Index(args, "--requirepass"); i >= 0 {
-		password = args[i+1]
-	}
-	s.Client = redis.NewClient(&redis.Options{Addr: s.addr, Password: password, DisableIdentity: true})
-	t.Cleanup(func() {
-		_ = s.Close()
-		s.thaw()
-		s.kill()
-	})
-	s.ready()
+	s, _ := startServerPorts(t, 1, func([]string) []string { return args })
 	return s
 }
 
-func (s *server) start() {
-	s.cmd = exec.Command(s.bin, s.args...)
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
+// startServerPorts is startServer for a server with several ports: the arguments say what those
+// after the first one are for.
+func startServerPorts(t testing.TB, n int, args func(ports []string) []string) (s *server, ports []string) {
+	t.Helper()
+	program := testenv.RedisPorts(t, n, args)
+	password := ""
+	given := args(program.Ports)
+	if i := slices.Index(given, "--requirepass"); i >= 0 {
+		password = given[i+1]
 	}
-	s.done = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) {
-		_ = cmd.Wait()
-		close(done)
-	}(s.cmd, s.done)
+	return newServer(t, program, &redis.Options{Addr: program.Addr, Password: password}), program.Ports
 }
 
-// ready waits until the server answers.
-func (s *server) ready() {
-	s.t.Helper()
-	waitFor(s.t, "redis-server", func() bool { return s.Ping(context.Background()).Err() == nil })
+// newServer returns a server that was started, with a client.
+func newServer(t testing.TB, program *testenv.Server, o *redis.Options) *server {
+	o.DisableIdentity = true
+	s := &server{Client: redis.NewClient(o), t: t, program: program, addr: o.Addr}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
 }
 
-func (s *server) kill() {
-	_ = s.cmd.Process.Kill()
-	<-s.done
+// freePort returns a port at which nobody listens.
+func freePort(t testing.TB) string {
+	t.Helper()
+	return testenv.Ports(t, 1)[0]
 }
 
+// waitFor is for what another process does.
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for pause := time.Millisecond; !cond(); pause = min(2*pause, 50*time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in time", what)
+	testenv.Eventually(t, what, func() error {
+		if !cond() {
+			return errors.New("it is not so")
 		}
-		time.Sleep(pause) // another process is waited for: only asking again tells
-	}
+		return nil
+	})
 }
 
 func startMini(t testing.TB) *miniredis.Miniredis {
@@ -117,7 +87,7 @@ func startCluster(t testing.TB) (nodes [2]*server) {
 	t.Helper()
 	ctx := context.Background()
 	for i := range nodes {
-		nodes[i] = startServer(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+		nodes[i] = startServer(t, "--cluster-enabled", "yes")
 	}
 	for i, slots := range [][2]int{{0, 8191}, {8192, 16383}} {
 		if err := nodes[i].ClusterAddSlotsRange(ctx, slots[0], slots[1]).Err(); err != nil {

@@ -28,7 +28,8 @@ func evict(policy string) func(*testing.T, *server, string) {
 	}
 }
 
-// TestTrimmedUnderReaders trims by whole nodes, as operators do, while messages are published and read.
+// TestTrimmedUnderReaders trims by whole nodes, as operators do, while messages are published and
+// read.
 func TestTrimmedUnderReaders(t *testing.T) {
 	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
@@ -43,7 +44,8 @@ func TestTrimmedUnderReaders(t *testing.T) {
 			ids = append(ids, mustPublish(t, r, "t", text))
 			want = append(want, text)
 			if i%50 == 49 {
-				// The connected reader has all that is removed now, and perhaps not all that is there.
+				// The connected reader has all that is removed now, and perhaps not all that is
+				// there.
 				waitFor(t, "messages", func() bool { return strings.Contains(a.all()+" ", " m"+itoa(i-20)+" ") })
 				s.XTrimMaxLenApprox(t.Context(), r.keys.stream("t"), 100, 0)
 			}
@@ -72,7 +74,8 @@ func TestTrimmedUnderReaders(t *testing.T) {
 	})
 }
 
-// TestReplicaTakesOver replaces the master by a replica that lacks messages that were acknowledged and seen.
+// TestReplicaTakesOver replaces the master by a replica that lacks messages that were acknowledged
+// and seen.
 func TestReplicaTakesOver(t *testing.T) {
 	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
@@ -96,9 +99,10 @@ func TestReplicaTakesOver(t *testing.T) {
 		before := "m0 m1 m2 m3 m4 lost0 lost1 lost2"
 		waitFor(t, "the messages before", func() bool { return connected.all() == before })
 
-		// Whoever resolves the master's address gets the replica's from now on, as a sentinel would tell.
+		// Whoever resolves the master's address gets the replica's from now on, as a sentinel would
+		// tell.
 		r.gate.instead.Store(&replica.addr)
-		master.kill()
+		master.program.Kill()
 		persist(t, r, "t", "later")
 		persist(t, r, "quiet", "later")
 		waitFor(t, "the message after", func() bool { return strings.HasSuffix(connected.all(), "later") && unaware.all() != "" })
@@ -171,7 +175,8 @@ func TestSubscribeAndCancel(t *testing.T) {
 			}
 			return r.xreaders == nil || len(readers(r)) == 0
 		}
-		// At once, so that the pool has opened as many connections as it is going to need: it keeps them for a while.
+		// At once, so that the pool has opened as many connections as it is going to need: it keeps
+		// them for a while.
 		var warm sync.WaitGroup
 		for i := range 4 {
 			warm.Go(func() { once("warm" + itoa(i)) })
@@ -180,12 +185,12 @@ func TestSubscribeAndCancel(t *testing.T) {
 		waitFor(t, "the end of the live path", idle)
 		goroutines, connections := count()
 		const topics = 1000
-		var longest time.Duration
+		var ending time.Duration
 		for i := range topics {
-			longest = max(longest, once("t"+itoa(i)))
-		}
-		if longest > 100*time.Millisecond {
-			t.Errorf("a subscription took %v to end", longest)
+			// Each of them would wait for seconds if it waited for Redis.
+			if ending += once("t" + itoa(i)); ending > time.Minute {
+				t.Fatalf("%d subscriptions took %v to end", i+1, ending)
+			}
 		}
 		waitFor(t, "all goroutines and connections to end", func() bool {
 			g, c := count()

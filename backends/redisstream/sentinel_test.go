@@ -1,8 +1,11 @@
 package redisstream
 
 import (
+	"crypto/tls"
 	"errors"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,40 +24,49 @@ const (
 	nodePassword     = "of-the-nodes"
 )
 
-// startSentinel starts one, and ends it with the test. It is reached as o says.
-func startSentinel(t testing.TB, o *redis.Options, lines ...string) *server {
+// startSentinel starts one, and ends it with the test. The configuration may depend on its port. A
+// client reaches it plainly, or over TLS where that is configured.
+func startSentinel(t testing.TB, over *tls.Config, lines func(port string) []string) *server {
 	t.Helper()
-	dir := t.TempDir()
-	s := &server{t: t, bin: testenv.Need(t, "redis"), addr: o.Addr, log: filepath.Join(dir, "log")}
-	lines = append(lines, "bind 127.0.0.1", "dir "+dir, "logfile "+s.log, "requirepass "+sentinelPassword, "sentinel sentinel-pass "+sentinelPassword)
-	file := filepath.Join(dir, "sentinel.conf") // sentinels write their state into it
-	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.args = []string{file, "--sentinel"}
-	s.start()
-	o.DisableIdentity = true
-	s.Client = redis.NewClient(o)
-	t.Cleanup(func() {
-		_ = s.Close()
-		s.kill()
+	path, dir := testenv.Need(t, "redis"), t.TempDir()
+	program := testenv.Start(t, testenv.Program{
+		Name: "sentinel",
+		Command: func(ports []string) *exec.Cmd {
+			all := append(lines(ports[0]), "bind 127.0.0.1", "dir "+dir, "requirepass "+sentinelPassword,
+				"sentinel sentinel-pass "+sentinelPassword)
+			file := filepath.Join(dir, "sentinel.conf") // sentinels write their state into it
+			if err := os.WriteFile(file, []byte(strings.Join(all, "\n")+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return exec.Command(path, file, "--sentinel")
+		},
+		Ready: func(pid int, ports []string) error {
+			conn, err := net.Dial("tcp", "127.0.0.1:"+ports[0])
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if over != nil {
+				conn = tls.Client(conn, over)
+			}
+			return testenv.RedisReady(conn, sentinelPassword, pid)
+		},
 	})
-	s.ready()
-	return s
+	return newServer(t, program, &redis.Options{Addr: program.Addr, Password: sentinelPassword, TLSConfig: over})
 }
 
-// startSentinels starts sentinels that agree by majority, and replace the master a second after it is gone. It waits until they know each
-// other and the replicas.
+// startSentinels starts sentinels that agree by majority. It waits until they know each other and
+// the replicas. They think that the master is gone when it is silent for 30 s, which a busy machine
+// does not make of it.
 func startSentinels(t testing.TB, master *server, replicas, count int) (list []*server) {
 	t.Helper()
 	host, port, _ := strings.Cut(master.addr, ":")
 	for range count {
-		at := freePort(t)
-		list = append(list, startSentinel(t, &redis.Options{Addr: "127.0.0.1:" + at, Password: sentinelPassword}, "port "+at,
-			"sentinel monitor "+sentinelMaster+" "+host+" "+port+" "+itoa(count/2+1),
-			"sentinel auth-pass "+sentinelMaster+" "+nodePassword,
-			"sentinel down-after-milliseconds "+sentinelMaster+" 1000",
-			"sentinel failover-timeout "+sentinelMaster+" 2000"))
+		list = append(list, startSentinel(t, nil, func(at string) []string {
+			return []string{"port " + at, "sentinel monitor " + sentinelMaster + " " + host + " " + port + " " + itoa(count/2+1),
+				"sentinel auth-pass " + sentinelMaster + " " + nodePassword,
+				"sentinel failover-timeout " + sentinelMaster + " 5000"}
+		}))
 	}
 	for _, s := range list {
 		waitFor(t, "the sentinels", func() bool {
@@ -76,7 +88,8 @@ func openURL(t testing.TB, url string) *Backend {
 	return b.(*Backend)
 }
 
-// TestSentinelReplacesMaster kills the master and leaves the rest to the sentinels. The replica lacks messages that were acknowledged and seen.
+// TestSentinelReplacesMaster kills the master and leaves the rest to the sentinels. The replica
+// lacks messages that were acknowledged and seen.
 func TestSentinelReplacesMaster(t *testing.T) {
 	t.Parallel()
 	auth := []string{"--requirepass", nodePassword, "--masterauth", nodePassword, "--repl-diskless-sync-delay", "0"}
@@ -107,7 +120,7 @@ func TestSentinelReplacesMaster(t *testing.T) {
 		mustPublish(t, l.b, mode+"/quiet", "m")
 		lives = append(lives, l)
 	}
-	if n := master.Wait(t.Context(), 1, 10*time.Second).Val(); n != 1 {
+	if n := master.Wait(t.Context(), 1, time.Minute).Val(); n != 1 {
 		t.Fatalf("%d replicas have the messages", n)
 	}
 	// From here on the replica gets nothing.
@@ -124,7 +137,13 @@ func TestSentinelReplacesMaster(t *testing.T) {
 		waitFor(t, "the messages before", func() bool { return l.connected.all() == before && l.quiet.all() == "m" })
 	}
 
-	master.kill()
+	// They take no replica whose link to the master has been down for ten times as long.
+	for _, s := range sentinels {
+		if err := s.Do(t.Context(), "SENTINEL", "SET", sentinelMaster, "down-after-milliseconds", 3000).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	master.program.Kill()
 	for _, s := range sentinels {
 		waitFor(t, "the new master", func() bool {
 			at, _ := s.Do(t.Context(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", sentinelMaster).StringSlice()
@@ -141,11 +160,7 @@ func TestSentinelReplacesMaster(t *testing.T) {
 			return strings.HasSuffix(l.connected.all(), " later") && strings.HasSuffix(l.quiet.all(), " later")
 		})
 	}
-	if d := time.Since(began); d > 2*time.Second {
-		t.Errorf("recovery took %v", d)
-	} else {
-		t.Logf("recovery took %v", d)
-	}
+	t.Logf("recovery took %v", time.Since(began))
 	for _, l := range lives {
 		if got := l.connected.all(); got != before+" gap m0 m1 m2 m3 m4 later" && got != before+" gap later" {
 			t.Errorf("%s: the reader that had seen what was lost got %s", l.mode, got)
@@ -175,7 +190,8 @@ func TestSentinelReplacesMaster(t *testing.T) {
 	}
 }
 
-// TestSentinelErrors opens by URLs that the sentinels, or the master that they name, do not agree with.
+// TestSentinelErrors opens by URLs that the sentinels, or the master that they name, do not agree
+// with.
 func TestSentinelErrors(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--requirepass", nodePassword)

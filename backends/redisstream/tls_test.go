@@ -26,7 +26,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// certify makes a certificate for names and addresses, which is its own authority, and returns the files that have it and its key.
+// certify makes a certificate for names and addresses, which is its own authority, and returns the
+// files that have it and its key.
 func certify(t testing.TB, hosts ...string) (certFile, keyFile string, made *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -76,8 +77,8 @@ func trust(certs ...*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// startTLS starts a redis-server that speaks TLS at one port and plainly at another, for the test itself. It skips the test where
-// redis-server was built without TLS.
+// startTLS starts a redis-server that speaks TLS at one port and plainly at another, for the test
+// itself. It skips the test where redis-server was built without TLS.
 func startTLS(t testing.TB, hosts ...string) (s *server, port string, made *x509.Certificate) {
 	t.Helper()
 	out, _ := exec.Command(testenv.Need(t, "redis"), "--port", "0", "--tls-port", "0").CombinedOutput()
@@ -85,9 +86,11 @@ func startTLS(t testing.TB, hosts ...string) (s *server, port string, made *x509
 		t.Skip("redis-server was built without TLS")
 	}
 	cert, key, made := certify(t, hosts...)
-	port = freePort(t)
-	args := []string{"--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no"}
-	return startServer(t, append(args, "--requirepass", nodePassword)...), port, made
+	s, ports := startServerPorts(t, 2, func(ports []string) []string {
+		return []string{"--tls-port", ports[1], "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert,
+			"--tls-auth-clients", "no", "--requirepass", nodePassword}
+	})
+	return s, ports[1], made
 }
 
 func TestTLS(t *testing.T) {
@@ -165,15 +168,18 @@ func refusesTLS(t *testing.T, b *Backend) {
 	}
 }
 
-// TestTLSOfSentinel has one sentinel, whose certificate is for another host than that of the master.
+// TestTLSOfSentinel has one sentinel, whose certificate is for another host than that of the
+// master.
 func TestTLSOfSentinel(t *testing.T) {
 	t.Parallel()
 	_, port, made := startTLS(t, "127.0.0.1")
 	cert, key, ca := certify(t, "localhost")
-	at := freePort(t)
-	startSentinel(t, &redis.Options{Addr: "127.0.0.1:" + at, Password: sentinelPassword, TLSConfig: &tls.Config{RootCAs: trust(ca), ServerName: "localhost"}}, "port 0",
-		"tls-port "+at, "tls-cert-file "+cert, "tls-key-file "+key, "tls-ca-cert-file "+cert, "tls-auth-clients no", "tls-replication yes",
-		"sentinel monitor "+sentinelMaster+" 127.0.0.1 "+port+" 1")
+	reach := &tls.Config{RootCAs: trust(ca), ServerName: "localhost"}
+	sentinel := startSentinel(t, reach, func(at string) []string {
+		return []string{"port 0", "tls-port " + at, "tls-cert-file " + cert, "tls-key-file " + key, "tls-ca-cert-file " + cert,
+			"tls-auth-clients no", "tls-replication yes", "sentinel monitor " + sentinelMaster + " 127.0.0.1 " + port + " 1"}
+	})
+	_, at, _ := strings.Cut(sentinel.addr, ":")
 	// The URL cannot name an authority: that is the system's business.
 	u, err := url.Parse("rediss+sentinel://default:" + nodePassword + "@localhost:" + at + "/" + sentinelMaster + "?sentinel_password=" + sentinelPassword)
 	if err != nil {

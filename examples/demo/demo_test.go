@@ -36,22 +36,6 @@ const asDemo = "HEADRACE_TEST_AS_DEMO"
 // patience is how long one step may take before the test gives up.
 const patience = 30 * time.Second
 
-// eventually tries check until it returns nil.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}
-
 // request sends a request and returns the status and the body, or an error when there was no whole answer.
 func request(t *testing.T, method, url, body string, header ...string) (int, string, error) {
 	t.Helper()
@@ -303,7 +287,7 @@ func TestStoppedWhileStarting(t *testing.T) {
 			defer stop()
 			ended := make(chan error, 1)
 			go func() { ended <- run(ctx, []string{"-addr", "127.0.0.1:0"}, io.Discard) }()
-			eventually(t, test.file+" is there", func() error {
+			testenv.Eventually(t, test.file+" is there", func() error {
 				files, err := filepath.Glob(filepath.Join(temp, "*", filepath.FromSlash(test.file)))
 				if err == nil && len(files) == 0 {
 					err = errors.New("it is not")

@@ -78,14 +78,14 @@ func TestEnd(t *testing.T) {
 				t.Errorf("the demo ended with %v", err)
 			}
 			for name, pid := range pids {
-				eventually(t, name, func() error { return gone(pid) })
+				testenv.Eventually(t, name, func() error { return gone(pid) })
 			}
 			// Its workers have no line of their own in the introduction.
 			front, err := url.Parse(urls["nginx"])
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "nginx's port is free", func() error {
+			testenv.Eventually(t, "nginx's port is free", func() error {
 				conn, err := net.Dial("tcp", front.Host)
 				if err != nil {
 					return nil

@@ -188,7 +188,7 @@ func TestKill(t *testing.T) {
 			t.Errorf("the program that follows gave up: %v", err)
 		}
 	}()
-	eventually(t, "the program follows", func() error {
+	testenv.Eventually(t, "the program follows", func() error {
 		if _, other, _ := s.follower.seen(); len(other) == 0 {
 			return fmt.Errorf("no checkpoint yet")
 		}
@@ -231,7 +231,7 @@ func (s *stage) url() string { return "http://" + s.demo.nginx.addr + "/" }
 
 func (s *stage) until(what, expression string) {
 	s.t.Helper()
-	eventually(s.t, what, func() error {
+	testenv.Eventually(s.t, what, func() error {
 		if !evaluate[bool](s.page, s.t, expression) {
 			return fmt.Errorf("the page shows %s", evaluate[string](s.page, s.t, `document.body.innerText`))
 		}
@@ -253,7 +253,7 @@ func (s *stage) create() {
 func (s *stage) comment() {
 	s.t.Helper()
 	text := fmt.Sprintf("comment %d.", len(s.made)+1)
-	eventually(s.t, text, func() error {
+	testenv.Eventually(s.t, text, func() error {
 		code, answer, err := request(s.t, http.MethodPost, s.url()+"tickets/"+s.ticket+"/comments", fmt.Sprintf(`{"text":%q}`, text))
 		if err == nil && code < 300 {
 			return nil
@@ -315,7 +315,7 @@ func (s *stage) kill(victim *service) *process {
 func (s *stage) revived(victim *service, killed *process) {
 	s.t.Helper()
 	s.revive <- struct{}{}
-	eventually(s.t, victim.name+" comes back", func() error {
+	testenv.Eventually(s.t, victim.name+" comes back", func() error {
 		if victim.process() == killed {
 			return fmt.Errorf("pid %d is its last", killed.pid())
 		}
@@ -327,7 +327,7 @@ func (s *stage) revived(victim *service, killed *process) {
 func (s *stage) complete() {
 	s.t.Helper()
 	want := len(s.made) + 1 // and the creation
-	eventually(s.t, "the program gets all changes", func() error {
+	testenv.Eventually(s.t, "the program gets all changes", func() error {
 		if changes, _, _ := s.follower.seen(); len(changes) < want {
 			return fmt.Errorf("it has %d of %d", len(changes), want)
 		}

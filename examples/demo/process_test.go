@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // shell returns a service that is a shell script. It counts as started when it has printed "ready".
@@ -76,7 +78,7 @@ func TestEndKills(t *testing.T) {
 	if err := s.stop(ctx); err == nil || !strings.Contains(err.Error(), "demo: deaf: ") || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("error %v", err)
 	}
-	eventually(t, "the child is killed", func() error { return gone(child) })
+	testenv.Eventually(t, "the child is killed", func() error { return gone(child) })
 	if err := s.stop(ctx); err != nil {
 		t.Errorf("stopping it again: %v", err)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -117,13 +119,19 @@ func (s *service) stop(ctx context.Context) error {
 	return nil
 }
 
-// freeAddr returns an address of a host at which nobody listens.
+// freeAddr returns an address of a host at which nobody listens. Its port lies below those that systems give to connections: one of
+// these could take it while the program is away.
 func freeAddr(host string) (string, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "", err
+	const first, count = 20_000, 9000
+	for try := 1; ; try++ {
+		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(first+rand.IntN(count))))
+		if err == nil {
+			return listener.Addr().String(), listener.Close()
+		}
+		if try == 100 {
+			return "", err
+		}
 	}
-	return listener.Addr().String(), listener.Close()
 }
 
 // together runs work for each of the services at once, and returns what went wrong.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"os/exec"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,7 +11,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/backends"
 	"github.com/headrace/headrace/hub"
@@ -35,38 +32,18 @@ func overRedis(t *testing.T, f func(t *testing.T, url string)) {
 // startRedis starts a redis-server that ends with the test, and returns its address.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	path := testenv.Need(t, "redis")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
-	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	client := redis.NewClient(&redis.Options{Addr: addr})
-	defer client.Close()
-	until(t, "redis-server", func() bool { return client.Ping(t.Context()).Err() == nil })
-	return addr
+	return testenv.Redis(t).Addr
 }
 
 // until asks again and again, for what only asking tells.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for pause := time.Millisecond; !f(); pause = min(2*pause, 50*time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in time", what)
+	testenv.Eventually(t, what, func() error {
+		if !f() {
+			return errors.New("it is not so")
 		}
-		<-time.After(pause)
-	}
+		return nil
+	})
 }
 
 // instance is what one process has.

@@ -32,7 +32,8 @@ func newDetached(t *testing.T, change func(*Feed, *Options, *http.Request) *http
 	onEnd, ends := ends()
 	d.ends = ends
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f, o := Of(d.hub, "t"), Options{Logger: quiet(), OnEnd: onEnd, Detach: true}
+		// A client that does not read for a while is part of some tests, however long that takes.
+		f, o := Of(d.hub, "t"), Options{Logger: quiet(), OnEnd: onEnd, Detach: true, WriteTimeout: time.Hour}
 		if change != nil {
 			r = change(&f, &o, r)
 		}
@@ -91,6 +92,14 @@ func TestDetachRight(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// The deadline comes when the stream has begun.
+	deadlines := make(chan context.CancelCauseFunc, 1)
+	withDeadline := func(r *http.Request) *http.Request {
+		ctx, cancel := context.WithCancelCause(r.Context())
+		deadlines <- cancel
+		return r.WithContext(limited{ctx})
+	}
+	expire := func(*testing.T, *hub.Hub) { (<-deadlines)(context.DeadlineExceeded) }
 	for _, tc := range []struct {
 		name     string
 		request  func(h *hub.Hub, r *http.Request) (*http.Request, func())
@@ -109,14 +118,12 @@ func TestDetachRight(t *testing.T) {
 			return lease(h, r), func() {}
 		}, false, revoke, ErrRevoked},
 		{"deadline", func(_ *hub.Hub, r *http.Request) (*http.Request, func()) {
-			ctx, cancel := context.WithTimeout(r.Context(), 200*time.Millisecond)
-			return r.WithContext(ctx), cancel
-		}, false, func(*testing.T, *hub.Hub) {}, context.DeadlineExceeded},
+			return withDeadline(r), func() {}
+		}, false, expire, context.DeadlineExceeded},
 		{"deadline below Detachable", func(_ *hub.Hub, r *http.Request) (*http.Request, func()) {
 			r, release := Detachable(r)
-			ctx, cancel := context.WithTimeout(r.Context(), 200*time.Millisecond)
-			return r.WithContext(ctx), func() { cancel(); release() }
-		}, false, func(*testing.T, *hub.Hub) {}, context.DeadlineExceeded},
+			return withDeadline(r), release
+		}, false, expire, context.DeadlineExceeded},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHub(t, nil, hub.Options{})
@@ -141,6 +148,11 @@ func TestDetachRight(t *testing.T) {
 		})
 	}
 }
+
+// limited is a context with a deadline.
+type limited struct{ context.Context }
+
+func (limited) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
 
 // TestReloadSlots: a Snapshot runs after a gap when there is a slot for it, and not because its client has left.
 func TestReloadSlots(t *testing.T) {

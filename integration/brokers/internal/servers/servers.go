@@ -1,4 +1,4 @@
-// Package servers starts the brokers that the tests of this module need, each on free ports of the loopback interface, with its files
+// Package servers starts the brokers that the tests of this module need, each on ports of its own, with its files
 // in a folder of its own, and ends them with the test. A broker that is not installed skips the test, or fails it where
 // HEADRACE_REQUIRE names its tool (redis, rabbitmq, postgres). Only tests import it.
 package servers
