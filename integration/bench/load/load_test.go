@@ -186,7 +186,7 @@ func TestLoop(t *testing.T) {
 	if got := ask("join 30"); got != "joined 200" {
 		t.Fatal(got)
 	}
-	if got := ask("reset 0 1"); got != "ok" {
+	if got := ask("reset 0 1 0"); got != "ok" {
 		t.Fatal(got)
 	}
 	for range 10 {
@@ -206,7 +206,7 @@ func TestLoop(t *testing.T) {
 	}
 
 	// One message less than expected is waited for, and then said.
-	if got := ask("reset 5 0"); got != "ok" {
+	if got := ask("reset 5 0 0"); got != "ok" {
 		t.Fatal(got)
 	}
 	for range 9 {
@@ -232,7 +232,7 @@ func TestLoop(t *testing.T) {
 	if got := ask("expect 10 1"); !strings.Contains(got, " 1800 9 9 50 ") {
 		t.Errorf("got %q", got)
 	}
-	for _, wrong := range []string{"dance", "open", "open x", "reset 1", "expect -1 2"} {
+	for _, wrong := range []string{"dance", "open", "open x", "reset 1 2", "expect -1 2"} {
 		if got := ask(wrong); !strings.HasPrefix(got, "error ") {
 			t.Errorf("%s: %q", wrong, got)
 		}
@@ -249,7 +249,7 @@ func TestAddRefuses(t *testing.T) {
 	if err := l.add("127.0.0.1:8080", "/events?stream=load", "0123456789abcdef-12345678"); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(l.targets[0].request); n > 300 {
+	if n := len(l.targets[0].request(7)); n > 300 {
 		t.Errorf("the request has %d bytes, and 300 is the limit", n)
 	}
 }
