@@ -15,29 +15,16 @@ const fewIdle = 100
 // connect measures what connections cost that come at once, and their memory: right then, as it is,
 // and when they have got a message, all is quiet and the server has given back what it does not use.
 func (b *bench) connect(ctx context.Context, r *result) error {
-	s, err := b.open(ctx, r.row, b.scale.idle)
+	if err := b.rest(ctx, r); err != nil {
+		return err
+	}
+	s, clients, err := b.few(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer s.stop()
-	clients, err := b.clients(s, "")
-	if err != nil {
-		return err
-	}
 	defer clients.stop()
-	if _, err := dial(ctx, clients, fewIdle, fewIdle); err != nil {
-		return err
-	}
-	if err := b.join(ctx, s, clients, fewIdle); err != nil {
-		return err
-	}
 	base, err := memory(s.processes)
-	if err != nil {
-		return err
-	}
-	// Once only, and with few connections: what the server takes for the others it takes as it would
-	// in production.
-	quiet, err := s.settled(ctx)
 	if err != nil {
 		return err
 	}
@@ -79,8 +66,46 @@ func (b *bench) connect(ctx context.Context, r *result) error {
 	r.add(connectCPU, float64(cpu)/others)
 	r.add(connectTime, float64(elapsed))
 	r.add(residentMemory, float64(resident-base)/others)
-	r.add(settledMemory, float64(settled-quiet)/others)
+	r.add(settledMemory, float64(settled-r.base)/others)
 	return nil
+}
+
+// rest finds out, once for a row, what a server takes with few connections when all is quiet. It has
+// one of its own for that: to give memory back would change what the others take.
+func (b *bench) rest(ctx context.Context, r *result) error {
+	if r.base > 0 {
+		return nil
+	}
+	s, clients, err := b.few(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	defer clients.stop()
+	r.base, err = s.settled(ctx)
+	return err
+}
+
+// few starts the servers of a row and clients with few connections.
+func (b *bench) few(ctx context.Context, r *result) (s *site, clients *program, err error) {
+	if s, err = b.open(ctx, r.row, b.scale.idle); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.stop()
+		}
+	}()
+	if clients, err = b.clients(s, ""); err != nil {
+		return nil, nil, err
+	}
+	if _, err = dial(ctx, clients, fewIdle, fewIdle); err == nil {
+		err = b.join(ctx, s, clients, fewIdle)
+	}
+	if err != nil {
+		clients.stop()
+	}
+	return s, clients, err
 }
 
 // dial opens connections and returns how long it took until the last one had its first byte.

@@ -49,6 +49,7 @@ const (
 type result struct {
 	row
 	version string
+	base    int64 // bytes of memory with few connections; 0 when that is not known yet
 	runs    [metrics][]float64
 }
 

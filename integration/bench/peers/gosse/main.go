@@ -23,13 +23,16 @@ func open(o peer.Options) (*peer.Server, error) {
 		}
 		joe.Replayer, cursor = replayer, "0"
 	}
-	server := &sse.Server{Provider: joe, OnSession: func(w http.ResponseWriter, r *http.Request) ([]string, bool) {
+	server := &sse.Server{Provider: joe, OnSession: func(_ http.ResponseWriter, r *http.Request) ([]string, bool) {
+		return o.Follows(peer.Connection(r.URL.Path)), true
+	}}
+	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A page sees at once that the stream is open.
 		w.Header().Set("Content-Type", "text/event-stream")
-		err := http.NewResponseController(w).Flush()
-		return o.Follows(peer.Connection(r.URL.Path)), err == nil
-	}}
-	var handler http.Handler = server
+		if http.NewResponseController(w).Flush() == nil {
+			server.ServeHTTP(w, r)
+		}
+	})
 	if o.Wrapped {
 		handler = wrap.Handler(handler)
 	}

@@ -3,6 +3,9 @@
 package main
 
 import (
+	"net/http"
+	"net/url"
+
 	"github.com/r3labs/sse/v2"
 
 	"github.com/headrace/headrace/integration/bench/internal/peer"
@@ -15,17 +18,15 @@ func open(o peer.Options) (*peer.Server, error) {
 	// It replays everything there ever was, to each client that states no other wish, or nothing at
 	// all.
 	server.AutoReplay = o.Retain > 0
-	topics := o.Topics()
-	for _, topic := range topics {
+	for _, topic := range o.Topics() {
 		server.CreateStream(topic)
 	}
-	path := "/events?stream=" + topics[0]
-	if o.Spread > 0 {
-		path = "/events?stream=load/" + peer.Number
-	}
 	return &peer.Server{
-		Handler: server,
-		Path:    path,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.URL.RawQuery = url.Values{"stream": o.Follows(peer.Connection(r.URL.Path))}.Encode()
+			server.ServeHTTP(w, r)
+		}),
+		Path: o.Path(),
 		Publish: func(topic string, data []byte) (string, error) {
 			server.Publish(topic, &sse.Event{Data: data})
 			return "", nil
