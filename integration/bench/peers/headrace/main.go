@@ -105,9 +105,14 @@ func plain(h *hub.Hub, o peer.Options) (http.Handler, error) {
 	return handler, nil
 }
 
+// keep and same let each message pass but an empty one, which is never measured.
+
 func keep(_ string, m *hub.Message) bool { return len(m.Data) > 0 }
 
 func same(_ string, m *hub.Message) []sse.Event {
+	if len(m.Data) == 0 {
+		return nil
+	}
 	return []sse.Event{{Type: m.Type, Data: m.Data}}
 }
 
