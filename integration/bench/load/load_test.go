@@ -44,6 +44,9 @@ func TestFeedInPieces(t *testing.T) {
 		if c.count != 5 || l.total != 5 || l.joined != 1 || l.last != 5000 {
 			t.Fatalf("pieces of %d: %d messages, %d in all, %d joined, last at %d", length, c.count, l.total, l.joined, l.last)
 		}
+		if l.answered != 1 || l.first != 5000 {
+			t.Fatalf("pieces of %d: answered %d times, last at %d", length, l.answered, l.first)
+		}
 		if len(l.samples) != 5 {
 			t.Fatalf("pieces of %d: %d samples", length, len(l.samples))
 		}
