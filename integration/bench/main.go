@@ -30,6 +30,7 @@ func main() {
 	idle := flag.Int("idle", 0, "connections whose coming and memory is measured (default 8000, quick 2000, short 500)")
 	retained := flag.Int("retained", 0, "messages that each client of a replay reads (default 100000, short 5000)")
 	seconds := flag.Float64("seconds", 0, "how long messages are published for a figure (default 4, quick and short 1)")
+	rate := flag.Int("rate", 0, "messages a second when paced (default 50)")
 	ahead := flag.Int("ahead", 0, "messages on their way at most when saturated (default 32)")
 	wide := flag.Int("wide", 0, "the same, with one topic once more (default 256, quick not)")
 	profile := flag.String("profile", "", "the `folder` to leave profiles of servers written in Go in, which then are slower; one folder for each row")
@@ -50,6 +51,7 @@ func main() {
 	override(&s.idle, *idle)
 	override(&s.retained, *retained)
 	override(&s.seconds, *seconds)
+	override(&s.rate, *rate)
 	override(&s.ahead, *ahead)
 	override(&s.wide, *wide)
 	s.profile = *profile
@@ -113,7 +115,7 @@ func run(ctx context.Context, s scale, only, forms, what string) error {
 			fmt.Print("\n", table(list))
 		}
 	}
-	fmt.Print("\n", ratios(results), "\n")
+	fmt.Print("\n", ratios(results), "\n", behind(results, s.rate))
 	for _, p := range b.problems {
 		fmt.Println("- " + p)
 	}

@@ -41,6 +41,7 @@ func reduced() scale {
 	s := full()
 	s.runs, s.conns, s.idle, s.seconds, s.warm, s.retained, s.readers, s.strict = 1, 200, 500, 1, 0.2, 5000, 10, true
 	s.contenders = only(raw, direct, ordinary, "go-sse")
+	s.skip = []string{"headrace-wrappedhttp", "go-sse-topics4", "go-sse-wrappedhttp"}
 	return s
 }
 

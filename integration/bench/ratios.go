@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 )
 
 // figures finds medians of results.
@@ -129,6 +130,20 @@ func ratios(results []*result) string {
 			b.WriteString(" " + cells[i][c] + " |")
 		}
 		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// behind says which rows did not keep pace: their messages came together, as they do when they are
+// saturated, and the CPU time that one takes alone is not known.
+func behind(results []*result, rate int) string {
+	var b strings.Builder
+	pause := time.Second / time.Duration(rate)
+	for _, r := range results {
+		if p99 := time.Duration(r.median(pacedP99)); r.has(pacedP99) && p99 > pause {
+			fmt.Fprintf(&b, "- %s: some messages came together, for the next one is published after %v and p99 is %v: its paced CPU is too low\n",
+				r.title(), pause, p99.Round(time.Millisecond))
+		}
 	}
 	return b.String()
 }

@@ -79,3 +79,18 @@ func TestRatios(t *testing.T) {
 		t.Errorf("of one row:\n%s", got)
 	}
 }
+
+func TestBehind(t *testing.T) {
+	results := []*result{
+		made(t, raw, one, map[metric][]float64{pacedP99: {19e6}}),
+		made(t, direct, one, nil),
+		made(t, direct, "map", map[metric][]float64{pacedP99: {21e6, 10e6, 30e6}}),
+	}
+	got := behind(results, 50)
+	if !strings.HasPrefix(got, "- headrace, Map: ") || !strings.Contains(got, "p99 is 21ms") || strings.Count(got, "\n") != 1 {
+		t.Errorf("got\n%s", got)
+	}
+	if got := behind(results, 10); got != "" {
+		t.Errorf("at a slower pace:\n%s", got)
+	}
+}
