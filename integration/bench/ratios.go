@@ -141,7 +141,7 @@ func behind(results []*result, rate int) string {
 	pause := time.Second / time.Duration(rate)
 	for _, r := range results {
 		if p99 := time.Duration(r.median(pacedP99)); r.has(pacedP99) && p99 > pause {
-			fmt.Fprintf(&b, "- %s: some messages came together, for the next one is published after %v and p99 is %v: its paced CPU is too low\n",
+			fmt.Fprintf(&b, "- %s: some messages came together, for the next one is published after %v and p99 is %v: its paced CPU may be too low\n",
 				r.title(), pause, p99.Round(time.Millisecond))
 		}
 	}
