@@ -23,33 +23,43 @@ import (
 )
 
 func main() {
-	short := flag.Bool("short", false, "only see that the measuring works: few connections, short runs, two peers")
-	runs := flag.Int("runs", 0, "how often everything is measured (default 5, short 1)")
-	conns := flag.Int("connections", 0, "connections on the topic (default 1000, short 200)")
-	idle := flag.Int("idle", 0, "connections whose memory is measured (default 8000, short 500)")
+	short := flag.Bool("short", false, "only see that the measuring works: few connections, short runs, few servers")
+	fast := flag.Bool("quick", false, "only headrace, the raw loop and c.Stream, in short runs")
+	runs := flag.Int("runs", 0, "how often everything is measured (default 5, quick 3, short 1)")
+	conns := flag.Int("connections", 0, "connections that get messages (default 1000, short 200)")
+	idle := flag.Int("idle", 0, "connections whose coming and memory is measured (default 8000, quick 2000, short 500)")
 	retained := flag.Int("retained", 0, "messages that each client of a replay reads (default 100000, short 5000)")
-	seconds := flag.Float64("seconds", 0, "how long messages are published for a figure (default 4, short 1)")
-	ahead := flag.Int("ahead", 0, "messages on their way at most when saturated (default 256)")
-	profile := flag.String("profile", "", "the `folder` to leave CPU profiles of servers written in Go in, which then are slower; one for each server")
+	seconds := flag.Float64("seconds", 0, "how long messages are published for a figure (default 4, quick and short 1)")
+	rate := flag.Int("rate", 0, "messages a second when paced (default 50)")
+	ahead := flag.Int("ahead", 0, "messages on their way at most when saturated (default 32)")
+	wide := flag.Int("wide", 0, "the same, with one topic once more (default 256, quick not)")
+	profile := flag.String("profile", "", "the `folder` to leave profiles of servers written in Go in, which then are slower; one folder for each row")
 	only := flag.String("only", "", "the `names` of servers to measure, separated by commas (default all)")
+	forms := flag.String("shapes", "", "the `names` of shapes to measure, separated by commas (default all): "+names())
+	what := flag.String("measure", "", "the `names` of what to measure, separated by commas (default all): "+strings.Join(tasks, ","))
 	flag.Parse()
 
 	s := full()
-	if *short {
+	switch {
+	case *short:
 		s = reduced()
+	case *fast:
+		s = quick()
 	}
 	override(&s.runs, *runs)
 	override(&s.conns, *conns)
 	override(&s.idle, *idle)
 	override(&s.retained, *retained)
 	override(&s.seconds, *seconds)
+	override(&s.rate, *rate)
 	override(&s.ahead, *ahead)
+	override(&s.wide, *wide)
 	s.profile = *profile
 
 	// The programs end with this one in any case; at a signal they are ended in order.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, s, *only); err != nil {
+	if err := run(ctx, s, *only, *forms, *what); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1) //nolint:gocritic // nothing is left to be stopped
 	}
@@ -61,7 +71,7 @@ func override[T int | float64](value *T, by T) {
 	}
 }
 
-func run(ctx context.Context, s scale, only string) error {
+func run(ctx context.Context, s scale, only, forms, what string) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return err
@@ -70,7 +80,28 @@ func run(ctx context.Context, s scale, only string) error {
 	if b.scale.idle, err = bounded(s.idle); err != nil {
 		return err
 	}
-	list, err := b.choose(s.contenders, only)
+	if what != "" {
+		b.scale.tasks, err = split(what, "measurement", func(name string) bool { return slices.Contains(tasks, name) })
+		if err != nil {
+			return err
+		}
+	}
+	all := s.contenders
+	if only != "" {
+		all = contenders
+	}
+	servers, err := b.choose(all, only)
+	if err != nil {
+		return err
+	}
+	servers = slices.DeleteFunc(servers, func(c contender) bool {
+		_, err := os.Stat(filepath.Join(b.dir, c.program))
+		if err != nil {
+			fmt.Printf("%s is left out: peers/%s is not built\n\n", c.name, c.program)
+		}
+		return err != nil
+	})
+	list, err := rows(servers, forms, s.skip)
 	if err != nil {
 		return err
 	}
@@ -79,7 +110,12 @@ func run(ctx context.Context, s scale, only string) error {
 	if ctx.Err() != nil {
 		return errors.New("bench: interrupted")
 	}
-	fmt.Print("\n", table(results), "\n", ratios(results))
+	for _, single := range []bool{true, false} {
+		if list := ofShape(results, single); len(list) > 0 {
+			fmt.Print("\n", table(list))
+		}
+	}
+	fmt.Print("\n", ratios(results), "\n", behind(results, s.rate))
 	for _, p := range b.problems {
 		fmt.Println("- " + p)
 	}
@@ -110,14 +146,11 @@ func bounded(wanted int) (int, error) {
 
 // choose returns the contenders that are asked for and can be had here.
 func (b *bench) choose(all []contender, only string) ([]contender, error) {
-	var wanted []string
-	if only != "" {
-		wanted = strings.Split(only, ",")
-	}
-	for _, name := range wanted {
-		if !slices.ContainsFunc(all, func(c contender) bool { return c.short == name }) {
-			return nil, fmt.Errorf("bench: there is no server %q", name)
-		}
+	wanted, err := split(only, "server", func(name string) bool {
+		return slices.ContainsFunc(all, func(c contender) bool { return c.short == name })
+	})
+	if err != nil {
+		return nil, err
 	}
 	var list []contender
 	for _, c := range all {

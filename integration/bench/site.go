@@ -23,6 +23,8 @@ const answerPatience = 30 * time.Second
 
 // site is what serves the topic: one server, or several over one Redis. The first one publishes.
 type site struct {
+	row       row
+	profiles  bool // the publisher writes some when told to
 	servers   []*program
 	addrs     []string
 	path      string
@@ -30,19 +32,19 @@ type site struct {
 	redis     *redis
 }
 
-// open starts the servers of a contender.
-func (b *bench) open(ctx context.Context, c contender, args ...string) (*site, error) {
-	s := &site{}
+// open starts the servers of a row for so many connections.
+func (b *bench) open(ctx context.Context, r row, connections int, args ...string) (*site, error) {
+	s := &site{row: r, profiles: b.scale.profile != ""}
 	count := 1
-	args = append(args, c.args...)
-	if b.scale.profile != "" {
-		folder := filepath.Join(b.scale.profile, c.short)
+	args = append(args, r.arguments(connections)...)
+	if s.profiles {
+		folder := filepath.Join(b.scale.profile, r.label())
 		if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // nothing secret is in it
 			return nil, err
 		}
 		args = append(args, "-profile", folder)
 	}
-	if c.redis {
+	if r.redis {
 		var err error
 		if s.redis, err = startRedis(ctx); err != nil {
 			return nil, err
@@ -52,7 +54,7 @@ func (b *bench) open(ctx context.Context, c contender, args ...string) (*site, e
 		count = 2
 	}
 	for range count {
-		if err := s.start(ctx, filepath.Join(b.dir, c.program), args); err != nil {
+		if err := s.start(ctx, filepath.Join(b.dir, r.program), args); err != nil {
 			s.stop()
 			return nil, err
 		}

@@ -5,47 +5,64 @@ package main
 import (
 	"fmt"
 	"math"
-	"os"
-	"os/exec"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
-// columns are the heads of the table, and how a figure is written.
+// columns are the heads of the tables, and how a figure is written.
 var columns = [metrics]struct {
 	head string
 	unit string
 	by   float64 // what the figure is divided by
 }{
-	saturatedRate: {"saturated: deliveries/s", "M", 1e6},
-	saturatedCPU:  {"saturated: CPU a delivery", "µs", 1e3},
-	pacedCPU:      {"paced: CPU a delivery", "µs", 1e3},
-	pacedP50:      {"paced: p50", "ms", 1e6},
-	pacedP99:      {"paced: p99", "ms", 1e6},
-	idleMemory:    {"memory of an idle connection", "KiB", 1024},
-	replayRate:    {"replay: messages/s", "M", 1e6},
+	pacedCPU:       {"paced: CPU a delivery", "µs", 1e3},
+	pacedP50:       {"paced: p50", "ms", 1e6},
+	pacedP99:       {"paced: p99", "ms", 1e6},
+	saturatedRate:  {"saturated: deliveries/s", "M", 1e6},
+	saturatedCPU:   {"saturated: CPU a delivery", "µs", 1e3},
+	wideRate:       {"saturated wide: deliveries/s", "M", 1e6},
+	wideCPU:        {"saturated wide: CPU a delivery", "µs", 1e3},
+	connectCPU:     {"connecting: CPU a connection", "µs", 1e3},
+	connectTime:    {"connecting: last first byte", "s", 1e9},
+	residentMemory: {"memory, resident", "KiB", 1024},
+	settledMemory:  {"memory, settled", "KiB", 1024},
+	replayRate:     {"replay: messages/s", "M", 1e6},
 }
 
-// table returns results as a table in Markdown: medians, and in brackets the least and the greatest of the runs.
+// table returns results as a table in Markdown: medians, and in brackets the least and the greatest of
+// the runs. Columns without a figure are left out.
 func table(results []*result) string {
+	var shown []metric
+	for m := range metrics {
+		if slices.ContainsFunc(results, func(r *result) bool { return r.has(m) }) {
+			shown = append(shown, m)
+		}
+	}
 	var b strings.Builder
 	b.WriteString("| |")
-	for _, c := range columns {
-		b.WriteString(" " + c.head + " |")
+	for _, m := range shown {
+		b.WriteString(" " + columns[m].head + " |")
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(shown)) + "\n")
 	for _, r := range results {
-		b.WriteString("| " + strings.TrimSpace(r.name+" "+r.version) + " |")
-		for m, c := range columns {
-			b.WriteString(" " + cell(r.runs[m], c.unit, c.by) + " |")
+		b.WriteString("| " + strings.TrimSpace(r.title()+" "+r.version) + " |")
+		for _, m := range shown {
+			b.WriteString(" " + cell(r.runs[m], columns[m].unit, columns[m].by) + " |")
 		}
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+// ofShape returns the results of one topic, or those of all other shapes.
+func ofShape(results []*result, single bool) []*result {
+	var list []*result
+	for _, r := range results {
+		if (r.shape.short == one) == single {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 func cell(runs []float64, unit string, by float64) string {
@@ -75,92 +92,4 @@ func median(values []float64) float64 {
 		return sorted[middle]
 	}
 	return (sorted[middle-1] + sorted[middle]) / 2
-}
-
-// ratios returns what headrace is to the others, as far as both were measured.
-func ratios(results []*result) string {
-	of := func(short string, m metric) float64 {
-		for _, r := range results {
-			if r.short == short && len(r.runs[m]) > 0 {
-				return median(r.runs[m])
-			}
-		}
-		return math.NaN()
-	}
-	best := func(m metric) float64 {
-		greatest := math.NaN()
-		for _, r := range results {
-			if r.library && len(r.runs[m]) > 0 {
-				// Whatever is compared with NaN is false.
-				if v := median(r.runs[m]); !(v <= greatest) {
-					greatest = v
-				}
-			}
-		}
-		return greatest
-	}
-	var b strings.Builder
-	for _, line := range []struct {
-		text  string
-		ratio float64
-	}{
-		{"paced, CPU: headrace to the raw loop", of(direct, pacedCPU) / of(raw, pacedCPU)},
-		{"saturated, CPU: headrace to the raw loop", of(direct, saturatedCPU) / of(raw, saturatedCPU)},
-		{"saturated, deliveries: headrace to the best library", of(direct, saturatedRate) / best(saturatedRate)},
-		{"saturated, deliveries: headrace's ordinary path to the best library", of(ordinary, saturatedRate) / best(saturatedRate)},
-		{"replay: headrace to the best library", of(direct, replayRate) / best(replayRate)},
-	} {
-		if !math.IsNaN(line.ratio) {
-			fmt.Fprintf(&b, "- %s: %s ×\n", line.text, digits(line.ratio))
-		}
-	}
-	return b.String()
-}
-
-// surroundings says where and how much is measured.
-func (b *bench) surroundings() string {
-	s := b.scale
-	var name unix.Utsname
-	kernel := "unknown"
-	if unix.Uname(&name) == nil {
-		kernel = unix.ByteSliceToString(name.Release[:])
-	}
-	var out strings.Builder
-	fmt.Fprintf(&out, "%s, Linux %s, %d CPUs%s%s.\n", runtime.Version(), kernel, runtime.NumCPU(), redisVersion(), revision())
-	fmt.Fprintf(&out, "%d connections on one topic, messages of %d bytes; paced: %d a second; saturated: %d on their way at most; %g s a figure.\n",
-		s.conns, s.size, s.rate, s.ahead, s.seconds)
-	fmt.Fprintf(&out, "Memory: %d connections. Replay: %d clients, %d messages each. Runs: %d; the median, and in brackets the least and the greatest.\n",
-		s.idle, s.readers, s.retained, s.runs)
-	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
-		fmt.Fprintf(&out, "Load of the machine before: %s.\n", strings.Fields(string(load))[0])
-	}
-	out.WriteString("\n")
-	return out.String()
-}
-
-// revision returns the revision that was built, when that is known.
-func revision() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return ", revision " + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return ""
-}
-
-func redisVersion() string {
-	out, err := exec.Command("redis-server", "--version").Output()
-	if err != nil {
-		return ""
-	}
-	for word := range strings.FieldsSeq(string(out)) {
-		if v, ok := strings.CutPrefix(word, "v="); ok {
-			return ", Redis " + v
-		}
-	}
-	return ""
 }

@@ -14,12 +14,13 @@ const maxHeader = 16 << 10
 
 // conn is one client.
 type conn struct {
-	fd      int
-	sampled bool   // latency is measured here
-	header  []byte // as much of the header as has come; streaming is set when it is whole
-	joined  bool   // it has got a probe
-	count   int    // since the last reset
-	passed  int    // how many steps of progress
+	fd       int
+	sampled  bool   // latency is measured here
+	answered bool   // it has got a byte
+	header   []byte // as much of the header as has come; streaming is set when it is whole
+	joined   bool   // it has got a probe
+	count    int    // since the last reset
+	passed   int    // how many steps of progress
 
 	streaming bool
 	stamping  bool   // the last read ended within a stamp
@@ -28,6 +29,11 @@ type conn struct {
 
 // feed takes what a connection has got.
 func (l *loop) feed(c *conn, data []byte, now int64) error {
+	if !c.answered {
+		c.answered = true
+		l.answered++
+		l.first = now
+	}
 	if !c.streaming {
 		body, err := c.head(data)
 		if err != nil || body == nil {
@@ -78,18 +84,27 @@ func (l *loop) count(c *conn, n int, now int64) {
 	if l.step == 0 {
 		return
 	}
+	told := l.told
+	if l.receivers > 0 {
+		l.told = l.total / (l.step * l.receivers)
+	} else {
+		l.pass(c)
+	}
+	if l.told > told {
+		l.answer("progress %d", l.told*l.step)
+	}
+}
+
+// pass counts the steps that a connection has passed, and those that all have.
+func (l *loop) pass(c *conn) {
 	for ; c.count >= (c.passed+1)*l.step; c.passed++ {
 		if c.passed == len(l.reached) {
 			l.reached = append(l.reached, 0)
 		}
 		l.reached[c.passed]++
 	}
-	told := l.told
 	for l.told < len(l.reached) && l.reached[l.told] >= len(l.conns) {
 		l.told++
-	}
-	if l.told > told {
-		l.answer("progress %d", l.told*l.step)
 	}
 }
 

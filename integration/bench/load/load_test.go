@@ -44,6 +44,9 @@ func TestFeedInPieces(t *testing.T) {
 		if c.count != 5 || l.total != 5 || l.joined != 1 || l.last != 5000 {
 			t.Fatalf("pieces of %d: %d messages, %d in all, %d joined, last at %d", length, c.count, l.total, l.joined, l.last)
 		}
+		if l.answered != 1 || l.first != 5000 {
+			t.Fatalf("pieces of %d: answered %d times, last at %d", length, l.answered, l.first)
+		}
 		if len(l.samples) != 5 {
 			t.Fatalf("pieces of %d: %d samples", length, len(l.samples))
 		}
@@ -88,7 +91,7 @@ func TestPercentile(t *testing.T) {
 }
 
 // start runs a loop against addresses and returns what asks it a question; an empty question waits for one more line.
-func start(t *testing.T, addrs []string, cursor string) func(string) string {
+func start(t *testing.T, addrs []string, path, cursor string) func(string) string {
 	t.Helper()
 	in, commands, err := os.Pipe()
 	if err != nil {
@@ -103,7 +106,7 @@ func start(t *testing.T, addrs []string, cursor string) func(string) string {
 		t.Fatal(err)
 	}
 	for _, addr := range addrs {
-		if err := l.add(addr, "/events", cursor); err != nil {
+		if err := l.add(addr, path, cursor); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,7 +177,7 @@ func TestLoop(t *testing.T) {
 	// After the clients have gone: a server waits for them.
 	t.Cleanup(one.Close)
 	t.Cleanup(two.Close)
-	ask := start(t, []string{one.Listener.Addr().String(), two.Listener.Addr().String()}, "cursor-1")
+	ask := start(t, []string{one.Listener.Addr().String(), two.Listener.Addr().String()}, "/events", "cursor-1")
 
 	if got := ask(fmt.Sprint("open ", clients)); !strings.HasPrefix(got, "opened 200 ") {
 		t.Fatal(got)
@@ -186,7 +189,7 @@ func TestLoop(t *testing.T) {
 	if got := ask("join 30"); got != "joined 200" {
 		t.Fatal(got)
 	}
-	if got := ask("reset 0 1"); got != "ok" {
+	if got := ask("reset 0 1 0"); got != "ok" {
 		t.Fatal(got)
 	}
 	for range 10 {
@@ -206,7 +209,7 @@ func TestLoop(t *testing.T) {
 	}
 
 	// One message less than expected is waited for, and then said.
-	if got := ask("reset 5 0"); got != "ok" {
+	if got := ask("reset 5 0 0"); got != "ok" {
 		t.Fatal(got)
 	}
 	for range 9 {
@@ -232,10 +235,76 @@ func TestLoop(t *testing.T) {
 	if got := ask("expect 10 1"); !strings.Contains(got, " 1800 9 9 50 ") {
 		t.Errorf("got %q", got)
 	}
-	for _, wrong := range []string{"dance", "open", "open x", "reset 1", "expect -1 2"} {
+	for _, wrong := range []string{"dance", "open", "open x", "reset 1 2", "expect -1 2"} {
 		if got := ask(wrong); !strings.HasPrefix(got, "error ") {
 			t.Errorf("%s: %q", wrong, got)
 		}
+	}
+}
+
+// TestConnectNumbersPaths: each connection has a number of its own, over all addresses.
+func TestConnectNumbersPaths(t *testing.T) {
+	const clients = 70
+	var mu sync.Mutex
+	paths := make(map[string]int)
+	late := make(chan struct{})
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		paths[r.URL.Path]++
+		mu.Unlock()
+		if r.URL.Path == "/events/70/x" {
+			<-late
+		}
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	one, two := httptest.NewServer(serve), httptest.NewServer(serve)
+	t.Cleanup(one.Close)
+	t.Cleanup(two.Close)
+	ask := start(t, []string{one.Listener.Addr().String(), two.Listener.Addr().String()}, "/events/{n}/x", "")
+
+	var all int
+	var started, first int64
+	got := ask(fmt.Sprintf("connect %d 30", clients))
+	if _, err := fmt.Sscanf(got, "connected %d %d %d", &all, &started, &first); err != nil || all != clients {
+		t.Fatalf("%q: %v", got, err)
+	}
+	if first < started || first > payload.Now() {
+		t.Errorf("%q", got)
+	}
+	// One that gets no byte is waited for, and then missing.
+	if got := ask("connect 1 1"); !strings.HasPrefix(got, "connected 70 ") {
+		t.Errorf("%q", got)
+	}
+	close(late)
+	if got := ask("connect 1 30"); !strings.HasPrefix(got, "connected 72 ") {
+		t.Errorf("%q", got)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for i := range clients + 2 {
+		if path := fmt.Sprintf("/events/%d/x", i); paths[path] != 1 {
+			t.Errorf("%s is asked for %d times", path, paths[path])
+		}
+	}
+}
+
+// TestProgressOfReceivers: where not all connections get a message, progress is that of the sum.
+func TestProgressOfReceivers(t *testing.T) {
+	out := &bytes.Buffer{}
+	l := &loop{out: out, conns: map[int32]*conn{0: {}, 1: {}, 2: {}, 3: {}}}
+	l.reset(4, false, 2)
+	for range 7 {
+		l.count(l.conns[0], 1, 1)
+	}
+	if got := out.String(); got != "" {
+		t.Errorf("after 7 of 8: %q", got)
+	}
+	l.count(l.conns[1], 1, 1)
+	l.count(l.conns[2], 17, 1)
+	if got := out.String(); got != "progress 4\nprogress 12\n" {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -249,7 +318,7 @@ func TestAddRefuses(t *testing.T) {
 	if err := l.add("127.0.0.1:8080", "/events?stream=load", "0123456789abcdef-12345678"); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(l.targets[0].request); n > 300 {
+	if n := len(l.targets[0].request(7)); n > 300 {
 		t.Errorf("the request has %d bytes, and 300 is the limit", n)
 	}
 }

@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/headrace/headrace/integration/bench/internal/payload"
+	"github.com/headrace/headrace/integration/bench/internal/peer"
 )
 
 const (
@@ -34,8 +37,18 @@ const (
 
 // target is one address to connect to.
 type target struct {
-	addr    unix.SockaddrInet4
-	request []byte
+	addr unix.SockaddrInet4
+	// before and after are the request; with numbered the connection's number stands between them.
+	before, after []byte
+	numbered      bool
+}
+
+// request returns the request of a connection.
+func (t *target) request(number int) []byte {
+	if !t.numbered {
+		return t.before
+	}
+	return slices.Concat(t.before, strconv.AppendInt(nil, int64(number), 10), t.after)
 }
 
 // loop has all connections and reads from them and from the input of commands.
@@ -50,18 +63,23 @@ type loop struct {
 	opened  int
 	lost    int
 	joined  int
-	buffer  []byte
-	events  []unix.EpollEvent
+	// answered is how many connections have got a byte, and first is when the last one of them did.
+	answered int
+	first    int64
+	buffer   []byte
+	events   []unix.EpollEvent
 
-	latency  bool
-	samples  []int64
-	step     int
-	reached  []int // how many connections have got at least step, 2·step… messages
-	told     int   // how many of reached have been told as progress
-	total    int
-	last     int64 // when the last message came
-	expected int   // 0 when nobody waits
-	finished int
+	latency bool
+	samples []int64
+	step    int
+	// receivers is how many connections get each message, 0 when all do.
+	receivers int
+	reached   []int // how many connections have got at least step, 2·step… messages
+	told      int   // how many steps have been told as progress
+	total     int
+	last      int64 // when the last message came
+	expected  int   // 0 when nobody waits
+	finished  int
 
 	// until is when the wait for done is given up, zero when nobody waits.
 	until time.Time
@@ -103,7 +121,9 @@ func (l *loop) add(addr, path, cursor string) error {
 		fmt.Fprintf(&b, "Last-Event-ID: %s\r\n", cursor)
 	}
 	fmt.Fprint(&b, "\r\n")
-	l.targets = append(l.targets, target{unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}, b.Bytes()})
+	t := target{addr: unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}}
+	t.before, t.after, t.numbered = bytes.Cut(b.Bytes(), []byte(peer.Number))
+	l.targets = append(l.targets, t)
 	return nil
 }
 
@@ -190,7 +210,7 @@ func (l *loop) open(count int) error {
 		return fmt.Errorf("load: more than %d connections", maxConns)
 	}
 	for i := range count {
-		if err := l.connect(l.opened % len(l.targets)); err != nil {
+		if err := l.connect(l.opened); err != nil {
 			return fmt.Errorf("load: connection %d: %w", l.opened+1, err)
 		}
 		l.opened++
@@ -203,11 +223,12 @@ func (l *loop) open(count int) error {
 	return nil
 }
 
-func (l *loop) connect(index int) error {
+func (l *loop) connect(number int) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
+	index := number % len(l.targets)
 	t := &l.targets[index]
 	patience := unix.NsecToTimeval(int64(connectTimeout))
 	err = errors.Join(
@@ -221,7 +242,7 @@ func (l *loop) connect(index int) error {
 	}
 	if err == nil {
 		// The first bytes of a connection always have room.
-		_, err = unix.Write(fd, t.request)
+		_, err = unix.Write(fd, t.request(number))
 	}
 	if err == nil {
 		err = unix.SetNonblock(fd, true)

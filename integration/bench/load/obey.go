@@ -13,7 +13,7 @@ import (
 )
 
 // arity is how many numbers follow each command.
-var arity = map[string]int{"open": 1, "join": 1, "reset": 2, "expect": 2}
+var arity = map[string]int{"open": 1, "connect": 2, "join": 1, "reset": 3, "expect": 2}
 
 // obey begins to execute a command.
 func (l *loop) obey(words []string) error {
@@ -36,11 +36,18 @@ func (l *loop) obey(words []string) error {
 			return err
 		}
 		l.answer("opened %d %d", numbers[0], started)
+	case "connect":
+		started := payload.Now()
+		if err := l.open(numbers[0]); err != nil {
+			return err
+		}
+		l.wait(numbers[1], func() bool { return l.answered >= l.opened || len(l.conns) == 0 },
+			func() { l.answer("connected %d %d %d", l.answered, started, l.first) })
 	case "join":
 		l.wait(numbers[0], func() bool { return l.joined >= l.opened || len(l.conns) == 0 },
 			func() { l.answer("joined %d", l.joined) })
 	case "reset":
-		l.reset(numbers[0], numbers[1] != 0)
+		l.reset(numbers[0], numbers[1] != 0, numbers[2])
 		l.answer("ok")
 	case "expect":
 		l.expected, l.finished = numbers[0], 0
@@ -60,8 +67,8 @@ func (l *loop) wait(seconds int, done func() bool, reply func()) {
 	l.until, l.done, l.reply = time.Now().Add(time.Duration(seconds)*time.Second), done, reply
 }
 
-func (l *loop) reset(step int, latency bool) {
-	l.step, l.latency = step, latency
+func (l *loop) reset(step int, latency bool, receivers int) {
+	l.step, l.latency, l.receivers = step, latency, receivers
 	l.samples, l.reached, l.told = l.samples[:0], l.reached[:0], 0
 	l.total, l.last, l.expected, l.finished = 0, 0, 0, 0
 	for _, c := range l.conns {

@@ -16,13 +16,20 @@ import (
 
 // fake keeps what is published.
 type fake struct {
+	topics   []string
 	messages [][]byte
 	err      error
 }
 
-func (f *fake) publish(data []byte) (string, error) {
+func (f *fake) publish(topic string, data []byte) (string, error) {
+	f.topics = append(f.topics, topic)
 	f.messages = append(f.messages, data)
 	return "7", f.err
+}
+
+// server returns a server with topics to publish to in turn.
+func (f *fake) server(round int, topics ...string) *Server {
+	return &Server{Publish: f.publish, topics: topics, round: round}
 }
 
 // start runs a server and returns what asks it a question, and what ends it.
@@ -31,7 +38,7 @@ func start(t *testing.T, f *fake) (ask func(string) string, end func()) {
 	in, commands := io.Pipe()
 	answers, out := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- serve(&Server{Publish: f.publish}, in, out) }()
+	go func() { done <- serve(f.server(1, "load"), in, out) }()
 	lines := bufio.NewScanner(answers)
 	ask = func(command string) string {
 		t.Helper()
@@ -57,7 +64,7 @@ func TestPublishIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}
 		begin := time.Now()
-		count, err := publish(&Server{Publish: f.publish}, newGate(), 2*time.Second, 50, 200, 0)
+		count, err := publish(f.server(1, "load"), newGate(), 2*time.Second, 50, 200, 0)
 		if err != nil || count != 100 || len(f.messages) != 100 || time.Since(begin) != 2*time.Second {
 			t.Errorf("%d messages in %v: %v", count, time.Since(begin), err)
 		}
@@ -72,7 +79,7 @@ func TestPublishStaysWithinAhead(t *testing.T) {
 		f, g := &fake{}, newGate()
 		done := make(chan int)
 		go func() {
-			count, _ := publish(&Server{Publish: f.publish}, g, time.Minute, 0, 200, 10)
+			count, _ := publish(f.server(1, "load"), g, time.Minute, 0, 200, 10)
 			done <- count
 		}()
 		for _, allowed := range []int{0, 4, 64} {

@@ -198,9 +198,9 @@ func family(pid int) ([]int, error) {
 }
 
 // publisher returns a function that posts to a URL over one connection.
-func publisher(url string) func([]byte) (string, error) {
+func publisher(url string) func(string, []byte) (string, error) {
 	client := &http.Client{Timeout: 10 * time.Second}
-	return func(data []byte) (string, error) {
+	return func(_ string, data []byte) (string, error) {
 		response, err := client.Post(url, "application/json", bytes.NewReader(data))
 		if err != nil {
 			return "", err

@@ -41,7 +41,7 @@ func open(peer.Options) (*peer.Server, error) {
 	return &peer.Server{
 		Handler: handler,
 		Path:    "/events",
-		Publish: func(data []byte) (string, error) {
+		Publish: func(_ string, data []byte) (string, error) {
 			return "", upstream.Publish(topic, message.NewMessage(watermill.NewUUID(), data))
 		},
 		Close: func() { _ = router.Close() },
