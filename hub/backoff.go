@@ -14,7 +14,8 @@ const (
 	backoffMax = 5 * time.Second
 )
 
-// sleep waits for the next delay. It reports false when ctx ended, or one of the channels was closed, before.
+// sleep waits for the next delay. It reports false when ctx ended, or one of the channels was
+// closed, before.
 func (b *backoff) sleep(ctx context.Context, stop, closing <-chan struct{}) bool {
 	b.next = min(max(2*b.next, backoffMin), backoffMax)
 	t := time.NewTimer(b.next/2 + rand.N(b.next/2))

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// followed is a topic that the hub follows at its backend: the window, shared by all its readers, and the state of its live path.
-// It is the Sink of its Follow.
+// followed is a topic that the hub follows at its backend: the window, shared by all its readers,
+// and the state of its live path. It is the Sink of its Follow.
 type followed struct {
 	hub    *Hub
 	name   string
@@ -82,7 +82,8 @@ func (f *followed) establish() {
 	f.hub.sweeper.sweep()
 }
 
-// start opens the log at the tail and takes over the messages that came before the tail was known. It reports false when the topic was let go meanwhile.
+// start opens the log at the tail and takes over the messages that came before the tail was known.
+// It reports false when the topic was let go meanwhile.
 func (f *followed) start(tail ID, final bool, stop func()) bool {
 	f.mu.Lock()
 	defer f.unlock()
@@ -127,7 +128,8 @@ func (f *followed) release() {
 	}
 }
 
-// finish is the beginning of a shutdown: readers get what is in the window now, and nothing that comes later, so that each of them comes to an end.
+// finish is the beginning of a shutdown: readers get what is in the window now, and nothing that
+// comes later, so that each of them comes to an end.
 func (f *followed) finish() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -183,7 +185,8 @@ func (f *followed) take(m Message) {
 	f.place(m)
 }
 
-// place puts a message at the end of the log if it belongs there, and holds it back while that is not known. f.mu is held.
+// place puts a message at the end of the log if it belongs there, and holds it back while that is
+// not known. f.mu is held.
 func (f *followed) place(m Message) {
 	if f.state != live {
 		f.hold(m)
@@ -203,8 +206,9 @@ func (f *followed) place(m Message) {
 	f.synced = f.log.Next()
 }
 
-// outrun reports whether messages that were read from the backend before the live path brought them have left the log: a live message that is not known may then be
-// one of them, and only where messages tell what they follow is that seen without asking the backend. f.mu is held.
+// outrun reports whether messages that were read from the backend before the live path brought them
+// have left the log: a live message that is not known may then be one of them, and only where
+// messages tell what they follow is that seen without asking the backend. f.mu is held.
 func (f *followed) outrun() bool {
 	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.First()
 }

@@ -4,8 +4,9 @@ import "time"
 
 // mend makes the live path whole after something may have been lost on it. f.mu is held.
 //
-// With Replay a goroutine reads from the log's last ID; until it has met the live path, live messages are held back. Without Replay
-// nothing can be read: the next message follows a gap, and the window keeps its past.
+// With Replay a goroutine reads from the log's last ID; until it has met the live path, live
+// messages are held back. Without Replay nothing can be read: the next message follows a gap, and
+// the window keeps its past.
 func (f *followed) mend() {
 	switch {
 	case !f.hub.traits.Replay:
@@ -27,7 +28,8 @@ func (f *followed) mend() {
 	}
 }
 
-// interrupted notes that messages may be missing between those that are held and the next one. f.mu is held.
+// interrupted notes that messages may be missing between those that are held and the next one. f.mu
+// is held.
 func (f *followed) interrupted() {
 	switch {
 	case !f.hub.traits.Replay:
@@ -36,7 +38,8 @@ func (f *followed) interrupted() {
 	case f.hub.traits.Chained:
 		f.again = true // each held message tells what it follows
 	default:
-		// Held messages are appended one after the other from where a page met them, so there must be no hole among them. Reads see what is dropped here (rule R7).
+		// Held messages are appended one after the other from where a page met them, so there must
+		// be no hole among them. Reads see what is dropped here (rule R7).
 		f.again = true
 		f.takeHeld()
 		if f.log != nil {
@@ -52,7 +55,8 @@ func (f *followed) gapFound() {
 	}
 }
 
-// hold keeps a live message until the live path is whole, within the bounds of a window; beyond them the oldest is dropped. f.mu is held.
+// hold keeps a live message until the live path is whole, within the bounds of a window; beyond
+// them the oldest is dropped. f.mu is held.
 func (f *followed) hold(m Message) {
 	m.Gap, f.gapNext = f.gapNext, false
 	f.held = append(f.held, m)
@@ -62,7 +66,8 @@ func (f *followed) hold(m Message) {
 	}
 }
 
-// dropOldestHeld makes room: what is dropped is read from the backend or, without Replay, said as a gap by what follows it.
+// dropOldestHeld makes room: what is dropped is read from the backend or, without Replay, said as a
+// gap by what follows it.
 func (f *followed) dropOldestHeld() {
 	said := f.held[0].Gap
 	f.dropHeld(1)
@@ -140,8 +145,9 @@ func (f *followed) heal() {
 	}
 }
 
-// merge takes a page that was read after the log's last ID, and then the held messages that follow it. It reports whether the live path is whole.
-// before counts the held messages, of all that were ever held, that came before the Read began. f.mu is held.
+// merge takes a page that was read after the log's last ID, and then the held messages that follow
+// it. It reports whether the live path is whole. before counts the held messages, of all that were
+// ever held, that came before the Read began. f.mu is held.
 func (f *followed) merge(p *page, before uint64) bool {
 	if p.gap {
 		f.gapFound()
@@ -161,7 +167,8 @@ func (f *followed) merge(p *page, before uint64) bool {
 	}
 	tip := len(p.entries) == 0
 	if tip && before > f.dropped {
-		// A Read sees what was delivered before it began (rule R7). These were, and nothing is after the log's last ID: they are repeats from before it.
+		// A Read sees what was delivered before it began (rule R7). These were, and nothing is
+		// after the log's last ID: they are repeats from before it.
 		n := min(int(before-f.dropped), len(f.held))
 		f.hub.counters.duplicates.Add(uint64(n))
 		f.dropHeld(n)

@@ -15,15 +15,19 @@ import (
 type Options struct {
 	// Window is how many of its newest messages are kept for each followed topic. Default 1,024.
 	Window int
-	// WindowBytes bounds a topic's window in bytes, counting each message with its shared wire form and bookkeeping; one message is always kept. Default 4 MiB.
+	// WindowBytes bounds a topic's window in bytes, counting each message with its shared wire form
+	// and bookkeeping; one message is always kept. Default 4 MiB.
 	WindowBytes int64
-	// TotalBytes bounds all windows of the hub together, and what is held for them while live paths heal; beyond it the oldest messages of all topics go first. Default 256 MiB.
+	// TotalBytes bounds all windows of the hub together, and what is held for them while live paths
+	// heal; beyond it the oldest messages of all topics go first. Default 256 MiB.
 	TotalBytes int64
-	// MaxMessage is the greatest size of a published message in bytes: type, data and headers. Default 1 MiB.
+	// MaxMessage is the greatest size of a published message in bytes: type, data and headers.
+	// Default 1 MiB.
 	MaxMessage int
 	// IdleDelay is how long a topic is followed on after its last reader left. Default 30 s.
 	IdleDelay time.Duration
-	// CheckEvery is how often the position of a quiet topic is compared with the backend's, for each topic and not for each reader. Default 30 s.
+	// CheckEvery is how often the position of a quiet topic is compared with the backend's, for
+	// each topic and not for each reader. Default 30 s.
 	CheckEvery time.Duration
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
@@ -44,8 +48,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Hub publishes to topics and follows them over one backend. Several hubs, in one process or in many, may share a backend.
-// All methods are safe for concurrent use.
+// Hub publishes to topics and follows them over one backend. Several hubs, in one process or in
+// many, may share a backend. All methods are safe for concurrent use.
 type Hub struct {
 	backend Backend
 	traits  Traits
@@ -70,7 +74,8 @@ type Hub struct {
 	counters  counters
 }
 
-// New returns a hub over a backend. The hub borrows the backend: closing it, after Shutdown, is the caller's business.
+// New returns a hub over a backend. The hub borrows the backend: closing it, after Shutdown, is the
+// caller's business.
 func New(b Backend, o Options) (*Hub, error) {
 	if b == nil {
 		return nil, errors.New("hub: New needs a backend")
@@ -106,12 +111,14 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// Publish appends m to topic and returns its ID. A nil error means that it is appended. Otherwise the error is an *Error and either
-// ErrRejected, certainly not appended, or ErrUnknown, perhaps appended; a message against the rules is ErrRejected together with ErrTopic,
-// ErrType, ErrData, ErrHeader, ErrKey, ErrNoKeys or ErrTooLarge.
+// Publish appends m to topic and returns its ID. A nil error means that it is appended. Otherwise
+// the error is an *Error and either ErrRejected, certainly not appended, or ErrUnknown, perhaps
+// appended; a message against the rules is ErrRejected together with ErrTopic, ErrType, ErrData,
+// ErrHeader, ErrKey, ErrNoKeys or ErrTooLarge.
 //
-// An unknown outcome is tried again only when m.Key is set and the backend stores keys, so that at most one message is appended.
-// Publish blocks as long as the backend does, at most until ctx ends. It does not keep or modify m's Data and Headers.
+// An unknown outcome is tried again only when m.Key is set and the backend stores keys, so that at
+// most one message is appended. Publish blocks as long as the backend does, at most until ctx ends.
+// It does not keep or modify m's Data and Headers.
 func (h *Hub) Publish(ctx context.Context, topic string, m Message) (ID, error) {
 	start := time.Now()
 	id, err := h.publishing.publish(ctx, topic, m)
@@ -122,9 +129,10 @@ func (h *Hub) Publish(ctx context.Context, topic string, m Message) (ID, error) 
 	return id, nil
 }
 
-// Finish appends the one message that ends a topic and returns its ID. Readers get it as their last message, with Final set, and their
-// sequences end without an error; a subscription After it ends at once, on every instance. Finish does not stop anybody from publishing
-// to the topic again, but who has read to the end will not see it. Errors are those of Publish.
+// Finish appends the one message that ends a topic and returns its ID. Readers get it as their last
+// message, with Final set, and their sequences end without an error; a subscription After it ends
+// at once, on every instance. Finish does not stop anybody from publishing to the topic again, but
+// who has read to the end will not see it. Errors are those of Publish.
 func (h *Hub) Finish(ctx context.Context, topic string) (ID, error) {
 	err := CheckTopic(topic)
 	if err != nil {
@@ -143,21 +151,27 @@ func (h *Hub) Finish(ctx context.Context, topic string) (ID, error) {
 	return id, nil
 }
 
-// Lease returns a context derived from ctx that ends with the cause ErrRevoked when Revoke is called for one of keys, by this process or, where the
-// backend is shared (Traits.Shared), by any other one. It is for the right to a stream: the right may be taken away while the stream is open.
+// Lease returns a context derived from ctx that ends with the cause ErrRevoked when Revoke is
+// called for one of keys, by this process or, where the backend is shared (Traits.Shared), by any
+// other one. It is for the right to a stream: the right may be taken away while the stream is open.
 //
-// Take the lease first, then check the right, and give the stream the context. A right that is taken away meanwhile is either found missing by the check, or
-// ends the context; in the other order a revocation between the check and the lease would be lost.
+// Take the lease first, then check the right, and give the stream the context. A right that is
+// taken away meanwhile is either found missing by the check, or ends the context; in the other
+// order a revocation between the check and the lease would be lost.
 //
-// A key names what may be revoked, such as a user, a session or a room: 1 to 255 bytes of UTF-8 without control characters, compared byte for byte. At least
-// one is needed. The slice is not kept.
+// A key names what may be revoked, such as a user, a session or a room: 1 to 255 bytes of UTF-8
+// without control characters, compared byte for byte. At least one is needed. The slice is not
+// kept.
 //
-// The first lease makes the hub follow one topic of its own, and Lease blocks until that is done, at most until ctx ends. The lease lasts until it is revoked
-// or ctx ends, so ctx must be one that ends, like a request's. A revocation takes as long as any message: while the backend's live path is down, until it is
-// back. When revocations may have been lost (a gap) all leases of the hub end with ErrRevoked, so that their holders come back and are checked anew. A lease may
-// also end by a revocation from just before it was taken. Shutdown ends no lease.
+// The first lease makes the hub follow one topic of its own, and Lease blocks until that is done,
+// at most until ctx ends. The lease lasts until it is revoked or ctx ends, so ctx must be one that
+// ends, like a request's. A revocation takes as long as any message: while the backend's live path
+// is down, until it is back. When revocations may have been lost (a gap) all leases of the hub end
+// with ErrRevoked, so that their holders come back and are checked anew. A lease may also end by a
+// revocation from just before it was taken. Shutdown ends no lease.
 //
-// Errors are *Error: ErrKey, ErrClosed, the context's, or the backend's; then there is no lease, and the context is nil.
+// Errors are *Error: ErrKey, ErrClosed, the context's, or the backend's; then there is no lease,
+// and the context is nil.
 func (h *Hub) Lease(ctx context.Context, keys ...string) (context.Context, error) {
 	leased, err := h.leases.take(ctx, keys)
 	if err != nil {
@@ -166,11 +180,12 @@ func (h *Hub) Lease(ctx context.Context, keys ...string) (context.Context, error
 	return leased, nil
 }
 
-// Revoke ends the leases of a key in every process over the same backend, and does nothing where there are none. It does not take a right away: first change
-// what the checks look at, then revoke.
+// Revoke ends the leases of a key in every process over the same backend, and does nothing where
+// there are none. It does not take a right away: first change what the checks look at, then revoke.
 //
-// It returns when the revocation is appended, which may be before the leases have ended, and blocks as long as the backend does, at most until ctx ends. Errors are
-// those of Publish: ErrRejected together with ErrKey or ErrClosed, for example, or ErrUnknown. To revoke once more does no harm.
+// It returns when the revocation is appended, which may be before the leases have ended, and blocks
+// as long as the backend does, at most until ctx ends. Errors are those of Publish: ErrRejected
+// together with ErrKey or ErrClosed, for example, or ErrUnknown. To revoke once more does no harm.
 func (h *Hub) Revoke(ctx context.Context, key string) error {
 	err := checkKey(key)
 	if err != nil {
@@ -198,9 +213,11 @@ func (h *Hub) Stats() Stats {
 	}
 }
 
-// Shutdown ends every subscription with ErrClosed, once its reader has what is in the topic's window, waits until all are closed by their readers, and releases everything the hub holds at the
-// backend. It returns nil when nothing is left, or an error that says what is left when ctx ends before. Publish, Subscribe, Lease and Revoke fail
-// with ErrClosed from its beginning. Leases do not end by it, but can no longer be revoked. It may be called again, to wait once more.
+// Shutdown ends every subscription with ErrClosed, once its reader has what is in the topic's
+// window, waits until all are closed by their readers, and releases everything the hub holds at the
+// backend. It returns nil when nothing is left, or an error that says what is left when ctx ends
+// before. Publish, Subscribe, Lease and Revoke fail with ErrClosed from its beginning. Leases do
+// not end by it, but can no longer be revoked. It may be called again, to wait once more.
 func (h *Hub) Shutdown(ctx context.Context) error {
 	topics := h.shut()
 	for _, f := range topics {
@@ -231,7 +248,8 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		// The backend's calls got their context cancelled; with a backend that keeps C2 this is a matter of moments.
+		// The backend's calls got their context cancelled; with a backend that keeps C2 this is a
+		// matter of moments.
 		moment := time.NewTimer(shutdownMoment)
 		defer moment.Stop()
 		select {
@@ -243,11 +261,12 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	return left
 }
 
-// shutdownMoment is how long Shutdown waits for its own goroutines when its context has ended already.
+// shutdownMoment is how long Shutdown waits for its own goroutines when its context has ended
+// already.
 const shutdownMoment = 50 * time.Millisecond
 
-// spawn runs f on a goroutine that Shutdown waits for. It reports false, and runs nothing, once Shutdown waits.
-// Its lock is innermost: it may be called under any other one of the hub's.
+// spawn runs f on a goroutine that Shutdown waits for. It reports false, and runs nothing, once
+// Shutdown waits. Its lock is innermost: it may be called under any other one of the hub's.
 func (h *Hub) spawn(f func()) bool {
 	h.spawning.Lock()
 	defer h.spawning.Unlock()

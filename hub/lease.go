@@ -15,7 +15,8 @@ const (
 	maxKey = 255
 )
 
-// Leased reports whether ctx is one that Lease returned, or is derived from one: whether a right depends on its end.
+// Leased reports whether ctx is one that Lease returned, or is derived from one: whether a right
+// depends on its end.
 func Leased(ctx context.Context) bool {
 	leased, _ := ctx.Value(leasedKey{}).(bool)
 	return leased
@@ -43,7 +44,8 @@ type leases struct {
 	current *revocations // what new leases join; nil while there are none
 }
 
-// revocations is one subscription to revocationsTopic and the leases that it can end. It is let go with the last of them, and when it is not whole any more.
+// revocations is one subscription to revocationsTopic and the leases that it can end. It is let go
+// with the last of them, and when it is not whole any more.
 type revocations struct {
 	ctx    context.Context // of the subscription
 	cancel context.CancelFunc
@@ -66,15 +68,18 @@ type lease struct {
 
 // take takes a lease.
 //
-// Nothing is lost between a check and a revocation, because a lease is entered when the subscription has its position, and both is done when Lease returns. Whoever
-// revokes has changed the state before. So, of a revocation R, a lease L and the check after it:
+// Nothing is lost between a check and a revocation, because a lease is entered when the
+// subscription has its position, and both is done when Lease returns. Whoever revokes has changed
+// the state before. So, of a revocation R, a lease L and the check after it:
 //
 //   - R is appended before the position: then before L returned, and the check sees the state of after the change.
 //   - R is appended behind it and is taken from the log before L is entered: again before L returned; the check sees it.
 //   - R is taken from the log after L was entered, at whatever time it was appended: L ends.
 //
-// That is the same whether L opened the subscription or joined one, and R and L are in one of these orders because taking and entering need the same lock. If the
-// log has lost R, the subscription ends with a gap, and L with it if it was entered. If not, L waits for another subscription, whose position is behind R.
+// That is the same whether L opened the subscription or joined one, and R and L are in one of these
+// orders because taking and entering need the same lock. If the log has lost R, the subscription
+// ends with a gap, and L with it if it was entered. If not, L waits for another subscription, whose
+// position is behind R.
 func (l *leases) take(ctx context.Context, keys []string) (context.Context, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w: there is none", ErrKey)
@@ -111,14 +116,17 @@ func (l *leases) take(ctx context.Context, keys []string) (context.Context, erro
 		if leased := l.enter(ctx, r, keys); leased != nil {
 			return leased, nil
 		}
-		// The subscription ended between the two. With a backend that is not well this may go on for a while.
+		// The subscription ended between the two. With a backend that is not well this may go on
+		// for a while.
 		pause.sleep(ctx, nil, l.hub.closing)
 	}
 }
 
-// join returns the subscription that new leases join, with one more user, and opens one if there is none.
+// join returns the subscription that new leases join, with one more user, and opens one if there is
+// none.
 //
-// It is opened under a context of its own: of two callers that come at the same time, the first one's end must not fail the second.
+// It is opened under a context of its own: of two callers that come at the same time, the first
+// one's end must not fail the second.
 func (l *leases) join() (*revocations, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,7 +144,8 @@ func (l *leases) join() (*revocations, error) {
 	return r, nil
 }
 
-// follow opens the subscription, ends leases as it says, and all of them when it may have missed something.
+// follow opens the subscription, ends leases as it says, and all of them when it may have missed
+// something.
 func (l *leases) follow(r *revocations) {
 	defer r.cancel()
 	sub, err := l.hub.subscribeAt(r.ctx, revocationsTopic, Latest(), subscribeOptions{earlyGaps: true})
@@ -162,8 +171,8 @@ func (l *leases) follow(r *revocations) {
 	l.lose(r, sub.f, err)
 }
 
-// lose ends all leases of a subscription that is not whole any more. It also lets go of the topic: what is opened next knows where it begins, and is
-// not told of this gap again.
+// lose ends all leases of a subscription that is not whole any more. It also lets go of the topic:
+// what is opened next knows where it begins, and is not told of this gap again.
 func (l *leases) lose(r *revocations, f *followed, err error) {
 	h := l.hub
 	l.mu.Lock()
@@ -271,7 +280,8 @@ func (l *leases) revoke(r *revocations, key string) {
 	end(ended)
 }
 
-// end ends the contexts of leases that were taken out. No lock is held: what hangs on a context may come back to the hub.
+// end ends the contexts of leases that were taken out. No lock is held: what hangs on a context may
+// come back to the hub.
 func end(ended []*lease) {
 	for _, one := range ended {
 		one.stop()

@@ -10,7 +10,8 @@ import (
 // publishAttempts bounds how often a message with a stored idempotency key is sent.
 const publishAttempts = 3
 
-// finishKey makes Finish idempotent where keys are honoured: an unknown outcome is tried again, and finishing twice ends a topic once.
+// finishKey makes Finish idempotent where keys are honoured: an unknown outcome is tried again, and
+// finishing twice ends a topic once.
 const finishKey = ReservedPrefix + "finish"
 
 // publishing appends messages at the backend.
@@ -33,8 +34,8 @@ func (p publishing) publish(ctx context.Context, topic string, m Message) (ID, e
 	return p.send(ctx, topic, m)
 }
 
-// send appends a message to any topic, one of the hub's own too. An unknown outcome is tried again where
-// that is safe.
+// send appends a message to any topic, one of the hub's own too. An unknown outcome is tried again
+// where that is safe.
 func (p publishing) send(ctx context.Context, topic string, m Message) (ID, error) {
 	h := p.hub
 	m.ID, m.Prev, m.Time, m.Gap = "", "", time.Time{}, false
@@ -51,7 +52,8 @@ func (p publishing) send(ctx context.Context, topic string, m Message) (ID, erro
 			return id, nil
 		}
 		if attempt > 1 || !errors.Is(err, ErrRejected) {
-			// Once an attempt's outcome was unknown, a later rejection proves nothing about the earlier one.
+			// Once an attempt's outcome was unknown, a later rejection proves nothing about the
+			// earlier one.
 			err = unknown(err)
 		}
 		if m.Key == "" || h.traits.Keys != KeysStored || attempt == publishAttempts || !errors.Is(err, ErrUnknown) {

@@ -54,15 +54,15 @@ func (q *quietChecks) run() {
 	}
 }
 
-// first returns the time of a topic's first check. It spreads the checks of topics that were followed
-// at the same moment.
+// first returns the time of a topic's first check. It spreads the checks of topics that were
+// followed at the same moment.
 func (q *quietChecks) first() time.Time {
 	every := q.hub.opts.CheckEvery
 	return time.Now().Add(every/2 + rand.N(every/2+1))
 }
 
-// due reports whether a topic has been quiet for long enough to be checked, and sets the time of the
-// next check.
+// due reports whether a topic has been quiet for long enough to be checked, and sets the time of
+// the next check.
 func (q *quietChecks) due(f *followed, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -79,8 +79,8 @@ func (q *quietChecks) due(f *followed, now time.Time) bool {
 	return false
 }
 
-// check compares the end of a topic's log with the backend. A message that was appended a moment ago
-// and is still on its way looks like a loss; healing it costs a Read and repeats nothing.
+// check compares the end of a topic's log with the backend. A message that was appended a moment
+// ago and is still on its way looks like a loss; healing it costs a Read and repeats nothing.
 func (q *quietChecks) check(f *followed) {
 	f.mu.RLock()
 	if f.state != live {

@@ -6,16 +6,19 @@ import (
 	"time"
 )
 
-// Observer is a set of hooks for metrics and traces. Each may be nil. They are called from the hub's own goroutines and from callers of its methods, several at
-// once; they must return quickly, not panic and not call the hub.
+// Observer is a set of hooks for metrics and traces. Each may be nil. They are called from the
+// hub's own goroutines and from callers of its methods, several at once; they must return quickly,
+// not panic and not call the hub.
 type Observer struct {
 	// Published is called after each Publish, Finish and Revoke with its outcome.
 	Published func(topic string, id ID, took time.Duration, err error)
-	// Gap is called when the hub itself, not a single reader, found that messages of a topic are gone.
+	// Gap is called when the hub itself, not a single reader, found that messages of a topic are
+	// gone.
 	Gap func(topic string)
 	// Healed is called when a topic's live path was made whole again by reading from the backend.
 	Healed func(topic string, took time.Duration)
-	// Broken is called when a backend reports that the live path of a topic is down, and with nil when it is whole again.
+	// Broken is called when a backend reports that the live path of a topic is down, and with nil
+	// when it is whole again.
 	Broken func(topic string, err error)
 	// Read is called after each Read at the backend.
 	Read func(topic string, messages int, took time.Duration, err error)

@@ -16,8 +16,8 @@ type sweeper struct {
 	mu sync.Mutex // held by the one goroutine that evicts
 }
 
-// sweep evicts the oldest messages, of whatever topic, until a tenth is free. One goroutine sweeps at a
-// time; the others go on. No lock of a followed topic may be held.
+// sweep evicts the oldest messages, of whatever topic, until a tenth is free. One goroutine sweeps
+// at a time; the others go on. No lock of a followed topic may be held.
 func (s *sweeper) sweep() {
 	h := s.hub
 	if s.bytes.Load() <= h.opts.TotalBytes || !s.mu.TryLock() {

@@ -19,9 +19,11 @@ type topicSet struct {
 	idle          chan struct{} // closed when closed and the last subscription is gone
 }
 
-// follow returns the followed topic with one more reader, and begins to follow it if nobody did. Whoever calls waits on ready, then looks at err, and calls unfollow in the end.
+// follow returns the followed topic with one more reader, and begins to follow it if nobody did.
+// Whoever calls waits on ready, then looks at err, and calls unfollow in the end.
 //
-// The topic is followed under the hub's own context: of two readers that come at the same time, the first one's end must not fail the second.
+// The topic is followed under the hub's own context: of two readers that come at the same time, the
+// first one's end must not fail the second.
 func (s *topicSet) follow(topic string) (*followed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,7 +69,8 @@ func (s *topicSet) unfollow(f *followed) {
 	}
 }
 
-// forgetIdle takes a topic off the hub's list if it still has no reader. A reader may have come after the idle timer fired and before this got the lock.
+// forgetIdle takes a topic off the hub's list if it still has no reader. A reader may have come
+// after the idle timer fired and before this got the lock.
 func (s *topicSet) forgetIdle(f *followed) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,8 +112,8 @@ func (s *topicSet) count() (topics, subscriptions int) {
 	return len(s.topics), s.subscriptions
 }
 
-// shut begins a shutdown, unless that was done before: from here on nobody is let in. It returns the
-// topics that are followed.
+// shut begins a shutdown, unless that was done before: from here on nobody is let in. It returns
+// the topics that are followed.
 func (s *topicSet) shut() []*followed {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,8 +16,8 @@ func (w *window) open(tail ID, final bool, notify func()) {
 	w.baseFinal = final
 }
 
-// restart begins the log anew behind a gap. Readers that were at its end, or anywhere in it, ask the
-// backend from their own last ID, and each gets its own exact answer.
+// restart begins the log anew behind a gap. Readers that were at its end, or anywhere in it, ask
+// the backend from their own last ID, and each gets its own exact answer.
 func (w *window) restart(base ID) {
 	w.log.Reset(string(base))
 	w.baseFinal = false
@@ -56,5 +56,6 @@ func (w *window) endedBefore(seq uint64) bool {
 	return e.Final
 }
 
-// windowSize is what a message in a window counts for: its contents, its shared wire form, and the bookkeeping.
+// windowSize is what a message in a window counts for: its contents, its shared wire form, and the
+// bookkeeping.
 func windowSize(m *Message) int { return m.size() + m.wireSize() + entryOverhead }

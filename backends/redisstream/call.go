@@ -24,7 +24,8 @@ type message struct {
 // sent reports whether the message may have reached Redis. It may be asked when the job is done.
 func (m *message) sent() bool { return m.last != nil && m.last.written.Load() }
 
-// callMessages and callBytes bound what one run of the publish script takes: Redis does nothing else meanwhile.
+// callMessages and callBytes bound what one run of the publish script takes: Redis does nothing
+// else meanwhile.
 const (
 	callMessages = 64
 	callBytes    = 64 << 10
@@ -53,8 +54,8 @@ func newAppender(l *lanes, o *Options, suffix string) *appender {
 	return a
 }
 
-// write sends the messages of a batch. Those that a server refused together, because of a key that belongs to one of them, are sent
-// again alone: nothing was appended then.
+// write sends the messages of a batch. Those that a server refused together, because of a key that
+// belongs to one of them, are sent again alone: nothing was appended then.
 func (a *appender) write(ctx context.Context, client *redis.Client, jobs []*job) {
 	alone := a.callAll(ctx, client, jobs, callMessages)
 	if len(alone) > 0 {
@@ -62,7 +63,8 @@ func (a *appender) write(ctx context.Context, client *redis.Client, jobs []*job)
 	}
 }
 
-// callAll sends messages, at most so many in one call, and gives every job its result, but for those that it returns.
+// callAll sends messages, at most so many in one call, and gives every job its result, but for
+// those that it returns.
 func (a *appender) callAll(ctx context.Context, client *redis.Client, jobs []*job, most int) (refused []*job) {
 	calls := a.calls(jobs, most)
 	commands := make([]*job, len(calls))
@@ -81,7 +83,8 @@ func (a *appender) callAll(ctx context.Context, client *redis.Client, jobs []*jo
 	return refused
 }
 
-// ofOneKey reports whether a server refuses a call for one of its keys: for want of a right, or because the key is somewhere else or on its way there.
+// ofOneKey reports whether a server refuses a call for one of its keys: for want of a right, or
+// because the key is somewhere else or on its way there.
 func ofOneKey(err error) bool {
 	return redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "CROSSSLOT") || redis.HasErrorPrefix(err, "TRYAGAIN")
 }

@@ -25,10 +25,11 @@ const maxPage = 1 << 16
 
 // Read implements hub.Backend.
 //
-// A page has no gap when it can be proven that nothing is missing: the entry with the given ID is still there, and so is all that came
-// after it; or it is the one that the stream gave last, now or when everything had been trimmed and the oldest entry came; or the ID is a
-// place before the topic's first message, which is still there.
-// Everything else is a gap: IDs that are malformed or foreign, and those whose entry was trimmed, deleted, or lost together with the stream.
+// A page has no gap when it can be proven that nothing is missing: the entry with the given ID is
+// still there, and so is all that came after it; or it is the one that the stream gave last, now or
+// when everything had been trimmed and the oldest entry came; or the ID is a place before the
+// topic's first message, which is still there. Everything else is a gap: IDs that are malformed or
+// foreign, and those whose entry was trimmed, deleted, or lost together with the stream.
 func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
 	p, err := b.history.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage))
 	if err != nil {
@@ -92,7 +93,8 @@ func (h *history) proven(at entryID, s *state) bool {
 	if at.seq > s.now {
 		return false // forged
 	}
-	// A topic can come and go within the time it takes to expire, and nothing would be left to tell.
+	// A topic can come and go within the time it takes to expire, and nothing would be left to
+	// tell.
 	if e := h.expiry; e > 0 && s.now-at.seq >= uint64(e.Milliseconds()) {
 		return false
 	}
@@ -138,7 +140,8 @@ func (h *history) fill(entries []entry, limit int, hold hub.ID) hub.Page {
 	return p
 }
 
-// pageGuess remembers about how large entries are: a page is asked for by number of entries and should end at a number of bytes.
+// pageGuess remembers about how large entries are: a page is asked for by number of entries and
+// should end at a number of bytes.
 type pageGuess struct{ size atomic.Int64 }
 
 const firstGuess = hub.PageBytes / 256
@@ -152,13 +155,15 @@ func (g *pageGuess) entries(limit int) int {
 	return min(limit, int(hub.PageBytes/size)+2)
 }
 
-// learn takes the size of a page's entries into account: at once when they are larger than thought, slowly when they are smaller.
+// learn takes the size of a page's entries into account: at once when they are larger than thought,
+// slowly when they are smaller.
 func (g *pageGuess) learn(size int) {
 	old := g.size.Load()
 	g.size.Store(max(int64(size), old-old/4, 1))
 }
 
-// xrange returns entries from an ID on, that of the ID included; fewer than most when they are large.
+// xrange returns entries from an ID on, that of the ID included; fewer than most when they are
+// large.
 func (h *history) xrange(ctx context.Context, stream, from string, most int) ([]entry, error) {
 	count := strconv.Itoa(h.guess.entries(most))
 	reply, err := h.command(ctx, stream, func(bool) redis.Cmder {
@@ -193,7 +198,8 @@ type state struct {
 	entries []entry
 }
 
-// state looks at a stream in one step. It returns up to so many of the oldest entries, none when the given ID is the one given last.
+// state looks at a stream in one step. It returns up to so many of the oldest entries, none when
+// the given ID is the one given last.
 func (h *history) state(ctx context.Context, stream, after string, most int) (s state, err error) {
 	reply, err := h.command(ctx, stream, func(bySource bool) redis.Cmder {
 		return redis.NewCmd(h.lanes.ctx, append(readScript.args(bySource, 4), 1, stream, after, most)...)

@@ -33,7 +33,8 @@ func (c *check) see(number uint64) {
 	}
 }
 
-// verify sends a row of probes and waits for all of them. Of subscriptions that compete, each gets some: the chance that one gets them all is 1 in 256.
+// verify sends a row of probes and waits for all of them. Of subscriptions that compete, each gets
+// some: the chance that one gets them all is 1 in 256.
 func verify(ctx context.Context, t *topic) error {
 	c := &check{missing: make(map[uint64]bool), done: make(chan struct{})}
 	t.probes.begin(c)

@@ -36,7 +36,8 @@ func (p *probes) add(token string, number uint64, c *check) {
 	}
 }
 
-// answer returns the number of a probe that was sent to the topic and has not come back before. Others can see probes and send the like.
+// answer returns the number of a probe that was sent to the topic and has not come back before.
+// Others can see probes and send the like.
 func (p *probes) answer(token string) (number uint64, ok bool) {
 	if token == "" {
 		return 0, false
@@ -52,9 +53,10 @@ func (p *probes) answer(token string) (number uint64, ok bool) {
 	return one.number, ok
 }
 
-// passed shows a probe that came back to the checks, and forgets those that it proves overtaken: all
-// that were sent before where order is kept, else those that should have come back by now. It returns
-// how many of them a subscription should have got that is proven, and whose probes come after since.
+// passed shows a probe that came back to the checks, and forgets those that it proves overtaken:
+// all that were sent before where order is kept, else those that should have come back by now. It
+// returns how many of them a subscription should have got that is proven, and whose probes come
+// after since.
 func (p *probes) passed(number uint64, ordered, proven bool, since uint64) (overtaken int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +88,8 @@ func (p *probes) end(c *check) {
 	p.checks = slices.DeleteFunc(p.checks, func(other *check) bool { return other == c })
 }
 
-// came returns how many probes have come back, and whether one did that was sent after a check's row.
+// came returns how many probes have come back, and whether one did that was sent after a check's
+// row.
 func (p *probes) came(c *check) (answers int, after bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,8 +11,8 @@ type Owner[A any] interface {
 }
 
 // EvictOldest removes entries of many owners, the oldest of all first, until enough says so or
-// nothing is left. compare is negative when the first age is the older one. No age is kept for long:
-// what changes an owner meanwhile makes the order less exact, and harms nothing else.
+// nothing is left. compare is negative when the first age is the older one. No age is kept for
+// long: what changes an owner meanwhile makes the order less exact, and harms nothing else.
 func EvictOldest[A any, O Owner[A]](owners []O, compare func(A, A) int, enough func() bool) {
 	h := byAge[A, O]{compare: compare}
 	for _, o := range owners {

@@ -30,8 +30,8 @@ type Queued interface {
 	take() bool
 }
 
-// Queue is what waits, in order. The zero Queue is empty. It has no lock: its owner guards it together
-// with whatever must change in the same step.
+// Queue is what waits, in order. The zero Queue is empty. It has no lock: its owner guards it
+// together with whatever must change in the same step.
 type Queue[T Queued] struct{ items []T }
 
 // Len returns the number of items, with those that were withdrawn and not removed.
@@ -58,8 +58,8 @@ type Bounds struct {
 	Alone int
 }
 
-// Take moves items from the queue to the end of an empty batch. The batch stays empty when all items
-// were withdrawn. Nobody can withdraw what is in it.
+// Take moves items from the queue to the end of an empty batch. The batch stays empty when all
+// items were withdrawn. Nobody can withdraw what is in it.
 func (q *Queue[T]) Take(batch []T, b Bounds) []T {
 	if len(q.items) == 0 {
 		q.items = nil // lets go of the room
