@@ -32,9 +32,6 @@ type exception struct {
 // a fault too.
 var spread = map[string]exception{
 	"backends/redisstream.Backend": {4, "Publish, Follow and Read are a file each, beside what they share"},
-
-	"hub.Subscription":    {3, "has parts that should be types of their own"},
-	"hub.followed":        {3, "has parts that should be types of their own"},
 }
 
 func TestShape(t *testing.T) {

@@ -232,3 +232,20 @@ func (f *followed) unlock() {
 	}
 	f.mu.Unlock()
 }
+
+// unwatch takes back what Watch did.
+func (f *followed) unwatch(w Watcher) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hub.counters.watched.Add(-1)
+	if f.watchers[w]--; f.watchers[w] <= 0 {
+		delete(f.watchers, w)
+	}
+}
+
+// notify wakes the watchers. f.mu is held.
+func (f *followed) notify() {
+	for w := range f.watchers {
+		w.Wake()
+	}
+}
