@@ -285,14 +285,14 @@ func (e *endpoint[P]) feed(c *Context[P], topics []string) feed.Feed {
 	if e.hello != nil {
 		f.Hello = func(ctx context.Context) (sse.Event, error) { return e.hello(c.with(ctx)) }
 	}
+	if e.options.Detach && (e.snapshot != nil || e.filter != nil || e.mapping != nil) {
+		// They may run when the handler has returned, and Gin has given its context to another request.
+		c = c.with(c.Context())
+		c.gin = c.gin.Copy()
+	}
 	if e.snapshot != nil {
-		base := c
-		if e.options.Detach {
-			base = c.with(c.Context())
-			base.gin = c.gin.Copy() // when there is a gap Gin may have given its own to another request
-		}
 		f.Snapshot = func(ctx context.Context) (any, error) {
-			own := base.with(ctx)
+			own := c.with(ctx)
 			e.renew(own)
 			return e.snapshot(own)
 		}

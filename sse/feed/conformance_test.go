@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
 )
 
 // wrapped is a writer of middleware: whatever it may do, only its own Write knows.
@@ -45,9 +48,31 @@ var ways = []struct {
 	{"HTTP/2", false, false, false, "HTTP/2"},
 }
 
-// lab is a server with one feed, on one of the ways.
+// shapes are what a feed can make of topics. All give a client the same.
+var shapes = []struct {
+	name   string
+	topics []string
+	change func(*Feed)
+}{
+	{"one topic", []string{"t"}, func(*Feed) {}},
+	{"topics", []string{"t", "a", "b", "c"}, func(*Feed) {}},
+	{"filter", []string{"t"}, func(f *Feed) { f.Filter = passAll }},
+	{"map", []string{"t"}, func(f *Feed) { f.Map = mapSame }},
+	{"topics, filter and map", []string{"a", "b", "t"}, func(f *Feed) { f.Filter, f.Map = passAll, mapSame }},
+}
+
+func passAll(string, *hub.Message) bool { return true }
+
+func mapSame(_ string, m *hub.Message) []sse.Event { return []sse.Event{{Type: m.Type, Data: m.Data}} }
+
+// lab is a server with one feed, on one of the ways and of one of the shapes.
 type lab struct {
 	t      *testing.T
+	topics []string
+	set    *cursor.Set // nil for one topic
+	// blocked is closed when a call of user code waits for release to be closed.
+	blocked, release chan struct{}
+
 	hub    *hub.Hub
 	server *httptest.Server
 	proto  string
@@ -60,23 +85,47 @@ type lab struct {
 	each    atomic.Pointer[func(*http.Request, *Options)]
 }
 
-// onEachWay runs a test on each way. change prepares the feed and the options.
+// onEachWay runs a test on each way, with a feed of each shape. change prepares the feed and the options.
 func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
+	onSomeWays(t, len(shapes), change, test)
+}
+
+// onLargeWays is onEachWay for tests that move much: it has the first shape and the last only.
+func onLargeWays(t *testing.T, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
+	onSomeWays(t, 2, change, test)
+}
+
+func onSomeWays(t *testing.T, most int, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
+	for i, shape := range shapes {
+		if i >= most-1 && i < len(shapes)-1 {
+			continue
+		}
+		t.Run(shape.name, func(t *testing.T) {
+			onWays(t, shape.topics, func(_ *lab, f *Feed, o *Options) {
+				shape.change(f)
+				if change != nil {
+					change(f, o)
+				}
+			}, test)
+		})
+	}
+}
+
+func onWays(t *testing.T, topics []string, change func(*lab, *Feed, *Options), test func(t *testing.T, l *lab)) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			l := &lab{t: t, proto: way.proto, end: make(chan End, 16), unwound: make(chan error, 16)}
+			l := &lab{t: t, topics: topics, proto: way.proto, end: make(chan End, 16), unwound: make(chan error, 16)}
 			l.hub = newHub(t, memory.New(memory.Options{MaxMessages: 8}), hub.Options{Window: 4})
-			f := Of(l.hub, "t")
+			f := Of(l.hub, topics...)
+			l.set = setOf(f)
 			o := Options{Logger: quiet(), Detach: way.detach, OnEnd: func(e End) {
 				if e.Direct != way.direct {
 					t.Errorf("direct: %v", e.Direct)
 				}
 				l.end <- e
 			}}
-			if change != nil {
-				change(&f, &o)
-			}
+			change(l, &f, &o)
 			l.o = o
 			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				request := r.Context()
@@ -110,9 +159,51 @@ func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.
 	}
 }
 
-// open opens a stream.
+// finish ends all topics.
+func (l *lab) finish() {
+	l.t.Helper()
+	for _, topic := range l.topics {
+		finish(l.t, l.hub, topic)
+	}
+}
+
+// cursor returns the cursor of a client that has read the topic t up to an ID, and the others to their
+// ends.
+func (l *lab) cursor(id string) string {
+	l.t.Helper()
+	if l.set == nil {
+		return id
+	}
+	at := make([]hub.ID, len(l.topics))
+	for i, topic := range l.topics {
+		if at[i] = hub.ID(id); topic != "t" {
+			s, err := l.hub.Subscribe(l.t.Context(), topic, hub.Latest())
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			at[i] = s.Start()
+			s.Close()
+		}
+	}
+	return string(l.set.Append(nil, at))
+}
+
+// follow returns a client that reads cursors as the IDs of the topic t.
+func (l *lab) follow(resp *http.Response, cancel func()) *follower {
+	s := newStream(resp)
+	s.set, s.topic, s.cancel = l.set, slices.Index(l.topics, "t"), cancel
+	return s
+}
+
+// open opens a stream. A Last-Event-ID is an ID of the topic t.
 func (l *lab) open(header ...string) *follower {
 	l.t.Helper()
+	header = slices.Clone(header)
+	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Last-Event-ID" {
+			header[i+1] = l.cursor(header[i+1])
+		}
+	}
 	if l.proto != "HTTP/1.0" {
 		req, err := http.NewRequest(http.MethodGet, l.server.URL, nil)
 		if err != nil {
@@ -127,8 +218,7 @@ func (l *lab) open(header ...string) *follower {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		s := newStream(resp)
-		s.cancel = cancel
+		s := l.follow(resp, cancel)
 		l.t.Cleanup(s.leave)
 		return s
 	}
@@ -144,9 +234,7 @@ func (l *lab) open(header ...string) *follower {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	s := newStream(resp)
-	s.cancel = func() { conn.Close() }
-	return s
+	return l.follow(resp, func() { conn.Close() })
 }
 
 // dial opens a connection to the server, with TLS if it has it.
@@ -266,7 +354,7 @@ func TestConformanceEnds(t *testing.T) {
 				t.Error(err)
 			}
 		}, "retry: N\n", ErrShutdown},
-		{"close", nil, func(t *testing.T, l *lab) { finish(t, l.hub, "t") }, "close", ErrFinished},
+		{"close", nil, func(_ *testing.T, l *lab) { l.finish() }, "close", ErrFinished},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			onEachWay(t, func(f *Feed, o *Options) {
@@ -301,7 +389,7 @@ func TestConformanceEnds(t *testing.T) {
 
 // TestConformanceFailure: what is broken off does not look like an end.
 func TestConformanceFailure(t *testing.T) {
-	onEachWay(t, func(f *Feed, o *Options) {
+	onLargeWays(t, func(f *Feed, o *Options) {
 		// The client reads when all is published, however long that takes.
 		o.Retry, o.WriteTimeout = time.Millisecond, time.Hour
 		var loads atomic.Int32
@@ -328,7 +416,7 @@ func TestConformanceFailure(t *testing.T) {
 
 // TestConformanceLarge: a message that no socket takes at once.
 func TestConformanceLarge(t *testing.T) {
-	onEachWay(t, nil, func(t *testing.T, l *lab) {
+	onLargeWays(t, nil, func(t *testing.T, l *lab) {
 		c := l.open()
 		c.primed(t)
 		data := strings.Repeat("0123456789abcdef", 60<<10)
@@ -378,7 +466,7 @@ func TestConformanceInput(t *testing.T) {
 
 // TestConformanceStalled: a client that takes nothing is given up after the write timeout, and holds nobody else.
 func TestConformanceStalled(t *testing.T) {
-	onEachWay(t, nil, func(t *testing.T, l *lab) {
+	onLargeWays(t, nil, func(t *testing.T, l *lab) {
 		if l.proto == "HTTP/2" {
 			t.Skip("the client's own buffers take it")
 		}
@@ -465,7 +553,7 @@ func TestConformanceContextNeverEnds(t *testing.T) {
 		l.context.Store(&change)
 		c := l.open()
 		c.primed(t)
-		finish(t, l.hub, "t")
+		l.finish()
 		c.block(t)
 		equal(t, "rest", c.rest(t), "")
 		isCause(t, (<-l.end).Cause, ErrFinished)
@@ -475,4 +563,106 @@ func TestConformanceContextNeverEnds(t *testing.T) {
 		}
 		equal(t, "open", l.o.Limits.Open(), 0)
 	})
+}
+
+// TestConformancePanic: what Filter or Map panics with ends the stream, not as a clean end, and goes on
+// to where the handler is called.
+func TestConformancePanic(t *testing.T) {
+	explode := func(_ string, m *hub.Message) {
+		if string(m.Data) == "bad" {
+			panic(http.ErrAbortHandler) // which the server does not print
+		}
+	}
+	for name, change := range map[string]func(*Feed){
+		"filter": func(f *Feed) {
+			f.Filter = func(topic string, m *hub.Message) bool { explode(topic, m); return true }
+		},
+		"map": func(f *Feed) {
+			f.Map = func(topic string, m *hub.Message) []sse.Event { explode(topic, m); return mapSame(topic, m) }
+		},
+	} {
+		for _, topics := range [][]string{{"t"}, {"t", "a"}} {
+			t.Run(fmt.Sprint(name, " ", len(topics)), func(t *testing.T) {
+				onWays(t, topics, func(_ *lab, f *Feed, o *Options) {
+					change(f)
+					o.Detach = false // a detached stream has nobody to tell but the log
+				}, func(t *testing.T, l *lab) {
+					c := l.open()
+					c.primed(t)
+					id := publish(t, l.hub, "t", "good")[0]
+					equal(t, "before", c.block(t), event(id, "good"))
+					publish(t, l.hub, "t", "bad")
+					if b, err := io.ReadAll(c.r); err == nil {
+						t.Errorf("the client takes it for a clean end, after %q", b)
+					}
+					isCause(t, (<-l.end).Cause, ErrPanicked)
+					<-l.unwound
+					equal(t, "subscriptions", l.hub.Stats().Subscriptions, 0)
+				})
+			})
+		}
+	}
+}
+
+// TestConformanceSlowCode: user code that does not return holds its own connection and no other, and its
+// stream ends when it has returned.
+func TestConformanceSlowCode(t *testing.T) {
+	for _, topics := range [][]string{{"t"}, {"t", "a"}} {
+		t.Run(fmt.Sprint(len(topics)), func(t *testing.T) {
+			onWays(t, topics, func(l *lab, f *Feed, _ *Options) {
+				l.blocked, l.release = make(chan struct{}), make(chan struct{})
+				var others atomic.Bool
+				f.Filter = func(_ string, m *hub.Message) bool {
+					if string(m.Data) == "slow" && !others.Swap(true) {
+						close(l.blocked)
+						<-l.release
+					}
+					return true
+				}
+			}, func(t *testing.T, l *lab) {
+				release := sync.OnceFunc(func() { close(l.release) })
+				defer release()
+				clients := make([]*follower, 5)
+				for i := range clients {
+					clients[i] = l.open()
+					clients[i].primed(t)
+				}
+				// So often that their code is trusted, and run by the shards.
+				read := func(c *follower, ids []string, data string) {
+					for _, id := range ids {
+						equal(t, "message", c.block(t), event(id, data))
+					}
+				}
+				for range 10 {
+					ids := publish(t, l.hub, "t", "quick")
+					for _, c := range clients {
+						read(c, ids, "quick")
+					}
+				}
+				slow := publish(t, l.hub, "t", "slow")
+				<-l.blocked
+				rest := publish(t, l.hub, "t", "a", "a") // fewer than the topic's window has
+				passed := make(chan *follower, len(clients))
+				for _, c := range clients {
+					go func() {
+						if c.block(t) == event(slow[0], "slow") {
+							read(c, rest, "a")
+							passed <- c
+						}
+					}()
+				}
+				for range len(clients) - 1 {
+					<-passed
+				}
+				release()
+				(<-passed).leave()
+				for _, c := range clients {
+					c.leave()
+				}
+				for range clients {
+					l.ended(ErrClientGone)
+				}
+			})
+		})
+	}
 }

@@ -80,7 +80,7 @@ func (s *stream) detach(socket direct.Socket, config session.Config) error {
 	case ctx != l.ctx: // a lease, perhaps
 		l.keep()
 		end = l.end
-	case src.feed.Snapshot != nil: // it gets the context's values
+	case src.feed.Snapshot != nil, src.Custom(): // they may use the context
 		l.keep()
 		end = l.end
 		ctx = context.WithoutCancel(ctx) // nobody else ends it

@@ -18,6 +18,7 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
 )
 
 func equal[T comparable](t testing.TB, what string, got, want T) {
@@ -104,11 +105,15 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// stream is one connection of a client.
+// follower is one connection of a client.
 type follower struct {
 	*http.Response
 	r      *bufio.Reader
 	cancel context.CancelFunc
+
+	// With a set, cursors of its topics are read as the IDs of one of them.
+	set   *cursor.Set
+	topic int
 }
 
 func newStream(resp *http.Response) *follower {
@@ -153,7 +158,7 @@ func (s *follower) block(t testing.TB) string {
 	for {
 		line, err := s.r.ReadString('\n')
 		if line != ":\n" {
-			b.WriteString(line)
+			b.WriteString(s.plain(t, line))
 		}
 		if err != nil && err != io.EOF {
 			t.Fatalf("after %q: %v", b.String(), err)
@@ -162,6 +167,19 @@ func (s *follower) block(t testing.TB) string {
 			return retryLine.ReplaceAllString(b.String(), "retry: N\n")
 		}
 	}
+}
+
+// plain returns a line with the ID of the follower's topic instead of a cursor of several.
+func (s *follower) plain(t testing.TB, line string) string {
+	text, ok := strings.CutPrefix(line, "id: ")
+	if !ok || s.set == nil {
+		return line
+	}
+	at, ok := s.set.Parse(strings.TrimSuffix(text, "\n"))
+	if !ok {
+		t.Fatalf("%q is no cursor of several topics", line)
+	}
+	return "id: " + string(at[s.topic].ID) + "\n"
 }
 
 // rest reads to the end.
