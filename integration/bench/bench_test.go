@@ -143,7 +143,8 @@ func TestTailKeepsTheEnd(t *testing.T) {
 	}
 }
 
-// TestContenders holds the list against the folders, so that each program has a row and each row a program.
+// TestContenders holds the list against the folders, so that each program has a row and each row a
+// program.
 func TestContenders(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, c := range contenders {

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// fewIdle is how many connections there are before others are measured: what is needed once is needed
-// by then.
+// fewIdle is how many connections there are before others are measured: what is needed once is
+// needed by then.
 const fewIdle = 100
 
 // connect measures what connections cost that come at once, and their memory: right then, as it is,
-// and when they have got a message, all is quiet and the server has given back what it does not use.
+// and when they have got a message, all is quiet and the server has given back what it does not
+// use.
 func (b *bench) connect(ctx context.Context, r *result) error {
 	if err := b.rest(ctx, r); err != nil {
 		return err
@@ -70,8 +71,8 @@ func (b *bench) connect(ctx context.Context, r *result) error {
 	return nil
 }
 
-// rest finds out, once for a row, what a server takes with few connections when all is quiet. It has
-// one of its own for that: to give memory back would change what the others take.
+// rest finds out, once for a row, what a server takes with few connections when all is quiet. It
+// has one of its own for that: to give memory back would change what the others take.
 func (b *bench) rest(ctx context.Context, r *result) error {
 	if r.base > 0 {
 		return nil

@@ -137,8 +137,8 @@ type arrived struct {
 	connections, promise int
 }
 
-// expect waits until each of the connections has got count messages, and fails when any has fewer or
-// more.
+// expect waits until each of the connections has got count messages, and fails when any has fewer
+// or more.
 func expect(ctx context.Context, clients *program, count, connections int) (arrived, error) {
 	a := arrived{connections: connections, promise: count}
 	err := clients.ask(ctx, (drainSeconds+5)*time.Second, fmt.Sprintf("expect %d %d", count, drainSeconds), "done",

@@ -1,9 +1,10 @@
 //go:build linux
 
-// Command bench measures headrace beside other servers of Server-Sent Events, in one run on one machine, and prints one table.
+// Command bench measures headrace beside other servers of Server-Sent Events, in one run on one
+// machine, and prints one table.
 //
-// It expects the programs of ./load and ./peers beside itself, where make bench-peers builds them. docs/performance.md says what is
-// measured and how to read it.
+// It expects the programs of ./load and ./peers beside itself, where make bench-peers builds them.
+// docs/performance.md says what is measured and how to read it.
 package main
 
 import (
@@ -126,8 +127,8 @@ func run(ctx context.Context, s scale, only, forms, what string) error {
 	return nil
 }
 
-// bounded returns how many connections a process can have, at most the wanted number. Go programs raise their limit by themselves as
-// far as they may.
+// bounded returns how many connections a process can have, at most the wanted number. Go programs
+// raise their limit by themselves as far as they may.
 func bounded(wanted int) (int, error) {
 	// Files besides connections.
 	const others = 256

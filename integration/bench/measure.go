@@ -138,7 +138,8 @@ func probe(ctx context.Context, publisher *program) error {
 	ticks := time.NewTicker(probeEvery)
 	defer ticks.Stop()
 	for {
-		// Not under ctx: an answer that nobody waits for would be taken for that of the next command.
+		// Not under ctx: an answer that nobody waits for would be taken for that of the next
+		// command.
 		if err := publisher.ask(context.WithoutCancel(ctx), answerPatience, "probe", "ok"); err != nil {
 			return err
 		}
@@ -148,18 +149,6 @@ func probe(ctx context.Context, publisher *program) error {
 		case <-ticks.C:
 		}
 	}
-}
-
-// profiled has a CPU profile of the publishing server written while something is done.
-func (s *site) profiled(ctx context.Context, name string, do func() error) error {
-	if !s.profiles {
-		return do()
-	}
-	if err := s.publisher().ask(ctx, answerPatience, "profile "+name, "ok"); err != nil {
-		return err
-	}
-	err := do()
-	return errors.Join(err, s.publisher().ask(ctx, answerPatience, "profile -", "ok"))
 }
 
 // version returns the version of what a contender measures, "" when there is none.

@@ -36,7 +36,8 @@ func full() scale {
 	}
 }
 
-// reduced is what CI runs: it shows that the measuring works, and measures nothing that noise cannot change.
+// reduced is what CI runs: it shows that the measuring works, and measures nothing that noise
+// cannot change.
 func reduced() scale {
 	s := full()
 	s.runs, s.conns, s.idle, s.seconds, s.warm, s.retained, s.readers, s.strict = 1, 200, 500, 1, 0.2, 5000, 10, true
@@ -45,7 +46,8 @@ func reduced() scale {
 	return s
 }
 
-// quick is for whoever changes headrace and wants to know what came of it: few figures in few minutes.
+// quick is for whoever changes headrace and wants to know what came of it: few figures in few
+// minutes.
 func quick() scale {
 	s := full()
 	s.runs, s.idle, s.seconds, s.warm, s.wide = 3, 2000, 1, 0.3, 0

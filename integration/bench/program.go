@@ -18,7 +18,8 @@ import (
 // stopPatience is how long a program has to end by itself.
 const stopPatience = 10 * time.Second
 
-// program is a started one that is told commands on its input and answers on its output, each in a line.
+// program is a started one that is told commands on its input and answers on its output, each in a
+// line.
 type program struct {
 	name    string
 	cmd     *exec.Cmd
@@ -31,8 +32,8 @@ type program struct {
 	progress func(line string)
 }
 
-// command returns a command that is not started yet. What is typed at the terminal does not reach it, and it ends at the latest with
-// this process.
+// command returns a command that is not started yet. What is typed at the terminal does not reach
+// it, and it ends at the latest with this process.
 func command(path string, args ...string) *exec.Cmd {
 	cmd := exec.Command(path, args...) //nolint:gosec // the programs of this measurement
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -15,7 +15,7 @@ type figures []*result
 // of returns the median of a row, NaN when it was not measured.
 func (f figures) of(server, shape string, m metric) float64 {
 	for _, r := range f {
-		if r.contender.short == server && r.shape.short == shape && r.has(m) {
+		if r.short == server && r.shape.short == shape && r.has(m) {
 			return r.median(m)
 		}
 	}
@@ -40,7 +40,7 @@ func (f figures) best(shape string, m metric) float64 {
 	for _, r := range f {
 		if r.library {
 			// Whatever is compared with NaN is false.
-			if v := f.alike(r.contender.short, shape, m); !(v <= greatest) && !math.IsNaN(v) {
+			if v := f.alike(r.short, shape, m); !(v <= greatest) && !math.IsNaN(v) {
 				greatest = v
 			}
 		}
@@ -74,14 +74,14 @@ func toOne(m metric) func(figures, *result) (float64, float64) {
 		if r.shape.short == one {
 			return math.NaN(), math.NaN()
 		}
-		return r.median(m), f.of(r.contender.short, one, m)
+		return r.median(m), f.of(r.short, one, m)
 	}
 }
 
 // to compares a row with that of another server and the same shape, or one topic.
 func to(server string, m metric) func(figures, *result) (float64, float64) {
 	return func(f figures, r *result) (float64, float64) {
-		if r.contender.short == server {
+		if r.short == server {
 			return math.NaN(), math.NaN()
 		}
 		return r.median(m), f.alike(server, r.shape.short, m)
@@ -103,15 +103,15 @@ func ratios(results []*result) string {
 	cells := make([][]string, len(results))
 	var shown []int
 	for c, comparison := range comparisons {
-		any := false
+		found := false
 		for i, r := range results {
 			text := "–"
 			if value, by := comparison.of(results, r); !math.IsNaN(value / by) {
-				text, any = digits(value/by)+" ×", true
+				text, found = digits(value/by)+" ×", true
 			}
 			cells[i] = append(cells[i], text)
 		}
-		if any {
+		if found {
 			shown = append(shown, c)
 		}
 	}

@@ -46,14 +46,14 @@ type row struct {
 }
 
 // label is the name of the row on the command line and of its folder of profiles.
-func (r row) label() string { return r.contender.short + "-" + r.shape.short }
+func (r row) label() string { return r.short + "-" + r.shape.short }
 
 // title is the name of the row for people.
 func (r row) title() string {
 	if r.shape.short == one {
-		return r.contender.name
+		return r.name
 	}
-	return r.contender.name + ", " + r.shape.name
+	return r.name + ", " + r.shape.name
 }
 
 // possible reports whether the server can serve the shape.
@@ -63,7 +63,7 @@ func (r row) possible() bool {
 
 // arguments returns the arguments of a server for so many connections.
 func (r row) arguments(connections int) []string {
-	args := slices.Concat(r.contender.args, r.shape.args)
+	args := slices.Concat(r.args, r.shape.args)
 	if r.shape.spread {
 		args = append(args, "-spread", strconv.Itoa(connections/pair))
 	}

@@ -106,6 +106,18 @@ func (s *site) collect(ctx context.Context) error {
 	return nil
 }
 
+// profiled has a CPU profile of the publishing server written while something is done.
+func (s *site) profiled(ctx context.Context, name string, do func() error) error {
+	if !s.profiles {
+		return do()
+	}
+	if err := s.publisher().ask(ctx, answerPatience, "profile "+name, "ok"); err != nil {
+		return err
+	}
+	err := do()
+	return errors.Join(err, s.publisher().ask(ctx, answerPatience, "profile -", "ok"))
+}
+
 func (s *site) stop() {
 	for _, p := range s.servers {
 		p.stop()

@@ -29,8 +29,8 @@ var columns = [metrics]struct {
 	replayRate:     {"replay: messages/s", "M", 1e6},
 }
 
-// table returns results as a table in Markdown: medians, and in brackets the least and the greatest of
-// the runs. Columns without a figure are left out.
+// table returns results as a table in Markdown: medians, and in brackets the least and the greatest
+// of the runs. Columns without a figure are left out.
 func table(results []*result) string {
 	var shown []metric
 	for m := range metrics {

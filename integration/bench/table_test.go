@@ -66,7 +66,8 @@ func TestRatios(t *testing.T) {
 		"| headrace | – | 1.1 × | 4.0 × | – | 0.10 × | – | – | 1.1 × | – |\n",
 		// What is not measured with a shape is taken from one topic: raw loop and libraries.
 		"| headrace, Filter | 2.0 × | 2.2 × | 2.0 × | 2.0 × | 0.20 × | – | 1.8 × | 2.0 × | 2.0 × |\n",
-		// c.Stream has not been measured with 4 topics; its row of one topic is better than go-sse's.
+		// c.Stream has not been measured with 4 topics; its row of one topic is better than
+		// go-sse's.
 		"| headrace, 4 topics | 1.5 × | 1.6 × | 5.0 × | – | – | – | – | – | – |\n",
 		// Where topics are spread, only what is spread too is alike.
 		"| headrace, a topic for 2 connections | – | – | 0.75 × | 40 × | – | 1.2 × | – | – | – |\n",

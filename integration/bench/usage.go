@@ -12,13 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns the CPU time that processes have used, to the nanosecond and with that of threads that have ended. Children that have
-// ended do not count.
+// cpuTime returns the CPU time that processes have used, to the nanosecond and with that of threads
+// that have ended. Children that have ended do not count.
 func cpuTime(processes []int) (time.Duration, error) {
 	var sum time.Duration
 	for _, pid := range processes {
 		var t unix.Timespec
-		// How the kernel numbers the clock of a process: its id inverted, and 2 for the time by the scheduler.
+		// How the kernel numbers the clock of a process: its id inverted, and 2 for the time by the
+		// scheduler.
 		if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
 			return 0, fmt.Errorf("bench: the CPU time of process %d: %w", pid, err)
 		}

@@ -90,7 +90,8 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-// start runs a loop against addresses and returns what asks it a question; an empty question waits for one more line.
+// start runs a loop against addresses and returns what asks it a question; an empty question waits
+// for one more line.
 func start(t *testing.T, addrs []string, path, cursor string) func(string) string {
 	t.Helper()
 	in, commands, err := os.Pipe()

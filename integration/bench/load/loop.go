@@ -24,7 +24,8 @@ const (
 	readSize = 256 << 10
 	// maxEvents is how many connections one wait reports.
 	maxEvents = 1024
-	// openBatch is how many connections are opened before what came meanwhile is read: fewer than a server's backlog takes.
+	// openBatch is how many connections are opened before what came meanwhile is read: fewer than a
+	// server's backlog takes.
 	openBatch = 64
 	// openPause is what the server gets to accept a batch.
 	openPause = 2 * time.Millisecond

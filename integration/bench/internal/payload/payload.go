@@ -1,5 +1,6 @@
-// Package payload is the form of the messages that the measurements send: JSON with the time of publishing in it and one byte by which a
-// reader counts messages without parsing them, whatever a server puts around them.
+// Package payload is the form of the messages that the measurements send: JSON with the time of
+// publishing in it and one byte by which a reader counts messages without parsing them, whatever a
+// server puts around them.
 package payload
 
 import (
@@ -10,7 +11,8 @@ import (
 )
 
 const (
-	// Mark is in each message that is counted exactly once, and in nothing else that a server sends.
+	// Mark is in each message that is counted exactly once, and in nothing else that a server
+	// sends.
 	Mark = '!'
 	// Probe is in messages that only show that a connection gets messages; they have no Mark.
 	Probe = '^'
@@ -30,7 +32,8 @@ func Now() int64 {
 	return t.Nano()
 }
 
-// Message returns a new message of size bytes, or MinSize if that is more, that was published at a time.
+// Message returns a new message of size bytes, or MinSize if that is more, that was published at a
+// time.
 func Message(size int, at int64) []byte {
 	m := append(start(size), Mark)
 	var stamp [StampSize / 2]byte
@@ -44,8 +47,8 @@ func Message(size int, at int64) []byte {
 // ProbeMessage returns a new message of about size bytes that is not counted.
 func ProbeMessage(size int) []byte { return finish(append(start(size), Probe), size) }
 
-// Stamp returns the time in what follows a Mark. It reports false when something stands between its digits, as the boundary of a chunk
-// does now and then.
+// Stamp returns the time in what follows a Mark. It reports false when something stands between its
+// digits, as the boundary of a chunk does now and then.
 func Stamp(b []byte) (at int64, ok bool) {
 	var stamp [StampSize / 2]byte
 	if len(b) < StampSize {

@@ -1,29 +1,29 @@
-// Package peer is the frame of a server that is measured: a program of its own that serves one topic, publishes to it at the word of the
-// measuring program, and ends with it.
+// Package peer is the frame of a server that is measured: a program of its own that serves one
+// topic, publishes to it at the word of the measuring program, and ends with it.
 //
 // Its standard output begins with a line
 //
 //	ready ADDRESS PATH PID…
 //
-// that says where the topic is, and which processes do the serving. Its standard input takes commands, one a line, and each gets one line
-// as its answer; "error" and a text when it failed:
+// that says where the topic is, and which processes do the serving. Its standard input takes
+// commands, one a line, and each gets one line as its answer; "error" and a text when it failed:
 //
-//	probe                             publish messages that are not counted            ok
-//	own COUNT                         the same to the own topics of so many            ok
-//	publish SECONDS RATE SIZE AHEAD   publish for a time, RATE messages a second       published COUNT STARTED
-//	retain COUNT SIZE                 publish messages that clients read later         retained CURSOR
-//	gc                                give unused memory back to the system            ok
-//	profile NAME                      begin a CPU profile, or end it when NAME is -    ok
-//	heap NAME                         write a profile of the heap                      ok
-//	allow COUNT                       COUNT messages have reached everybody            (none)
+//	probe                            publish messages that are not counted    ok
+//	own COUNT                        the same to the own topics of so many    ok
+//	publish SECONDS RATE SIZE AHEAD  publish for a time, RATE a second        published COUNT STARTED
+//	retain COUNT SIZE                publish what clients read later          retained CURSOR
+//	gc                               give unused memory back to the system    ok
+//	profile NAME                     begin a CPU profile, or end it with -    ok
+//	heap NAME                        write a profile of the heap              ok
+//	allow COUNT                      COUNT messages have reached everybody    (none)
 //
 // A probe goes to each of Options.Topics, and publish takes them in turn. Where each connection has
 // only some of them, publish ends when each topic has got as many messages as the others.
 //
 // A RATE of 0 is as fast as possible, but at most AHEAD messages ahead of what allow said last; an
-// AHEAD of 0 does not wait for anybody. STARTED is a time of payload.Now. CURSOR is the Last-Event-ID
-// of a client that is to get what was retained, "-" for none. The program ends at the end of its
-// input.
+// AHEAD of 0 does not wait for anybody. STARTED is a time of payload.Now. CURSOR is the
+// Last-Event-ID of a client that is to get what was retained, "-" for none. The program ends at the
+// end of its input.
 package peer
 
 import (
@@ -56,8 +56,8 @@ type Server struct {
 	Addr string
 	// Processes are the ones that serve, when they are not this one.
 	Processes []int
-	// Publish publishes one message and returns its id if it has one. It is called by one goroutine at
-	// a time and may keep data. A server that knows one topic only may ignore its name.
+	// Publish publishes one message and returns its id if it has one. It is called by one goroutine
+	// at a time and may keep data. A server that knows one topic only may ignore its name.
 	Publish func(topic string, data []byte) (id string, err error)
 	// Close ends what was started besides. It may be nil.
 	Close func()
@@ -92,7 +92,8 @@ type Options struct {
 	Detached bool
 	// Profile is the folder where profiles are left, "" for none.
 	Profile string
-	// Paged asks for reading what is retained from the backend and not from memory shared by connections.
+	// Paged asks for reading what is retained from the backend and not from memory shared by
+	// connections.
 	Paged bool
 }
 
@@ -151,7 +152,8 @@ func join(processes []int) string {
 	return b.String()
 }
 
-// serve executes commands until their end. One command is executed at a time; allow comes in between.
+// serve executes commands until their end. One command is executed at a time; allow comes in
+// between.
 func serve(s *Server, in io.Reader, out io.Writer) error {
 	allowed := newGate()
 	defer allowed.close()

@@ -43,7 +43,8 @@ func (o Options) Path() string {
 	return "/events"
 }
 
-// Connection returns the number of the connection that asks for a path, 0 where the path holds none.
+// Connection returns the number of the connection that asks for a path, 0 where the path holds
+// none.
 func Connection(path string) int {
 	n, err := strconv.Atoi(path[strings.LastIndexByte(path, '/')+1:])
 	if err != nil {

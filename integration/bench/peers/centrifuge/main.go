@@ -1,5 +1,5 @@
-// Command centrifuge is the library of Centrifugo: its SSE handler with subscriptions that the server
-// makes, so that the client has nothing to send. The broker is the one in memory.
+// Command centrifuge is the library of Centrifugo: its SSE handler with subscriptions that the
+// server makes, so that the client has nothing to send. The broker is the one in memory.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Command ginstream is what Gin itself offers: c.Stream and c.SSEvent, with a channel for each client.
+// Command ginstream is what Gin itself offers: c.Stream and c.SSEvent, with a channel for each
+// client.
 package main
 
 import (

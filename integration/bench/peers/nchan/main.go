@@ -1,4 +1,5 @@
-// Command nchan is nginx with the module nchan. nginx does the serving; this program starts it, publishes to it over HTTP, and ends it.
+// Command nchan is nginx with the module nchan. nginx does the serving; this program starts it,
+// publishes to it over HTTP, and ends it.
 package main
 
 import (
@@ -25,7 +26,8 @@ const (
 	stopPatience  = 5 * time.Second
 )
 
-// configuration of nginx: the module, a folder, the files a process may open, the port, and how many messages it keeps.
+// configuration of nginx: the module, a folder, the files a process may open, the port, and how
+// many messages it keeps.
 const configuration = `load_module %s;
 daemon off;
 pid %[2]s/pid;
@@ -119,7 +121,8 @@ func open(o peer.Options) (server *peer.Server, err error) {
 	return &peer.Server{Addr: addr, Path: "/events", Processes: processes, Publish: publisher("http://" + addr + "/publish"), Close: stop}, nil
 }
 
-// installed returns the paths of nginx and of the module. HEADRACE_NCHAN names a module that is not where Debian puts it.
+// installed returns the paths of nginx and of the module. HEADRACE_NCHAN names a module that is not
+// where Debian puts it.
 func installed() (nginx, module string, err error) {
 	for _, name := range []string{"nginx", "/usr/sbin/nginx"} {
 		if nginx, err = exec.LookPath(name); err == nil {
@@ -154,7 +157,8 @@ func filesLimit() uint64 {
 	return min(limit.Max, 1<<20)
 }
 
-// workers waits until nginx has all its workers, which is after it listens, and returns its processes.
+// workers waits until nginx has all its workers, which is after it listens, and returns its
+// processes.
 func workers(master int, done <-chan struct{}) ([]int, error) {
 	for deadline := time.Now().Add(startPatience); ; {
 		processes, err := family(master)

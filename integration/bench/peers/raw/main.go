@@ -1,5 +1,5 @@
-// Command raw is the floor for servers that send one message at a time: a loop that writes a prepared
-// frame to each connection of a topic.
+// Command raw is the floor for servers that send one message at a time: a loop that writes a
+// prepared frame to each connection of a topic.
 package main
 
 import (

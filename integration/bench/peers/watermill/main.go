@@ -20,7 +20,8 @@ func main() { peer.Main(open) }
 
 func open(peer.Options) (*peer.Server, error) {
 	logger := watermill.NopLogger{}
-	// Without the wait for Acks a publisher would fill memory with a goroutine for each message on its way.
+	// Without the wait for Acks a publisher would fill memory with a goroutine for each message on
+	// its way.
 	upstream := gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, logger)
 	router, err := watermillhttp.NewSSERouter(watermillhttp.SSERouterConfig{
 		UpstreamSubscriber: upstream,
