@@ -15,7 +15,7 @@ import (
 )
 
 // patience is how long the browser may take for one step before the test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // tab is one page in the browser.
 type tab struct {
@@ -226,7 +226,7 @@ func TestPageAfterRestart(t *testing.T) {
 	handler = renewed.Handler
 	mu.Unlock()
 	// The old streams end, and the browser comes back to the same address.
-	ctx, cancel := context.WithTimeout(t.Context(), stopTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := old.hub.Shutdown(ctx); err != nil {
 		t.Fatal(err)

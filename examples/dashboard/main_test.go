@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a stream, or the browser, may take for one step before the test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // app is the application without machines, served on a port of its own.
 type app struct {
@@ -54,7 +54,7 @@ func newHub(t *testing.T, url string) *hub.Hub {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := errors.Join(h.Shutdown(ctx), backend.Close()); err != nil {
 			t.Errorf("stopping the hub: %v", err)
@@ -91,7 +91,7 @@ func serve(t *testing.T, h *hub.Hub, wrap func(http.Handler) http.Handler) *app 
 
 // stop stops the server, as often as wanted, and leaves the hub.
 func (a *app) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := errors.Join(a.server.Shutdown(ctx), a.server.drain.Wait(ctx)); err != nil {
 		a.t.Errorf("stop: %v", err)

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 const asDemo = "HEADRACE_TEST_AS_DEMO"
 
 // patience is how long one step may take before the test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // request sends a request and returns the status and the body, or an error when there was no whole answer.
 func request(t *testing.T, method, url, body string, header ...string) (int, string, error) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -101,7 +102,7 @@ func serve(t *testing.T, o setup) *app {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(listener) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.stop(ctx); err != nil {
 			t.Errorf("stop: %v", err)
@@ -265,7 +266,7 @@ func curl(t *testing.T, url string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("curl")
 	if err == nil {
-		answer, err := exec.CommandContext(t.Context(), path, append(args, "-sS", "--max-time", "20", url)...).Output()
+		answer, err := exec.CommandContext(t.Context(), path, append(args, "-sS", "--max-time", "60", url)...).Output()
 		if err != nil {
 			t.Fatalf("curl: %v", err)
 		}

@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long the browser may take for one step before the test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // tab is one page in the browser.
 type tab struct {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
@@ -55,13 +54,9 @@ func TestRunStopsWithStreamsOpen(t *testing.T) {
 		}
 		decoders = append(decoders, d)
 	}
-	began := time.Now()
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("run: %v", err)
-	}
-	if took := time.Since(began); took > stopTimeout {
-		t.Errorf("stopping took %v", took)
 	}
 	for i, d := range decoders {
 		var err error

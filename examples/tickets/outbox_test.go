@@ -49,7 +49,7 @@ func start(t *testing.T, backend hub.Backend) (*memoryStore, *hub.Hub, func()) {
 	s := newMemoryStore(h)
 	return s, h, func() {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = s.close(ctx)
 		if err := h.Shutdown(ctx); err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long the browser may take for one step before the test gives up.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // gate holds back requests that state a last event ID, until it is opened: while it is shut, a browser that lost its connection stays away.
 type gate struct {
@@ -386,7 +386,7 @@ func TestPageAfterRestart(t *testing.T) {
 	handler = renewed.Handler
 	mu.Unlock()
 	// The old streams end, and the browser comes back to the same address.
-	ctx, cancel := context.WithTimeout(t.Context(), stopTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := old.hub.Shutdown(ctx); err != nil {
 		t.Fatal(err)

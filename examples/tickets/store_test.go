@@ -66,7 +66,7 @@ func dead(t *testing.T, url string, o hub.Options) *instance {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -82,7 +82,7 @@ func open(t *testing.T, url string) *instance {
 	i := dead(t, url, hub.Options{})
 	i.store = newStore(i.backend, i.hub)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := i.close(ctx); err != nil {
 			t.Error(err)

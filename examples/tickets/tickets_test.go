@@ -74,7 +74,7 @@ func serveWith(t *testing.T, url string, wrap func(http.Handler) http.Handler, o
 	go func() { served <- s.Serve(listener) }()
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections() // the server would wait for those that never had a request
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.stop(ctx); err != nil {
 			t.Errorf("stop: %v", err)

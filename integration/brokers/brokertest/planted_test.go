@@ -305,7 +305,7 @@ func TestFaultsAreDetected(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r.Await(t, 10*time.Second, "6")
+			r.Await(t, time.Minute, "6")
 			var got []string
 			for _, m := range r.Messages() {
 				if m.Gap {

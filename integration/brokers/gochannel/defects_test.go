@@ -115,7 +115,7 @@ func TestReaderThatDoesNotRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.Await(t, 20*time.Second, "1999")
+	r.Await(t, time.Minute, "1999")
 }
 
 func TestURL(t *testing.T) {
@@ -151,7 +151,7 @@ func TestNewOverAPubSub(t *testing.T) {
 	if err := p.Publish("topic", m); err != nil {
 		t.Fatal(err)
 	}
-	r.Await(t, 10*time.Second, "data")
+	r.Await(t, time.Minute, "data")
 	if got := r.Messages()[0]; got.ID != "id" || got.Type != "OrderPlaced" {
 		t.Errorf("got %+v", got)
 	}

@@ -37,7 +37,7 @@ func TestBroker(t *testing.T) {
 		Publisher: func(t testing.TB) message.Publisher { return c.publisher(t) },
 		Topic:     func(topic string) (string, error) { return TopicName("", topic) },
 		Config: backendtest.Config{
-			Timeout: 30 * time.Second,
+			Timeout: time.Minute,
 			Outage: func(t testing.TB, _ hub.Backend) func() {
 				c.Close()
 				return func() { c.start(t) }

@@ -155,7 +155,7 @@ func gapAfterBreak(t *testing.T, ended int32) {
 	h := brokertest.NewHub(t, b)
 	r := brokertest.Read(t, h, "orders")
 	publish(t, h, "orders", "before")
-	r.Await(t, 20*time.Second, "before")
+	r.Await(t, time.Minute, "before")
 	restore := c.breakFetch(t, "orders", ended)
 	publish(t, h, "orders", "meanwhile")
 	restore()
@@ -247,7 +247,7 @@ func TestOnePartition(t *testing.T) {
 	for i := range 50 {
 		publish(t, h, "orders", strconv.Itoa(i))
 	}
-	r.Await(t, 20*time.Second, "49")
+	r.Await(t, time.Minute, "49")
 	for p := range int32(3) {
 		info := c.PartitionInfo("orders", p)
 		if info == nil {

@@ -1,17 +1,16 @@
 package kafka
 
 import (
-	"net"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/headrace/headrace/backends"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // cluster is a Kafka of one node in this process, with its data in a folder of the test. Topics have three partitions.
@@ -23,34 +22,24 @@ type cluster struct {
 
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
-	c := &cluster{dir: t.TempDir()}
-	c.start(t)
-	_, port, err := net.SplitHostPort(c.ListenAddrs()[0])
-	if err == nil {
-		c.port, err = strconv.Atoi(port)
-	}
+	port, err := strconv.Atoi(testenv.Ports(t, 1)[0]) // it comes back to it
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := &cluster{dir: t.TempDir(), port: port}
+	c.start(t)
 	t.Cleanup(func() { c.Close() })
 	return c
 }
 
 func (c *cluster) start(t testing.TB) {
 	t.Helper()
-	var err error
 	// The port may be taken for a moment by connections that are still being closed.
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	testenv.Eventually(t, "the cluster starts", func() (err error) {
 		c.Cluster, err = kfake.NewCluster(
 			kfake.NumBrokers(1), kfake.Ports(c.port), kfake.DataDir(c.dir), kfake.AllowAutoTopicCreation(), kfake.DefaultNumPartitions(3))
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return err
+	})
 }
 
 func (c *cluster) restart(t testing.TB) {

@@ -23,7 +23,7 @@ func TestBroker(t *testing.T) {
 
 func testBroker(t *testing.T, storage string) {
 	s := startServer(t)
-	config := backendtest.Config{Timeout: 30 * time.Second}
+	config := backendtest.Config{Timeout: time.Minute}
 	if storage == "file" { // what is published to a new stream before it is subscribed to is lost, behind a gap
 		config.Outage = func(t testing.TB, _ hub.Backend) func() {
 			s.stop()

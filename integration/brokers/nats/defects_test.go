@@ -128,7 +128,7 @@ func TestConsumerThatTheServerForgot(t *testing.T) {
 	h := brokertest.NewHub(t, b)
 	r := brokertest.Read(t, h, "orders")
 	publish(t, h, "orders", "before")
-	r.Await(t, 10*time.Second, "before")
+	r.Await(t, time.Minute, "before")
 
 	deleted := 0
 	for name := range js.ConsumerNames("HEADRACE") {
@@ -143,7 +143,7 @@ func TestConsumerThatTheServerForgot(t *testing.T) {
 	for i := range 10 {
 		publish(t, h, "orders", strconv.Itoa(i))
 	}
-	r.Await(t, 20*time.Second, "9")
+	r.Await(t, time.Minute, "9")
 	if got := fmt.Sprint(r.Texts()); got != "[before 0 1 2 3 4 5 6 7 8 9]" {
 		t.Errorf("got %s", got)
 	}
@@ -198,7 +198,7 @@ func TestStreamThatWasDeleted(t *testing.T) {
 	h := brokertest.NewHub(t, b)
 	r := brokertest.Read(t, h, "orders")
 	publish(t, h, "orders", "before")
-	r.Await(t, 10*time.Second, "before")
+	r.Await(t, time.Minute, "before")
 	if err := js.DeleteStream("HEADRACE"); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestStreamThatDroppedMessages(t *testing.T) {
 			}
 			put("headrace.old", 0) // stays first where only the subject has a limit
 			put("headrace.orders", 0)
-			r.Await(t, 10*time.Second, "0")
+			r.Await(t, time.Minute, "0")
 			for name := range js.ConsumerNames("HEADRACE") { // as with a lost connection
 				if err := js.DeleteConsumer("HEADRACE", name); err != nil {
 					t.Fatal(err)
@@ -294,7 +294,7 @@ func TestRepeatedKeyIsNoLoss(t *testing.T) {
 		}
 	}
 	publish(t, h, "orders", "last")
-	r.Await(t, 10*time.Second, "last")
+	r.Await(t, time.Minute, "last")
 	if got := fmt.Sprint(r.Texts()); got != "[once last]" {
 		t.Errorf("got %s", got)
 	}

@@ -1,7 +1,6 @@
 package nats
 
 import (
-	"net"
 	"strconv"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/headrace/headrace/backends"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // natsServer is a server in this process, with its store in a folder of the test.
@@ -22,9 +22,12 @@ type natsServer struct {
 
 func startServer(t testing.TB) *natsServer {
 	t.Helper()
-	s := &natsServer{dir: t.TempDir(), port: server.RANDOM_PORT}
+	port, err := strconv.Atoi(testenv.Ports(t, 1)[0]) // it comes back to it
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &natsServer{dir: t.TempDir(), port: port}
 	s.start(t)
-	s.port = s.Addr().(*net.TCPAddr).Port
 	t.Cleanup(s.stop)
 	return s
 }
@@ -39,8 +42,8 @@ func (s *natsServer) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("nats-server is not ready within 10s")
+	if !s.ReadyForConnections(time.Minute) {
+		t.Fatal("nats-server is not ready within a minute")
 	}
 }
 
@@ -86,13 +89,8 @@ func (s *natsServer) connect(t testing.TB) (*nats.Conn, nats.JetStreamContext) {
 // awaitStream waits until somebody has made the stream.
 func (s *natsServer) awaitStream(t testing.TB, js nats.JetStreamContext) {
 	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	testenv.Eventually(t, "the stream is there", func() error {
 		_, err := js.StreamInfo("HEADRACE")
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the stream is not there within 40s: %v", err)
-		}
-	}
+		return err
+	})
 }

@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	fast     = 10 * time.Millisecond // between two polls in tests
 	keep     = time.Hour
 )
@@ -146,11 +146,12 @@ func count(t testing.TB, db *stdsql.DB, table string) (n int) {
 
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in time", what)
+	testenv.Eventually(t, what, func() error {
+		if !cond() {
+			return errors.New("it is not so")
 		}
-	}
+		return nil
+	})
 }
 
 // testBeginsAtTheEnd: watermill-sql 4.1.2 begins a new group at the beginning of the table.

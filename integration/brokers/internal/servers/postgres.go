@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/headrace/headrace/internal/testenv"
@@ -17,45 +18,46 @@ import (
 func Postgres(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	path := testenv.Need(t, "postgres")
-	dir, port := folder(t), ports(t, 1)[0]
-	data, addr := filepath.Join(dir, "data"), "127.0.0.1:"+port
-	owned := owner(t, dir)
+	dir := folder(t)
+	data, owned := filepath.Join(dir, "data"), owner(t, dir)
 
-	initdb := owned(program(beside(t, path, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"))
+	initdb := program(beside(t, path, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	initdb.Dir = dir
+	owned(initdb)
 	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("servers: initdb: %v\n%s", err, out)
 	}
-	// The files are not worth waiting for the disk.
-	args := []string{"-D", data, "-p", port, "-h", "127.0.0.1", "-k", "", "-F"}
-	for _, setting := range settings {
-		args = append(args, "-c", setting)
-	}
-	s := &Server{
-		t: t, name: "postgres", URL: "postgres://postgres:secret@" + addr + "/postgres", Addr: addr,
-		log: filepath.Join(dir, "log"), polite: interrupt, crash: quit,
-		command: func() *exec.Cmd {
-			cmd := owned(program(path, args...))
+	s := testenv.Start(t, testenv.Program{
+		Name: "postgres",
+		Command: func(ports []string) *exec.Cmd {
+			// The files are not worth waiting for the disk.
+			args := []string{"-D", data, "-p", ports[0], "-h", "127.0.0.1", "-k", "", "-F"}
+			for _, setting := range settings {
+				args = append(args, "-c", setting)
+			}
+			cmd := program(path, args...)
 			cmd.Dir = dir
+			owned(cmd)
 			// Left by a crash, it names a process that may be another one by now.
 			_ = os.Remove(filepath.Join(data, "postmaster.pid"))
 			return cmd
 		},
-		ready: func() error {
+		Ready: func(_ int, ports []string) error {
 			// The startup message of protocol 3.0 with user postgres. R and a length of 8 say that no password is asked for.
 			const startup = "\x00\x00\x00\x17\x00\x03\x00\x00user\x00postgres\x00\x00"
-			return greets(addr, startup, "R\x00\x00\x00\x08\x00\x00\x00\x00")
+			return greets("127.0.0.1:"+ports[0], startup, "R\x00\x00\x00\x08\x00\x00\x00\x00")
 		},
-	}
-	return s.run()
+		Crash: syscall.SIGQUIT, // its processes are not all in its group
+	})
+	return &Server{s, "postgres://postgres:secret@" + s.Addr + "/postgres"}
 }
 
 // owner returns what makes commands run as the owner of a folder: this user, or where this is root one of lesser rights, to whom the
 // folder is given.
-func owner(t testing.TB, dir string) func(*exec.Cmd) *exec.Cmd {
+func owner(t testing.TB, dir string) func(*exec.Cmd) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		return detach
+		return func(*exec.Cmd) {}
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		u, err := user.Lookup(name)
@@ -70,11 +72,7 @@ func owner(t testing.TB, dir string) func(*exec.Cmd) *exec.Cmd {
 		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
 			t.Fatal(err)
 		}
-		return func(cmd *exec.Cmd) *exec.Cmd {
-			detach(cmd)
-			runAs(cmd, uint32(uid), uint32(gid))
-			return cmd
-		}
+		return func(cmd *exec.Cmd) { runAs(cmd, uint32(uid), uint32(gid)) }
 	}
 	t.Skip("servers: postgres refuses to run as root, and there is no user postgres or nobody")
 	return nil

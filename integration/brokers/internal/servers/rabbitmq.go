@@ -1,11 +1,12 @@
 package servers
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/headrace/headrace/internal/testenv"
@@ -25,12 +26,18 @@ func RabbitMQ(t testing.TB, config ...string) *Server {
 	if err != nil {
 		t.Fatalf("servers: rabbitmq-server is installed, but Erlang's epmd is not: %v", err)
 	}
-	dir, free := folder(t), ports(t, 3)
-	port, distribution, mapperPort := free[0], free[1], free[2]
-	addr := "127.0.0.1:" + port
+	dir := folder(t)
+	epmd := testenv.Start(t, testenv.Program{
+		Name: "epmd",
+		Command: func(ports []string) *exec.Cmd {
+			return program(mapper, "-port", ports[0], "-address", "127.0.0.1")
+		},
+		// NAMES_REQ. The answer begins with the mapper's port.
+		Ready:  func(_ int, ports []string) error { return greets("127.0.0.1:"+ports[0], "\x00\x01n", "\x00\x00") },
+		Polite: os.Kill,
+	})
 	file := filepath.Join(dir, "rabbitmq.conf")
-	text := strings.Join(append([]string{"listeners.tcp.local = " + addr, "log.file.level = warning"}, config...), "\n") + "\n"
-	for name, content := range map[string]string{file: text, filepath.Join(dir, "plugins"): "[].\n", filepath.Join(dir, "env"): ""} {
+	for name, content := range map[string]string{filepath.Join(dir, "plugins"): "[].\n", filepath.Join(dir, "env"): ""} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -39,10 +46,8 @@ func RabbitMQ(t testing.TB, config ...string) *Server {
 		"PATH=" + os.Getenv("PATH"),
 		"LANG=C.UTF-8",
 		"HOME=" + dir, // of Erlang's cookie
-		"ERL_EPMD_PORT=" + mapperPort,
+		"ERL_EPMD_PORT=" + epmd.Ports[0],
 		"ERL_EPMD_ADDRESS=127.0.0.1",
-		"RABBITMQ_NODENAME=" + fmt.Sprintf("headrace%s@localhost", port),
-		"RABBITMQ_DIST_PORT=" + distribution,
 		"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "mnesia"),
 		"RABBITMQ_LOG_BASE=" + filepath.Join(dir, "logs"),
 		"RABBITMQ_CONFIG_FILE=" + file,
@@ -54,24 +59,24 @@ func RabbitMQ(t testing.TB, config ...string) *Server {
 		"ERL_AFLAGS=+S 1:1 +sbwt none",
 	}
 
-	epmd := &Server{
-		t: t, name: "epmd", Addr: "127.0.0.1:" + mapperPort, log: filepath.Join(dir, "epmd.log"), polite: os.Kill,
-		command: func() *exec.Cmd {
-			return detach(program(mapper, "-port", mapperPort, "-address", "127.0.0.1"))
-		},
-		// NAMES_REQ. The answer begins with the mapper's port.
-		ready: func() error { return greets("127.0.0.1:"+mapperPort, "\x00\x01n", "\x00\x00") },
-	}
-	epmd.run()
-	s := &Server{
-		t: t, name: "rabbitmq-server", URL: "amqp://guest:guest@" + addr, Addr: addr, log: filepath.Join(dir, "log"), polite: terminate,
-		command: func() *exec.Cmd {
-			cmd := detach(program(path))
-			cmd.Dir, cmd.Env = dir, env
+	s := testenv.Start(t, testenv.Program{
+		Name:  "rabbitmq-server",
+		Ports: 2,
+		Command: func(ports []string) *exec.Cmd {
+			lines := append([]string{"listeners.tcp.local = 127.0.0.1:" + ports[0], "log.file.level = warning"}, config...)
+			if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := program(path)
+			cmd.Dir = dir
+			cmd.Env = append(slices.Clone(env), "RABBITMQ_NODENAME=headrace"+ports[0]+"@localhost", "RABBITMQ_DIST_PORT="+ports[1])
 			return cmd
 		},
 		// A wrong version is answered with the right one.
-		ready: func() error { return greets(addr, "AMQP\x00\x00\x00\x00", "AMQP\x00\x00\x09\x01") },
-	}
-	return s.run()
+		Ready: func(_ int, ports []string) error {
+			return greets("127.0.0.1:"+ports[0], "AMQP\x00\x00\x00\x00", "AMQP\x00\x00\x09\x01")
+		},
+		Polite: syscall.SIGTERM,
+	})
+	return &Server{s, "amqp://guest:guest@" + s.Addr}
 }

@@ -44,7 +44,7 @@ func listens(t *testing.T, s *Server, want bool) {
 		_ = conn.Close()
 	}
 	if got := err == nil; got != want {
-		t.Fatalf("%s listens: %v, want %v", s.name, got, want)
+		t.Fatalf("%s listens: %v, want %v", s.URL, got, want)
 	}
 }
 
