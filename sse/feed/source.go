@@ -212,16 +212,17 @@ func (s *source) mapped(w *session.Work, topic string, e *hub.Entry) {
 		if i == len(events)-1 {
 			event.ID = s.cursor()
 		}
-		err := checkMapped(event.Type)
-		var frame []byte
+		var err error
+		if event.Type != e.Type { // the hub has let that through
+			err = checkMapped(event.Type)
+		}
 		if err == nil {
-			frame, err = sse.AppendEvent(nil, event)
+			err = w.Append(func(dst []byte) ([]byte, error) { return sse.AppendEvent(dst, event) })
 		}
 		if err != nil {
 			s.err = fmt.Errorf("map: %w", err)
 			break
 		}
-		w.Frames = append(w.Frames, frame)
 	}
 	w.Events += len(w.Frames) - n
 }

@@ -13,7 +13,12 @@ type Lines struct {
 	lines []line
 	ids   []hub.ID // of the lines, one behind the other
 	next  int      // the line that is probably asked for next
+	block []byte   // room for the next texts
 }
+
+// blockBytes is the size of the memory that texts are made in: an allocation for each would cost more
+// than the rest. Texts are known by where they are, so no block is used twice.
+const blockBytes = 4 << 10
 
 type line struct {
 	set   *Set
@@ -48,8 +53,13 @@ func (l *Lines) Of(set *Set, at []hub.ID) []byte {
 			return l.lines[i].text
 		}
 	}
-	var buf [256]byte
-	text := slices.Clone(append(set.Append(append(buf[:0], "id: "...), at), "\n\n"...))
+	if cap(l.block) < blockBytes/16 {
+		l.block = make([]byte, 0, blockBytes)
+	}
+	text := append(set.Append(append(l.block, "id: "...), at), "\n\n"...)
+	if n := len(text); n <= cap(l.block) { // else it has outgrown the block, and is elsewhere
+		text, l.block = text[:n:n], l.block[n:n]
+	}
 	if len(l.lines) == maxLines {
 		l.Forget()
 	}

@@ -15,12 +15,17 @@ type batch struct {
 	chunked bool     // how
 }
 
-// of makes b the batch of frames.
-func (b *batch) of(frames [][]byte, size int, chunked bool) {
-	if chunked == b.chunked && slices.EqualFunc(frames, b.frames, same) {
+// of makes b the batch of frames. When they are private, which Work.Private says, they are nobody
+// else's.
+func (b *batch) of(frames [][]byte, size int, chunked, private bool) {
+	if !private && chunked == b.chunked && slices.EqualFunc(frames, b.frames, same) {
 		return
 	}
-	b.frames = append(b.frames[:0], frames...)
+	clear(b.frames)
+	b.frames = b.frames[:0]
+	if !private {
+		b.frames = append(b.frames, frames...)
+	}
 	b.chunked = chunked
 	b.bytes = b.bytes[:0]
 	if chunked {

@@ -115,7 +115,7 @@ func BenchmarkFraming(b *testing.B) {
 						if first {
 							made.forget()
 						}
-						made.of(frames[:n], size, chunked)
+						made.of(frames[:n], size, chunked, false)
 					}
 				})
 			}

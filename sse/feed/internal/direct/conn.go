@@ -125,8 +125,13 @@ func (c *conn) flush() error {
 
 // leave has a step's frames written by flush, from the n-th byte of what they are framed as.
 func (c *conn) leave(w *session.Work, n int) {
-	if size := w.Size(); size > 0 {
-		c.rest, c.events, c.bytes = skip(w.Frames, c.chunked, size, n), w.Events, size
+	size := w.Size()
+	if size == 0 {
+		return
+	}
+	c.rest, c.events, c.bytes = skip(w.Frames, c.chunked, size, n), w.Events, size
+	if w.Private() {
+		c.rest = [][]byte{slices.Concat(c.rest...)}
 	}
 }
 

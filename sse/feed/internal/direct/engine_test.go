@@ -225,14 +225,14 @@ func TestEngineLife(t *testing.T) {
 func TestEngineSharesBatches(t *testing.T) {
 	var made batch
 	a, b := []byte("a"), []byte("bb")
-	made.of([][]byte{a, b}, 3, true)
+	made.of([][]byte{a, b}, 3, true, false)
 	equal(t, "batch", string(made.bytes), "3\r\nabb\r\n")
 	made.bytes[3] = 'X'
-	made.of([][]byte{a, b}, 3, true)
+	made.of([][]byte{a, b}, 3, true, false)
 	equal(t, "again", string(made.bytes), "3\r\nXbb\r\n")
-	made.of([][]byte{a, []byte("bb")}, 3, true)
+	made.of([][]byte{a, []byte("bb")}, 3, true, false)
 	equal(t, "equal bytes elsewhere", string(made.bytes), "3\r\nabb\r\n")
-	made.of([][]byte{a, b}, 3, false)
+	made.of([][]byte{a, b}, 3, false, false)
 	equal(t, "not chunked", string(made.bytes), "abb")
 	made.forget()
 	if len(made.frames) != 0 {

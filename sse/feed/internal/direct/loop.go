@@ -103,7 +103,7 @@ func (l *loop) write(c *conn) (full bool) {
 	if size == 0 {
 		return false // and no chunk of nothing, which is the end of the stream
 	}
-	l.batch.of(l.work.Frames, size, c.chunked)
+	l.batch.of(l.work.Frames, size, c.chunked, l.work.Private())
 	n, err := c.socket.TryWrite(l.batch.bytes)
 	switch {
 	case err != nil:

@@ -46,11 +46,31 @@ type Work struct {
 	Entries [MaxEntries]*hub.Entry
 	// Lines are the id lines that were made last.
 	Lines cursor.Lines
+
+	private []byte // the frames that were made for this connection alone, one behind the other
 }
+
+// Append appends a frame that is made for one connection alone, in memory that the next step uses again.
+// make appends it to a slice and returns the result, as sse.AppendEvent does; when it returns an error
+// there is no frame.
+func (w *Work) Append(make func(dst []byte) ([]byte, error)) error {
+	before := len(w.private)
+	all, err := make(w.private)
+	if err != nil {
+		return err
+	}
+	w.private = all
+	w.Frames = append(w.Frames, all[before:len(all):len(all)])
+	return nil
+}
+
+// Private reports whether a frame was made by Append: then frames that are the same memory need not be
+// the same bytes, and who keeps them beyond the step copies them.
+func (w *Work) Private() bool { return len(w.private) > 0 }
 
 // begin makes w ready for a step.
 func (w *Work) begin() {
-	w.Frames, w.Events = w.Frames[:0], 0
+	w.Frames, w.Events, w.private = w.Frames[:0], 0, w.private[:0]
 	w.Lines.Rewind()
 }
 
@@ -68,6 +88,9 @@ func (w *Work) Forget() {
 	w.Frames = w.Frames[:0]
 	if cap(w.Frames) > maxFrames {
 		w.Frames = nil
+	}
+	if w.private = w.private[:0]; cap(w.private) > 2*BatchBytes {
+		w.private = nil
 	}
 	w.Lines.Forget()
 }
