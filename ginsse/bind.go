@@ -222,10 +222,13 @@ func fold(s string) string {
 
 // bind fills v, a struct of the type the binder was made for.
 func (b *binder) bind(c *gin.Context, v reflect.Value) error {
-	query, err := url.ParseQuery(c.Request.URL.RawQuery)
-	if err != nil && slices.ContainsFunc(b.fields, func(f field) bool { return f.in == inQuery }) {
-		// What cannot be parsed is left out: a filter that was meant would not be applied.
-		return Status(http.StatusBadRequest, errors.New("the query is malformed"))
+	var query url.Values
+	if c.Request.URL.RawQuery != "" && slices.ContainsFunc(b.fields, func(f field) bool { return f.in == inQuery }) {
+		var err error
+		if query, err = url.ParseQuery(c.Request.URL.RawQuery); err != nil {
+			// What cannot be parsed is left out: a filter that was meant would not be applied.
+			return Status(http.StatusBadRequest, errors.New("the query is malformed"))
+		}
 	}
 	for i := range b.fields {
 		f := &b.fields[i]

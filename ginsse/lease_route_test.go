@@ -263,7 +263,8 @@ func TestRouteExpires(t *testing.T) {
 	st := openWhole(t, s, "/x")
 	st.expect(t, "hi||")
 	at := receive(t, stated)
-	if back := time.Now().Add(st.expectRetry(t)); back.Before(at) {
+	retry := st.expectRetry(t)
+	if back := time.Now().Add(retry); back.Before(at) {
 		t.Errorf("the client is back at %v, before %v", back, at)
 	}
 	if e := receive(t, ends); !errors.Is(e.Cause, feed.ErrExpired) {

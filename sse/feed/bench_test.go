@@ -158,7 +158,7 @@ func benchDeliver(b *testing.B, conns, burst int) {
 		socket := &nullSocket{left: &left, all: all, released: make(chan struct{})}
 		lives.Go(func() {
 			defer s.close()
-			engine.Run(ctx, q.o.config(), s, socket, true, func(session.Result) {})
+			engine.Run(ctx, q.o.config(), s, socket, direct.Response{Chunked: true}, func(session.Result) {})
 		})
 	}
 	data := bytes.Repeat([]byte("x"), 200)

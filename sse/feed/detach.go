@@ -69,9 +69,8 @@ func (s *stream) detachable() {
 
 // detach has the stream go on without the handler.
 func (s *stream) detach(socket direct.Socket, config session.Config) error {
-	if err := s.greet(socket); err != nil {
-		return err
-	}
+	s.begin()
+	s.log("headrace: stream opened")
 	l, ctx := s.life, s.r.Context()
 	src, free, left, p := s.source, s.free, s.left, s.report // and not s, which holds the request
 	src.feed.Hello = nil                                     // it may hold the request too
@@ -89,7 +88,7 @@ func (s *stream) detach(socket direct.Socket, config session.Config) error {
 		ctx, src.ctx = context.Background(), context.Background()
 	}
 	s.detached = true
-	engine.Go(ctx, config, src, socket, direct.Chunked(s.r), func(r session.Result) {
+	engine.Go(ctx, config, src, socket, direct.ResponseTo(s.r, s.w.Header()), func(r session.Result) {
 		defer func() {
 			if v := recover(); v != nil { // of OnEnd: nobody else could
 				p.logger.Error("headrace: OnEnd panicked", "topics", p.topics, "panic", session.Recovered(v))

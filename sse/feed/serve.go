@@ -213,29 +213,10 @@ func (s *stream) begin() {
 
 // direct serves the stream on a connection that was taken over.
 func (s *stream) direct(socket direct.Socket, config session.Config) error {
-	if err := s.greet(socket); err != nil {
-		return err
-	}
-	engine.Run(s.r.Context(), config, s.source, socket, direct.Chunked(s.r), s.ended)
-	return s.outcome()
-}
-
-// greet sends the head of the response on a connection that was taken over.
-func (s *stream) greet(socket direct.Socket) error {
 	s.begin()
-	greeted := false
-	defer func() {
-		if !greeted {
-			socket.Close(false)
-		}
-	}()
-	if err := socket.Write(direct.Head(s.w.Header(), s.r)); err != nil {
-		s.ended(session.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
-		return s.cause
-	}
 	s.log("headrace: stream opened")
-	greeted = true
-	return nil
+	engine.Run(s.r.Context(), config, s.source, socket, direct.ResponseTo(s.r, s.w.Header()), s.ended)
+	return s.outcome()
 }
 
 // respond opens the stream on the server's response, has it run, and reports its end. run calls done with

@@ -80,7 +80,7 @@ func BenchmarkShard(b *testing.B) {
 				l := &loop{shard: s}
 				for range conns {
 					f := &benchFeed{log: log}
-					c := newConn(s, f, nullSocket{}, true)
+					c := newConn(s, f, nullSocket{}, Response{Chunked: true})
 					c.Init(b.Context(), benchConfig, f, c)
 					s.look(l, c, now)
 				}

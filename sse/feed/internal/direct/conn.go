@@ -17,6 +17,7 @@ type conn struct {
 	shard   *shard
 	source  Source
 	socket  Socket
+	head    []byte // of the response, until it is written or in rest
 	chunked bool
 	custom  bool // the source runs user code
 
@@ -54,8 +55,8 @@ const (
 	left                   // nobody is
 )
 
-func newConn(s *shard, source Source, socket Socket, chunked bool) *conn {
-	c := &conn{shard: s, source: source, socket: socket, chunked: chunked, custom: source.Custom(), place: -1}
+func newConn(s *shard, source Source, socket Socket, r Response) *conn {
+	c := &conn{shard: s, source: source, socket: socket, head: r.Head, chunked: r.Chunked, custom: source.Custom(), place: -1}
 	c.topics = c.one[:]
 	if n := source.Topics(); n > len(c.one) {
 		c.topics = make([]membership, n)
@@ -80,6 +81,9 @@ func (c *conn) live() {
 	}
 	c.over.Wait()
 	stop()
+	if c.head != nil && !c.Broken && c.socket.Write(c.head) != nil { // it ended before anything was written
+		c.Broken = true
+	}
 	c.socket.Close(!c.Broken && !c.Aborted)
 }
 
@@ -108,6 +112,10 @@ func (c *conn) flush() error {
 	rest := c.rest
 	if len(rest) == 0 {
 		return nil
+	}
+	if c.head != nil {
+		rest = append([][]byte{c.head}, rest...)
+		c.head = nil
 	}
 	if len(rest) > 1 && total(rest) <= PieceBytes {
 		// One write, and not one more for the two bytes behind a chunk; what is larger is not worth a copy.

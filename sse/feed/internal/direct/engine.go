@@ -55,12 +55,19 @@ type Socket interface {
 	Close(clean bool)
 }
 
-// Run carries a stream on a socket that has its response headers behind it, until the stream ends, and
-// closes the socket. The calling goroutine is parked meanwhile, reading, so that the client's leaving
-// is noticed at once. chunked says that what is written is framed as HTTP/1.1 chunks. Else it is as
+// Response is what goes before a stream, and around it.
+type Response struct {
+	// Head is written in front of the first bytes of the stream.
+	Head []byte
+	// Chunked says that the stream is framed as HTTP/1.1 chunks.
+	Chunked bool
+}
+
+// Run carries a stream on a socket until the stream ends, and closes the socket. The calling goroutine
+// is parked meanwhile, reading, so that the client's leaving is noticed at once. Else it is as
 // session.Run.
-func (e *Engine) Run(ctx context.Context, c session.Config, source Source, s Socket, chunked bool, done func(session.Result)) {
-	conn := e.begin(ctx, c, source, s, chunked)
+func (e *Engine) Run(ctx context.Context, c session.Config, source Source, s Socket, r Response, done func(session.Result)) {
+	conn := e.begin(ctx, c, source, s, r)
 	conn.live()
 	result := conn.Result
 	result.Panicked = nil
@@ -71,8 +78,8 @@ func (e *Engine) Run(ctx context.Context, c session.Config, source Source, s Soc
 }
 
 // Go is Run on a goroutine of its own. A panic of the source goes no further than to the result.
-func (e *Engine) Go(ctx context.Context, c session.Config, source Source, s Socket, chunked bool, done func(session.Result)) {
-	conn := e.begin(ctx, c, source, s, chunked)
+func (e *Engine) Go(ctx context.Context, c session.Config, source Source, s Socket, r Response, done func(session.Result)) {
+	conn := e.begin(ctx, c, source, s, r)
 	go func() {
 		conn.live()
 		done(conn.Result)
@@ -80,8 +87,8 @@ func (e *Engine) Go(ctx context.Context, c session.Config, source Source, s Sock
 }
 
 // begin hands a new connection to a shard.
-func (e *Engine) begin(ctx context.Context, config session.Config, source Source, s Socket, chunked bool) *conn {
-	c := newConn(e.pick(), source, s, chunked)
+func (e *Engine) begin(ctx context.Context, config session.Config, source Source, s Socket, r Response) *conn {
+	c := newConn(e.pick(), source, s, r)
 	c.Init(ctx, config, source, c)
 	c.shard.join(c) // before anything else can have it poked
 	return c

@@ -196,7 +196,7 @@ func (s *fakeSocket) got() string {
 
 func (e *Engine) runInBackground(ctx context.Context, c session.Config, f *fakeFeed, s Socket) <-chan session.Result {
 	done := make(chan session.Result, 1)
-	go e.Run(ctx, c, f, s, false, func(r session.Result) { done <- r })
+	go e.Run(ctx, c, f, s, Response{}, func(r session.Result) { done <- r })
 	return done
 }
 
@@ -379,7 +379,7 @@ func TestEnginePanic(t *testing.T) {
 					t.Errorf("panic: %v", p)
 				}
 			}()
-			e.Run(t.Context(), session.Config{}, f, s, true, func(r session.Result) { result = r })
+			e.Run(t.Context(), session.Config{}, f, s, Response{Chunked: true}, func(r session.Result) { result = r })
 		}()
 		isCause(t, result.Cause, session.ErrPanicked)
 		equal(t, "closed", s.closed, "false")
@@ -457,7 +457,7 @@ func TestEngineAllocatesNothing(t *testing.T) {
 	var conns []*conn
 	for range 100 {
 		f := &onceFeed{frame: []byte("data: a\n\n")}
-		c := newConn(s, f, nullSocket{}, true)
+		c := newConn(s, f, nullSocket{}, Response{Chunked: true})
 		c.state = kept
 		c.Init(t.Context(), session.Config{Heartbeat: 15 * time.Second, Lifetime: time.Hour}, f, c)
 		conns = append(conns, c)

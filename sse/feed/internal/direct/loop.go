@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,14 +105,24 @@ func (l *loop) write(c *conn) (full bool) {
 		return false // and no chunk of nothing, which is the end of the stream
 	}
 	l.batch.of(l.work.Frames, size, c.chunked, l.work.Private())
-	n, err := c.socket.TryWrite(l.batch.bytes)
+	p, head := l.batch.bytes, len(c.head)
+	if head > 0 {
+		p = slices.Concat(c.head, p)
+	}
+	n, err := c.socket.TryWrite(p)
 	switch {
 	case err != nil:
 		c.Fail(err)
-	case n < len(l.batch.bytes):
-		c.leave(&l.work, n)
+	case n < head:
+		c.head = c.head[n:]
+		c.leave(&l.work, 0)
+		return true
+	case n < len(p):
+		c.head = nil
+		c.leave(&l.work, n-head)
 		return true
 	default:
+		c.head = nil
 		c.Wrote(l.work.Events, size)
 	}
 	return false

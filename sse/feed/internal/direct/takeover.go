@@ -29,7 +29,7 @@ func TakeOver(w http.ResponseWriter, r *http.Request, writeTimeout time.Duration
 	if err != nil {
 		return nil, "the server keeps the connection"
 	}
-	return newSocket(conn, in, Chunked(r), writeTimeout, detached), ""
+	return newSocket(conn, in, chunked(r), writeTimeout, detached), ""
 }
 
 // obstacle returns what keeps a connection from being taken over, "" if nothing does.
@@ -85,12 +85,10 @@ func TakenOver(w http.ResponseWriter) bool {
 	return errors.Is(err, http.ErrHijacked)
 }
 
-// Chunked reports whether the response is in chunks, which HTTP/1.0 does not know.
-func Chunked(r *http.Request) bool { return r.ProtoMinor > 0 }
-
-// Head returns the head of a stream's response to an HTTP/1 request: what middleware has set in h, and
-// what the server would have added. It does not change h.
-func Head(h http.Header, r *http.Request) []byte {
+// ResponseTo returns the response of a stream to an HTTP/1 request: what middleware has set in h, which
+// is not changed, and what the server would have added.
+func ResponseTo(r *http.Request, h http.Header) Response {
+	chunked := chunked(r)
 	if h = h.Clone(); h == nil {
 		h = make(http.Header)
 	}
@@ -99,12 +97,19 @@ func Head(h http.Header, r *http.Request) []byte {
 	if _, set := h["Date"]; !set {
 		h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	}
-	if Chunked(r) {
+	if chunked {
 		h.Set("Transfer-Encoding", "chunked")
 	}
 	var b bytes.Buffer
+	b.Grow(headBytes)
 	b.WriteString("HTTP/1." + strconv.Itoa(min(r.ProtoMinor, 1)) + " 200 OK\r\n")
 	_ = h.Write(&b) // to memory
 	b.WriteString("\r\n")
-	return b.Bytes()
+	return Response{Head: b.Bytes(), Chunked: chunked}
 }
+
+// headBytes is room for a usual head.
+const headBytes = 512
+
+// chunked reports whether the response is in chunks, which HTTP/1.0 does not know.
+func chunked(r *http.Request) bool { return r.ProtoMinor > 0 }
