@@ -6,12 +6,13 @@ SHELL := bash
 
 GO ?= go
 
-# The modules, each a folder with a go.mod: what only the examples or some tests need is no business of those who import the library.
+# The modules, each a folder with a go.mod: what only the examples or some tests need is no business
+# of those who import the library.
 MODULES := . examples integration integration/bench integration/brokers
 # Those that make test looks at; the other two have targets of their own.
 TESTED := . examples integration
 
-# The packages a target works on, where it takes some, seen from the root: ./hub, ./integration/clients, ./examples/...
+# The packages a target works on, where it takes some, seen from the root: ./hub, ./examples/...
 PKG ?=
 
 # PKG's module is the longest of the folders that it lies in; there it has a shorter name.
@@ -57,7 +58,7 @@ demo: ## Start two instances of each example on Redis behind nginx; ARGS="-addr 
 
 ##@ Check
 
-# For one package; it only keeps a hang from lasting. Tests have no bounds of their own that a slow machine could break.
+# For one package; it only keeps a hang from lasting, so it is far from what a slow machine needs.
 TIMEOUT ?= 15m
 # Uncached, because the test cache cannot see that redis-server or Chromium came or went.
 RACE = test -race -count=1 -timeout=$(TIMEOUT)

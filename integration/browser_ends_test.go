@@ -218,6 +218,7 @@ func everybody(*ginsse.Context[struct{}]) error { return nil }
 
 // TestBrowserEnds: what Chromium's EventSource makes of each way in which a stream ends, or is refused.
 func TestBrowserEnds(t *testing.T) {
+	testenv.Long(t)
 	visit := browse(t)
 	t.Run("expiry", func(t *testing.T) { testExpiry(t, visit) })
 	t.Run("revocation", func(t *testing.T) { testRevocation(t, visit) })

@@ -23,7 +23,7 @@ import (
 
 // TestChurn: clients that come and go at random moments leave nothing behind, and each generator's deferred function has run before its handler returned.
 func TestChurn(t *testing.T) {
-	const visits, atOnce = 2000, 20
+	visits, atOnce := testenv.Sized(400, 2000), 20
 	h := newHub(t, memory.Options{})
 	r := gin.New()
 	var generators, cleaned, early atomic.Int64
@@ -97,7 +97,7 @@ func TestChurn(t *testing.T) {
 		}
 		return nil
 	})
-	if accepted.Load() < visits/2 {
+	if accepted.Load() < int64(visits/2) {
 		t.Errorf("%d streams of %d visits", accepted.Load(), visits)
 	}
 	if generators.Load() == 0 || generators.Load() != cleaned.Load() {
@@ -167,7 +167,8 @@ func openFiles(t *testing.T) int {
 
 // TestStalledReader (G7): a reader that never reads costs bounded memory, loses nothing that is retained and holds up nobody.
 func TestStalledReader(t *testing.T) {
-	const messages, size = 4000, 16 << 10 // 64 MB
+	const size = 16 << 10
+	messages := testenv.Sized(2000, 4000) // 32 or 64 MB
 	h := newHub(t, memory.Options{MaxBytes: 8 << 20, MaxTotalBytes: 8 << 20})
 	server := serve(t, h, ginsse.Options{WriteTimeout: time.Hour}) // the stalled one is not to be thrown out
 	url := server.URL + "/topics/big"

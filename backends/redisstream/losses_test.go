@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // modes runs a test with each way of getting live messages.
@@ -129,6 +130,7 @@ func TestReplicaTakesOver(t *testing.T) {
 
 // TestSubscribeAndCancel begins and ends subscriptions to topics where nothing happens.
 func TestSubscribeAndCancel(t *testing.T) {
+	testenv.Long(t)
 	modes(t, func(t *testing.T, o Options) {
 		s := startServer(t)
 		r := newRig(t, s.addr, o)

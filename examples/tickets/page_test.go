@@ -191,6 +191,7 @@ func (b *tab) ids() []string {
 
 // TestPage is one story in two tabs; each chapter goes on where the one before ended.
 func TestPage(t *testing.T) {
+	testenv.Long(t)
 	s := &story{gate: newGate(), t: t}
 	s.app = serve(t, s.gate.wrap)
 	open := browse(t)

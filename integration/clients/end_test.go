@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // last stands for the cursor behind the last event in what a test wants.
@@ -54,6 +56,7 @@ func (s *site) visited(end string, cursor string, want []visit) error {
 
 // TestClientsAtTheEnd: what they do when the feed is finished, which they are told by an event of type close, and by status 204 when they come back nevertheless.
 func TestClientsAtTheEnd(t *testing.T) {
+	testenv.Long(t)
 	const ok, none = http.StatusOK, http.StatusNoContent
 	b := newBrowser(t)
 	for _, test := range []struct {
@@ -103,6 +106,7 @@ func TestClientsAtTheEnd(t *testing.T) {
 
 // TestClientsRefused: what they do when one that comes back is refused, by a proxy without a server or by a guard.
 func TestClientsRefused(t *testing.T) {
+	testenv.Long(t)
 	const ok, away, forbidden = http.StatusOK, http.StatusServiceUnavailable, http.StatusForbidden
 	b := newBrowser(t)
 	for _, test := range []struct {
@@ -145,6 +149,7 @@ func TestClientsRefused(t *testing.T) {
 
 // TestFetchStopsAtRotation: fetch-event-source takes the end of a stream for the end of everything, unless onclose throws.
 func TestFetchStopsAtRotation(t *testing.T) {
+	testenv.Long(t)
 	s := newSite(t, setup{lifetime: 300 * time.Millisecond})
 	fetching.start(s, newBrowser(t), "bare", "", "stops", "")
 	if err := s.visited("fulfilled", last, []visit{{"", http.StatusOK}}); err != nil {
@@ -154,6 +159,7 @@ func TestFetchStopsAtRotation(t *testing.T) {
 
 // TestFetchHandlesAgain: with the recipe a message that was not handled comes once more.
 func TestFetchHandlesAgain(t *testing.T) {
+	testenv.Long(t)
 	s := newSite(t, setup{})
 	if err := s.begin(func() { fetching.start(s, newBrowser(t), "throws", "") }); err != nil {
 		t.Fatal(err)

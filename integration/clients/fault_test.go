@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 var (
@@ -29,6 +31,7 @@ var (
 
 // TestFaultsAreNoticed plants faults into the stream. They show that the tests of this package can fail, and what the wire format is for.
 func TestFaultsAreNoticed(t *testing.T) {
+	testenv.Long(t)
 	// Of a message that is lost, or comes twice, the next report tells: it is not of the message that was due.
 	const due = "want {"
 	within := scenario{"cuts", setup{}, cut(tears[:5])}

@@ -19,7 +19,7 @@ func TestDepsSaysWhy(t *testing.T) {
 		t.Fatalf("found %d packages, and there are %d tools", len(lists), len(tools))
 	}
 	for _, list := range lists {
-		for _, name := range strings.Fields(list[1]) {
+		for name := range strings.FieldsSeq(list[1]) {
 			if !regexp.MustCompile(`(?m)^\t` + regexp.QuoteMeta(name) + `\) echo "`).Match(script) {
 				t.Errorf(".ci/deps installs %s and does not say why", name)
 			}
