@@ -25,7 +25,8 @@ const (
 
 var errMissing = errors.New("is missing")
 
-// malformedError hides the text of a type's own decoding: it may quote the value, or say what is not the client's business.
+// malformedError hides the text of a type's own decoding: it may quote the value, or say what is
+// not the client's business.
 type malformedError struct{ err error }
 
 func (malformedError) Error() string   { return "is malformed" }
@@ -47,7 +48,8 @@ type field struct {
 	model    *Model // of a Ref, else nil
 }
 
-// newBinder makes the plan for a struct type, the parameters of a path and the models of its references. All mistakes are found here, so that a request meets none.
+// newBinder makes the plan for a struct type, the parameters of a path and the models of its
+// references. All mistakes are found here, so that a request meets none.
 func newBinder(t reflect.Type, pathParams []string, models map[reflect.Type]*Model) (*binder, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("parameters must be a struct, %s is not", t)
@@ -56,7 +58,8 @@ func newBinder(t reflect.Type, pathParams []string, models map[reflect.Type]*Mod
 	var errs []error
 	for _, sf := range reflect.VisibleFields(t) {
 		if sf.Anonymous {
-			// An embedded struct's fields are visible themselves; behind a pointer they would need a struct that nobody has made.
+			// An embedded struct's fields are visible themselves; behind a pointer they would
+			// need a struct that nobody has made.
 			if sf.Type.Kind() != reflect.Struct || isTagged(sf) || isRef(sf.Type) {
 				errs = append(errs, fmt.Errorf("field %s: only a struct without a tag can be embedded, and no Ref", sf.Name))
 			}
@@ -197,8 +200,9 @@ func (f *field) plan(t reflect.Type, sf reflect.StructField) error {
 	return nil
 }
 
-// matchPath finds the path parameter that a field without a tag stands for: the one of the same name, letter case, underscores and hyphens apart. For a Ref the
-// parameter's name may have "ref" at its end.
+// matchPath finds the path parameter that a field without a tag stands for: the one of the same
+// name, letter case, underscores and hyphens apart. For a Ref the parameter's name may have "ref"
+// at its end.
 func matchPath(sf reflect.StructField, pathParams []string) (string, error) {
 	name, ref := sf.Name, isRef(sf.Type)
 	var found []string

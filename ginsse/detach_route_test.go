@@ -16,7 +16,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// TestDetachedLease: middleware unwinds as soon as the stream has begun, and what the guards have said about its end holds on.
+// TestDetachedLease: middleware unwinds as soon as the stream has begun, and what the guards have
+// said about its end holds on.
 func TestDetachedLease(t *testing.T) {
 	for name, tc := range map[string]struct {
 		guard func(c *ginsse.Context[none], h *hub.Hub) error
@@ -52,7 +53,8 @@ func TestDetachedLease(t *testing.T) {
 	}
 }
 
-// TestDetachedRefusal: a guard that refuses answers as ever, and what was leased before ends with the request.
+// TestDetachedRefusal: a guard that refuses answers as ever, and what was leased before ends with
+// the request.
 func TestDetachedRefusal(t *testing.T) {
 	h := newHub(t)
 	o := quiet
@@ -69,7 +71,8 @@ func TestDetachedRefusal(t *testing.T) {
 	receive(t, receive(t, leased))
 }
 
-// TestDetachedSnapshot: a snapshot after a gap gets the parameters, and what middleware has set, of its own request, however often Gin has used the context again.
+// TestDetachedSnapshot: a snapshot after a gap gets the parameters, and what middleware has set,
+// of its own request, however often Gin has used the context again.
 func TestDetachedSnapshot(t *testing.T) {
 	backend := memory.New(memory.Options{MaxMessages: 8})
 	defer backend.Close()

@@ -14,11 +14,11 @@ type Watcher interface {
 	Wake()
 }
 
-// Watch makes the subscription one that never has to be waited for: from now on, until it is closed,
-// Poll does not say Behind and sets no Batch.Changed. It begins the read that it needs and says
-// Waiting. Whenever Poll may find something else than before, a watcher is woken: topic for a change
-// of the topic, once for a change however many of the topic's subscriptions it watches; and own when
-// a read for this subscription is done. The two may be the same.
+// Watch makes the subscription one that never has to be waited for: from now on, until it is
+// closed, Poll does not say Behind and sets no Batch.Changed. It begins the read that it needs
+// and says Waiting. Whenever Poll may find something else than before, a watcher is woken: topic
+// for a change of the topic, once for a change however many of the topic's subscriptions it
+// watches; and own when a read for this subscription is done. The two may be the same.
 //
 // Poll once after Watch has returned: nobody is woken for what came before. Watch is called by the
 // goroutine that polls, at most once. Fetch must not be called any more.
@@ -40,8 +40,9 @@ func (s *Subscription) Watch(topic, own Watcher) {
 	f.hub.counters.watched.Add(1)
 }
 
-// Poll returns what is there now, without blocking, appended to dst: up to limit entries and about bytes of contents, but at least one entry
-// if there is one. It is the way for code that serves many subscriptions, or writes in batches; All is simpler.
+// Poll returns what is there now, without blocking, appended to dst: up to limit entries and
+// about bytes of contents, but at least one entry if there is one. It is the way for code that
+// serves many subscriptions, or writes in batches; All is simpler.
 //
 // After Hub.Shutdown has begun it still returns what is in the window, and then ErrClosed.
 func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
@@ -91,7 +92,8 @@ func (s *Subscription) end() Batch {
 	return b
 }
 
-// tellGap ends the subscription at a gap, or notes the gap for the next batch, as the subscriber chose.
+// tellGap ends the subscription at a gap, or notes the gap for the next batch, as the subscriber
+// chose.
 func (s *Subscription) tellGap() {
 	s.hub.counters.readerGaps.Add(1)
 	s.lost = false
@@ -127,8 +129,10 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 // keptBytes is how much of pages readers may keep alive, together, between two polls.
 const keptBytes = 16 << 20
 
-// keep keeps the rest of a page for the next poll, nil for none. A page is up to PageBytes and more, and a reader that stalls would hold it for as long as it
-// stalls; so beyond keptBytes a page stays only as long as the garbage collector, or another reader, leaves it, and is read again then.
+// keep keeps the rest of a page for the next poll, nil for none. A page is up to PageBytes and
+// more, and a reader that stalls would hold it for as long as it stalls; so beyond keptBytes a
+// page stays only as long as the garbage collector, or another reader, leaves it, and is read
+// again then.
 func (s *Subscription) keep(p *page) {
 	if p != nil && p == s.page && s.kept.Load() > 0 {
 		return
@@ -168,8 +172,8 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) (b Batch) {
 	switch {
 	case len(b.Entries) > first || s.gap:
 	case s.hub.isClosing():
-		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see
-		// it closed here, under the lock, waits for a change that finish will make.
+		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not
+		// see it closed here, under the lock, waits for a change that finish will make.
 		b.Status, b.Err = Ended, s.wrap(ErrClosed)
 	case s.opts.earlyGaps && f.gapNext:
 		s.tellGap()
@@ -190,7 +194,8 @@ func (s *Subscription) wait(b *Batch) {
 	}
 }
 
-// enter sees to it that the reader is inside the window. It reports false when it is not, and what it does instead is in b. f.mu is held.
+// enter sees to it that the reader is inside the window. It reports false when it is not, and
+// what it does instead is in b. f.mu is held.
 func (s *Subscription) enter(b *Batch) (inside bool) {
 	f := s.f
 	if f.state == released {
@@ -245,7 +250,8 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 	return dst
 }
 
-// outside decides what a reader does whose place is not in the window. It reports true when the reader was moved into the window. f.mu is held.
+// outside decides what a reader does whose place is not in the window. It reports true when the
+// reader was moved into the window. f.mu is held.
 func (s *Subscription) outside() (Batch, bool) {
 	f := s.f
 	if s.hub.isClosing() {
@@ -307,7 +313,8 @@ type fetch struct {
 
 // startFetch begins to read what comes after s.last.
 func (s *Subscription) startFetch() *fetch {
-	// Counted before the Read begins: what is appended after it shows up in the page, or as a change.
+	// Counted before the Read begins: what is appended after it shows up in the page, or as a
+	// change.
 	changes := s.f.log.Changes()
 	return &fetch{s.hub.reads.begin(s.f.name, s.last, pageLimit, s.own), changes}
 }

@@ -122,7 +122,8 @@ func (s *suite) delivered(r *recorder, want ...hub.ID) []hub.Message {
 	return r.got()
 }
 
-// fence publishes a message and waits until it is delivered: what was to be delivered before is delivered then.
+// fence publishes a message and waits until it is delivered: what was to be delivered before is
+// delivered then.
 func (s *suite) fence(b hub.Backend, topic string, rs ...*recorder) hub.ID {
 	s.Helper()
 	id := s.publish(b, topic, text("fence"))

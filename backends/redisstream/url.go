@@ -33,8 +33,9 @@ func init() {
 //	redis+sentinel://user:password@s1:26379,s2:26379/master/0   the master that the sentinels name; rediss+sentinel:// with TLS
 //	redis+cluster://user:password@h1:6379,h2:6379               a cluster; rediss+cluster:// with TLS
 //
-// User and password are always those of the servers that keep the data. Those of the sentinels are the parameters sentinel_username and
-// sentinel_password. The other parameters are those of Options:
+// User and password are always those of the servers that keep the data. Those of the sentinels
+// are the parameters sentinel_username and sentinel_password. The other parameters are those of
+// Options:
 //
 //	prefix=app:        Prefix
 //	maxlen=5000        MaxMessages
@@ -43,10 +44,11 @@ func init() {
 //	keys=10m           KeyWindow
 //	follow=xread       Follow: pubsub or xread
 //
-// and those that go-redis knows in its own URLs, such as dial_timeout, read_timeout, client_name, protocol and skip_verify, unless the backend
-// sets what they are for by itself.
+// and those that go-redis knows in its own URLs, such as dial_timeout, read_timeout, client_name,
+// protocol and skip_verify, unless the backend sets what they are for by itself.
 //
-// TLS trusts the authorities that the system does. For others, and for certificates of clients, use New.
+// TLS trusts the authorities that the system does. For others, and for certificates of clients,
+// use New.
 //
 // Open does not wait for the server. The backend owns its connections, and Close closes them.
 func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
@@ -234,7 +236,8 @@ var (
 	unexpected = regexp.MustCompile(`^redis: unexpected option: ([a-z_0-9, -]{1,80})$`)
 )
 
-// parseError reduces an error of go-redis' parsers, which quote values, to the parameter it is about.
+// parseError reduces an error of go-redis' parsers, which quote values, to the parameter it is
+// about.
 func parseError(err error) error {
 	if m := unexpected.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:6], ", "))

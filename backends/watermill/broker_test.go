@@ -177,7 +177,8 @@ func (f *fakeBroker) newest(topic string) *fakeSub {
 	return subs[len(subs)-1]
 }
 
-// sink records what a follower is told: the data of messages, "gap" for Restored with an unknown tail, "broken".
+// sink records what a follower is told: the data of messages, "gap" for Restored with an unknown
+// tail, "broken".
 type sink struct {
 	mu   sync.Mutex
 	told []string

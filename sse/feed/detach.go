@@ -9,11 +9,16 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Detachable returns r with a context that ends as r's does; but what is derived from it and given to Serve, whose stream is then detached, lasts as long as the stream. That is for a lease; others
-// need it not. The handler calls release before it returns, after Serve. The context has the values of r's.
+// Detachable returns r with a context that ends as r's does; but what is derived from it and
+// given to Serve, whose stream is then detached, lasts as long as the stream. That is for a
+// lease; others need it not. The handler calls release before it returns, after Serve. The
+// context has the values of r's.
 //
-// A stream does not outlive a right that depends on the context of its request by a deadline, or by a lease that was taken before: then r is returned as it is, and Serve does not detach it. A context that
-// middleware ends by itself, when a session does for example, cannot be told from the server's: what it says is lost to a stream that is detached. Derive such a one from Detachable's, or do not detach.
+// A stream does not outlive a right that depends on the context of its request by a deadline, or
+// by a lease that was taken before: then r is returned as it is, and Serve does not detach it. A
+// context that middleware ends by itself, when a session does for example, cannot be told from
+// the server's: what it says is lost to a stream that is detached. Derive such a one from
+// Detachable's, or do not detach.
 //
 //	r, release := feed.Detachable(r)
 //	defer release()
@@ -32,7 +37,8 @@ func Detachable(r *http.Request) (_ *http.Request, release func()) {
 	return r.WithContext(l.ctx), l.release
 }
 
-// life is a context that may outlive its request. Its methods are called by the handler's goroutine.
+// life is a context that may outlive its request. Its methods are called by the handler's
+// goroutine.
 type life struct {
 	ctx     context.Context
 	request context.Context // nil when it is kept

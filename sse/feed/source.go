@@ -127,8 +127,8 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 			waiting = true
 		}
 	}
-	// Streams that are at the same places are to take the same turns from here on, so that they share
-	// what is made for one of them.
+	// Streams that are at the same places are to take the same turns from here on, so that they
+	// share what is made for one of them.
 	s.turn = 0
 	switch {
 	case err != nil:
@@ -192,7 +192,8 @@ func (s *source) entry(w *session.Work, i int, e *hub.Entry) {
 	}
 }
 
-// withoutID returns the shared form of a message without the id line, which ends it, and the blank line.
+// withoutID returns the shared form of a message without the id line, which ends it, and the
+// blank line.
 func withoutID(e *hub.Entry) []byte {
 	const before, behind = "id: ", "\n\n"
 	shared := e.Encoded(wire{})
@@ -309,9 +310,9 @@ func (s *source) close() {
 	s.subscriptions.close()
 }
 
-// heal says a gap and begins anew: at the newest message of each topic, with a snapshot from behind it.
-// The gap has no id: a client that is cut off before the snapshot comes back with its old cursor, to
-// the same gap.
+// heal says a gap and begins anew: at the newest message of each topic, with a snapshot from
+// behind it. The gap has no id: a client that is cut off before the snapshot comes back with its
+// old cursor, to the same gap.
 func (s *source) heal(w *session.Work) {
 	w.Frames = append(w.Frames, session.Gap(""))
 	s.reload = startReload(s)
