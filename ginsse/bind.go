@@ -151,7 +151,8 @@ func newField(t reflect.Type, sf reflect.StructField, pathParams []string, model
 		f.in = inPath
 	}
 	if f.in == inHeader && (strings.ContainsAny(f.name, " \t:,;") || http.CanonicalHeaderKey(f.name) == "Host") {
-		return f, false, fmt.Errorf("field %s: no request has a header %q", sf.Name, f.name) // net/http has Host elsewhere
+		// net/http has Host elsewhere.
+		return f, false, fmt.Errorf("field %s: no request has a header %q", sf.Name, f.name)
 	}
 	if f.in == inPath {
 		f.required = true
@@ -186,7 +187,8 @@ func (f *field) plan(t reflect.Type, sf reflect.StructField) error {
 		f.multiple = true
 		typ = typ.Elem()
 		if typ.Kind() == reflect.Uint8 && !isText(typ) {
-			typ = sf.Type // bytes: neither a text nor a list of small numbers is what everybody expects
+			// Bytes: neither a text nor a list of small numbers is what everybody expects.
+			typ = sf.Type
 		}
 	case typ.Kind() == reflect.Pointer && !isText(typ):
 		if f.required {

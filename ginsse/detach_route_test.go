@@ -27,7 +27,8 @@ func TestDetachedLease(t *testing.T) {
 		"lease": {func(c *ginsse.Context[none], h *hub.Hub) error { return c.Lease(h, "user/ann") },
 			func(t *testing.T, h *hub.Hub) { revoke(t, h, "user/ann") }, feed.ErrRevoked},
 		"expiry": {func(c *ginsse.Context[none], _ *hub.Hub) error {
-			c.ExpireAt(time.Now().Add(2 * time.Second)) // a busy machine needs its time to begin the stream
+			// A busy machine needs its time to begin the stream.
+			c.ExpireAt(time.Now().Add(2 * time.Second))
 			return nil
 		}, func(*testing.T, *hub.Hub) {}, feed.ErrExpired},
 	} {
@@ -103,7 +104,8 @@ func TestDetachedSnapshot(t *testing.T) {
 	st := open(t, s.Client(), s.URL+"/rooms/1", "X-User", "ann")
 	receive(t, left)
 	for range 30 {
-		publish(t, h, "rooms", strings.Repeat("x", 900<<10)) // more than sockets take: the stream falls behind
+		// More than sockets take: the stream falls behind.
+		publish(t, h, "rooms", strings.Repeat("x", 900<<10))
 		if w := get(r, "/other/2", "X-User", "bob"); w.Code != 200 {
 			t.Error(w.Code)
 		}

@@ -83,7 +83,8 @@ func refuse(c *gin.Context, err error, o Options) {
 	case errors.As(err, &parameter):
 		code, text = http.StatusBadRequest, parameter.text()
 	case errors.Is(err, hub.ErrTopic):
-		code, text = http.StatusNotFound, "not found" // the name is made of the request's values: there is no such thing to follow
+		// The name is made of the request's values: there is no such thing to follow.
+		code, text = http.StatusNotFound, "not found"
 	case errors.As(err, &status) && isRefusal(status.code):
 		code, text = status.code, cmp.Or(status.text, status.err.Error())
 	case errors.As(err, &other) && isRefusal(other.StatusCode()):

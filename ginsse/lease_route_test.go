@@ -203,7 +203,8 @@ func revokedEarly(t *testing.T, detach bool) {
 		<-c.Context().Done()
 		return nil
 	}
-	query := func(c *ginsse.Context[none]) error { return fmt.Errorf("query: %w", c.Context().Err()) } // as a database has it
+	// As a database has it.
+	query := func(c *ginsse.Context[none]) error { return fmt.Errorf("query: %w", c.Context().Err()) }
 	began := func(*ginsse.Context[none]) seq { t.Error("the generator was started"); return events() }
 	o := quiet
 	o.Detach = detach

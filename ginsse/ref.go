@@ -37,9 +37,10 @@ type refState[T any] struct {
 // loading is one call of a load function. Its fields are written before done is closed, and not
 // after.
 type loading struct {
-	done      chan struct{}
-	err       error
-	abandoned bool // it ended for a reason of its caller's own, which says nothing to those who wait
+	done chan struct{}
+	err  error
+	// It ended for a reason of its caller's own, which says nothing to those who wait.
+	abandoned bool
 }
 
 var errUnbound = errors.New("ginsse: the reference belongs to no request")
@@ -141,7 +142,8 @@ type Model struct {
 	set             func(ref reflect.Value, text string) error
 	text            func(ref reflect.Value) string
 	get             func(ctx context.Context, ref reflect.Value) error
-	renew           func(ref reflect.Value) // makes it a reference by the same key that has loaded nothing
+	// Makes it a reference by the same key that has loaded nothing.
+	renew func(ref reflect.Value)
 }
 
 // ModelOf returns the model of type T that load loads by its key. The key is anything that a path

@@ -239,7 +239,8 @@ func TestRefStatuses(t *testing.T) {
 		case 3:
 			return nil, errors.New("password " + canary)
 		case 4:
-			return &ticket{4}, ginsse.Status(http.StatusGone, errors.New("it was deleted")) // the value beside an error is nobody's
+			// The value beside an error is nobody's.
+			return &ticket{4}, ginsse.Status(http.StatusGone, errors.New("it was deleted"))
 		}
 		return byID(ctx, id)
 	}

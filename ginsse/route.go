@@ -214,7 +214,9 @@ type endpoint[P any] struct {
 // serve is the Gin handler of a route.
 func (e *endpoint[P]) serve(g *gin.Context) {
 	if g.Writer.Written() {
-		return // by middleware that forgot to abort: a stream behind its answer would give away what it refused
+		// By middleware that forgot to abort: a stream behind its answer would give away what it
+		// refused.
+		return
 	}
 	if e.options.Detach && e.handle == nil {
 		defer detachable(g)()

@@ -174,8 +174,10 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 		return ginsse.SSE[seedTicketParams](path).Models(ginsse.ModelOf(ticketByID))
 	}
 	return ginsse.Mount(r.Group("/tickets"),
-		route("/:ticket/events").Preload().Handle(t.events), // Preload: not found is answered before the stream begins
-		route("/:ticket/verbatim").Handle(t.events),         // as in the seed: not found is an event
+		// Preload: not found is answered before the stream begins.
+		route("/:ticket/events").Preload().Handle(t.events),
+		// As in the seed: not found is an event.
+		route("/:ticket/verbatim").Handle(t.events),
 		route("/:ticket/feed").Preload().Topic(t.app.hub, "tickets/{ticket}"))
 }
 

@@ -22,13 +22,16 @@ type followed struct {
 
 	mu sync.RWMutex // outside of the topicSet's
 	window
-	state     followState
-	stop      func()
-	watchers  map[Watcher]int // and of how many subscriptions each
-	gapNext   bool            // the next message to come follows a gap; only without Traits.Replay
-	again     bool            // the live path was interrupted while it was being healed, or before it was ready: heal once more
-	synced    uint64          // the live path has brought, or is past, every entry before this sequence number
-	finishing bool            // a shutdown has begun: readers get entries before until only
+	state    followState
+	stop     func()
+	watchers map[Watcher]int // and of how many subscriptions each
+	gapNext  bool            // the next message to come follows a gap; only without Traits.Replay
+	// The live path was interrupted while it was being healed, or before it was ready: heal once
+	// more.
+	again bool
+	// The live path has brought, or is past, every entry before this sequence number.
+	synced    uint64
+	finishing bool // a shutdown has begun: readers get entries before until only
 	until     uint64
 	healFrom  uint64    // the log's Next when the live path was last interrupted
 	held      []Message // live messages that came while the live path was not whole

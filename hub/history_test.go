@@ -24,7 +24,8 @@ type history struct {
 type item struct {
 	gap     bool
 	resumed bool
-	id      ID // of the message; with a gap the place from which the reader goes on, "" if it has no name
+	// Of the message; with a gap the place from which the reader goes on, "" if it has no name.
+	id ID
 }
 
 // published is what there was to receive.

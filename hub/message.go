@@ -82,7 +82,9 @@ const entryOverhead = 384
 func (m *Message) size() int {
 	n := len(m.Type) + len(m.Data) + len(m.ID) + len(m.Prev)
 	if len(m.Headers) == 0 {
-		return n // to range over nothing costs more than all the rest, and this is asked for each delivery
+		// To range over nothing costs more than all the rest, and this is asked for each
+		// delivery.
+		return n
 	}
 	for k, v := range m.Headers {
 		n += headerOverhead + len(k) + len(v)

@@ -115,7 +115,9 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 		s.pageAt++
 		limit, bytes = limit-1, bytes-e.size()
 		if e.Final {
-			s.ended = true // whatever the page has after it: the topic may have been published to after it was finished
+			// Whatever the page has after it: the topic may have been published to after it was
+			// finished.
+			s.ended = true
 		}
 		if e.Final || s.pageAt == len(p.entries) {
 			p = nil
@@ -345,7 +347,8 @@ func (s *Subscription) turn(p *page) {
 		return
 	}
 	if len(p.entries) > 0 {
-		s.page, s.pageAt = p, 0 // kept for the first poll at any rate, so that the reader comes forward
+		// Kept for the first poll at any rate, so that the reader comes forward.
+		s.page, s.pageAt = p, 0
 		return
 	}
 	s.last, s.quiet = p.next, changes

@@ -12,8 +12,9 @@ const (
 	pageLimit   = 256              // messages asked for at a time
 	maxReads    = 16               // Reads under way per hub
 	readTimeout = 10 * time.Second // of one Read
-	pageLife    = time.Second      // how long a page is handed to readers that come to the same place a little later
-	cachedBytes = 16 << 20         // of pages kept for them
+	// How long a page is handed to readers that come to the same place a little later.
+	pageLife    = time.Second
+	cachedBytes = 16 << 20 // of pages kept for them
 	failingPace = 50 * time.Millisecond
 )
 
@@ -38,14 +39,16 @@ type readKey struct {
 type reads struct {
 	hub   *Hub
 	slots chan struct{}
-	pace  retry.Pace // so that all topics and readers together ask a failing backend about twenty times a second
+	// So that all topics and readers together ask a failing backend about twenty times a second.
+	pace retry.Pace
 
 	mu      sync.Mutex
 	waiting map[readKey]*readCall // calls that have not begun: who comes now may join
-	begun   map[readKey]*readCall // the newest call that has: who comes now may have its page if there are messages in it
-	cache   map[readKey]*page
-	bytes   int64
-	purge   *time.Timer
+	// The newest call that has: who comes now may have its page if there are messages in it.
+	begun map[readKey]*readCall
+	cache map[readKey]*page
+	bytes int64
+	purge *time.Timer
 }
 
 type readCall struct {

@@ -31,14 +31,15 @@ type Subscription struct {
 	quiet uint64
 	own   Watcher // woken when a read for this reader is done; nil if it is not watched
 
-	fetching *fetch             // the read under way, or the Fetch that was broken off
-	page     *page              // read from the backend and not polled to its end
-	rest     weak.Pointer[page] // instead of page, where too much is kept alive by readers already: it can be read again
-	pageAt   int                // the entry of page, or rest, that is polled next
-	kept     atomic.Int64       // what page counts for in hub.keptBytes
-	gap      bool               // to be said with the next batch
-	ended    bool
-	err      error
+	fetching *fetch // the read under way, or the Fetch that was broken off
+	page     *page  // read from the backend and not polled to its end
+	// Instead of page, where too much is kept alive by readers already: it can be read again.
+	rest   weak.Pointer[page]
+	pageAt int          // the entry of page, or rest, that is polled next
+	kept   atomic.Int64 // what page counts for in hub.keptBytes
+	gap    bool         // to be said with the next batch
+	ended  bool
+	err    error
 
 	mu      sync.Mutex
 	closed  atomic.Bool // written under mu, after cause

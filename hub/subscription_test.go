@@ -233,7 +233,8 @@ func TestUntilClosed(t *testing.T) {
 		if n := h.Stats().Subscriptions; n != 0 {
 			t.Errorf("%d subscriptions", n)
 		}
-		for topic := range strings.SplitSeq("t t t t t t t t t t t t t t t t u", " ") { // it must not be a matter of luck, where the topic is ready
+		// It must not be a matter of luck, where the topic is ready.
+		for topic := range strings.SplitSeq("t t t t t t t t t t t t t t t t u", " ") {
 			if _, err := h.Subscribe(ctx, topic, Latest(), UntilClosed()); !errors.Is(err, context.Canceled) {
 				t.Fatalf("opened under a context that has ended: %v", err)
 			}

@@ -13,7 +13,8 @@ import (
 
 // recorder is a hub.Sink that keeps what it gets.
 type recorder struct {
-	spin      int                 // how often each call lets others run, so that overlapping calls meet
+	// How often each call lets others run, so that overlapping calls meet.
+	spin      int
 	onDeliver func([]hub.Message) // called without a lock held
 
 	inside  atomic.Int32

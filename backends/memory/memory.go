@@ -83,8 +83,10 @@ type Backend struct {
 	start time.Time
 	seed  maphash.Seed
 
-	counter atomic.Uint64 // the newest n; taken under the lock of the topic that gets it, so each topic's log is in order of n
-	total   atomic.Int64  // bytes of all topics
+	// The newest n; taken under the lock of the topic that gets it, so each topic's log is in
+	// order of n.
+	counter atomic.Uint64
+	total   atomic.Int64 // bytes of all topics
 	closed  atomic.Bool
 	shards  [shardCount]shard
 

@@ -22,8 +22,9 @@ type topic struct {
 
 	messages *log.Log[entry]
 	keys     *log.Log[keyed] // by idempotency key
-	removed  uint64          // the newest n that was removed, or may have been in a former life of the topic
-	dropped  bool            // no longer in its shard: look it up again
+	// The newest n that was removed, or may have been in a former life of the topic.
+	removed uint64
+	dropped bool // no longer in its shard: look it up again
 
 	// Publish only loads the list. It is changed under followersMu and not mu, so that stop never
 	// waits for a Deliver that is running; additions hold both.

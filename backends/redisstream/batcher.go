@@ -28,11 +28,12 @@ const (
 // for done, and may leave before.
 type job struct {
 	queue.Item
-	cmd     redis.Cmder
-	again   func(bySource bool) redis.Cmder // makes the command anew, after it was certainly not run
-	message *message                        // instead of the two
-	size    int                             // about the bytes of the command
-	done    chan struct{}                   // closed when the command has its result
+	cmd redis.Cmder
+	// Makes the command anew, after it was certainly not run.
+	again   func(bySource bool) redis.Cmder
+	message *message      // instead of the two
+	size    int           // about the bytes of the command
+	done    chan struct{} // closed when the command has its result
 }
 
 func newJob(size int, command func(bySource bool) redis.Cmder) *job {

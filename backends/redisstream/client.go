@@ -68,7 +68,8 @@ func derive(client redis.UniversalClient, p purpose) (nodes, error) {
 // singleOptions adapts a copy of a client's options. Those of a client that is there have their
 // defaults filled in, and a 0 in them means what -1 means in new ones.
 func singleOptions(o redis.Options, p purpose) *redis.Options {
-	o.MaxRetries = -1 // a publish must not be repeated; reads are repeated by the hub, at its own pace
+	// A publish must not be repeated; reads are repeated by the hub, at its own pace.
+	o.MaxRetries = -1
 	o.DialerRetries = 1
 	o.DialTimeout = bounded(o.DialTimeout, dialTimeout)
 	o.ReadTimeout = bounded(o.ReadTimeout, commandTimeout)
@@ -274,7 +275,8 @@ func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
 
 func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
 	if len(jobs) == 1 {
-		_ = client.Process(ctx, jobs[0].cmd) // without what a pipeline costs; the command has its own error
+		// Without what a pipeline costs; the command has its own error.
+		_ = client.Process(ctx, jobs[0].cmd)
 		return
 	}
 	p := client.Pipeline()

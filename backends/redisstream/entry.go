@@ -24,7 +24,9 @@ const (
 	flagBinary = 'b'
 	flagFinal  = 'f'
 	flagStart  = 's' // set by the script: the stream began with this entry
-	flagPrev   = 'p' // set by the script, last: the stream was empty, and the ID that follows is the one it had given last
+	// Set by the script, last: the stream was empty, and the ID that follows is the one it had
+	// given last.
+	flagPrev = 'p'
 )
 
 // Entry is a stream entry that another program added.

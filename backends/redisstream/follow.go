@@ -15,8 +15,9 @@ type follower struct {
 	stopped     atomic.Bool
 	established bool // guarded by live.mu
 
-	mu    sync.Mutex // held during calls into the sink, which makes them serial; never taken by stop
-	begun bool       // the tail is known
+	// Held during calls into the sink, which makes them serial; never taken by stop.
+	mu    sync.Mutex
+	begun bool // the tail is known
 	tail  hub.ID
 	at    entryID
 	fresh bool // what arrives may still be from before the tail

@@ -21,7 +21,9 @@ type live struct {
 	spawn   func(func()) bool
 	sharded bool
 
-	mu        sync.RWMutex // guards everything below, and the fields of nodes, topics and sessions that say so; never held during a call into a sink
+	// Guards everything below, and the fields of nodes, topics and sessions that say so; never
+	// held during a call into a sink.
+	mu        sync.RWMutex
 	closed    bool
 	topics    map[string]*liveTopic // by channel
 	byClient  map[*redis.Client]*node

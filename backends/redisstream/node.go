@@ -30,15 +30,17 @@ type node struct {
 	live   *live
 	client *redis.Client
 
-	topics   map[string]*liveTopic
-	looks    []string // channels whose subscription has to begin or to end
-	wake     chan struct{}
-	running  bool
-	session  *session             // nil while there is no connection
-	fresh    map[*follower]uint64 // those that still compare IDs with their tail, by the pings sent before they were established
-	failures int                  // of connecting
-	err      error                // the latest one
-	failed   chan struct{}        // closed at the next one
+	topics  map[string]*liveTopic
+	looks   []string // channels whose subscription has to begin or to end
+	wake    chan struct{}
+	running bool
+	session *session // nil while there is no connection
+	// Those that still compare IDs with their tail, by the pings sent before they were
+	// established.
+	fresh    map[*follower]uint64
+	failures int           // of connecting
+	err      error         // the latest one
+	failed   chan struct{} // closed at the next one
 }
 
 func newNode(l *live, client *redis.Client) *node {

@@ -15,9 +15,10 @@ type session struct {
 
 	// Guarded by live.mu.
 	pings, pongs uint64
-	begun, ended map[string]int // subscriptions, and their ends, that were sent and are not confirmed, by channel
-	batches      []batch        // SUBSCRIBE commands without a complete answer, oldest first
-	err          error          // why the session's writer ended it
+	// Subscriptions, and their ends, that were sent and are not confirmed, by channel.
+	begun, ended map[string]int
+	batches      []batch // SUBSCRIBE commands without a complete answer, oldest first
+	err          error   // why the session's writer ended it
 }
 
 // batch is what one SUBSCRIBE named.

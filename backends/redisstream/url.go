@@ -168,7 +168,8 @@ func openSentinel(v url.URL, user, password string) (redis.UniversalClient, erro
 	}
 	o.TLSConfig = sharedTLS(o.TLSConfig, len(hosts)+1) // the master is one more
 	o.DialTimeout = bounded(o.DialTimeout, dialTimeout)
-	o.DialerRetries = 1 // go-redis asks a sentinel several times anyway, and all that within DialTimeout
+	// go-redis asks a sentinel several times anyway, and all that within DialTimeout.
+	o.DialerRetries = 1
 	return redis.NewFailoverClient(o), nil
 }
 

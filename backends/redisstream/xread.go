@@ -25,7 +25,9 @@ type xreaders struct {
 	open func(stream string) (*redis.Client, error)
 	most int // streams of a reader
 
-	mu      sync.Mutex // guards everything below, and the follows of readers; never held during a call into a sink or to the server
+	// Guards everything below, and the follows of readers; never held during a call into a sink
+	// or to the server.
+	mu      sync.Mutex
 	closed  bool
 	readers map[*xreader]bool
 }

@@ -146,7 +146,8 @@ func (r *xreader) run() {
 		if client == nil {
 			if client, err = r.set.open(fs[0].stream); err == nil {
 				c := client
-				hangUp = context.AfterFunc(ctx, func() { _ = c.Close() }) // the only way to end a read that waits
+				// The only way to end a read that waits.
+				hangUp = context.AfterFunc(ctx, func() { _ = c.Close() })
 				var id int64
 				id, err = wakeable(ctx, client)
 				block = shortBlock

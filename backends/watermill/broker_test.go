@@ -23,7 +23,8 @@ type fakeBroker struct {
 	next    int // the subscription of a group that gets the next message
 
 	// Scripts. They are called with mu held, and nil does nothing.
-	onPublish   func(m *message.Message) error // errAccepted and appended are told apart by what it does
+	// errAccepted and appended are told apart by what it does.
+	onPublish   func(m *message.Message) error
 	onDeliver   func(s *fakeSub, m *message.Message) (drop bool)
 	onSubscribe func(n int) error
 	delay       time.Duration // how long after Subscribe a subscription begins to get messages

@@ -34,10 +34,11 @@ type subscription struct {
 	timer   *time.Timer
 	pace    time.Duration // until the next probe
 	probing *outgoing     // a probe that is at the Publisher
-	asked   time.Time     // since when no probe has come back though one was sent; zero if none is missing
-	strikes int           // how many probes others overtook
-	struck  time.Time     // when the last of them was noticed
-	heard   time.Time     // when the last message came
+	// Since when no probe has come back though one was sent; zero if none is missing.
+	asked   time.Time
+	strikes int       // how many probes others overtook
+	struck  time.Time // when the last of them was noticed
+	heard   time.Time // when the last message came
 }
 
 // subscribe opens a subscription and serves the topic's followers from it. It returns why it ended.

@@ -25,7 +25,9 @@ func TestDeliveryAllocatesNothing(t *testing.T) {
 	const few, many = 10, 200
 	most := 0.02 // a delivery: after a garbage collection pools are filled anew
 	if raceDetector() {
-		most = 0.9 // pools then drop a quarter of what is put into them, so that each of the two polls of a delivery may have to make its list
+		// Pools then drop a quarter of what is put into them, so that each of the two polls of a
+		// delivery may have to make its list.
+		most = 0.9
 	}
 	base, all := allocsPerMessage(t, few), allocsPerMessage(t, many)
 	t.Logf("allocations for a message: %v with %d connections, %v with %d", base, few, all, many)

@@ -284,7 +284,8 @@ func TestConformanceResume(t *testing.T) {
 		e := l.ended(ErrClientGone)
 		equal(t, "events", e.Events, 2)
 
-		ids = append(ids, publish(t, l.hub, "t", "d", "e", "f", "g")...) // the first ones leave the window
+		// The first ones leave the window.
+		ids = append(ids, publish(t, l.hub, "t", "d", "e", "f", "g")...)
 		c = l.open("Last-Event-ID", start)
 		equal(t, "prelude", c.block(t), prelude+event(ids[0], "a"))
 		c.block(t)

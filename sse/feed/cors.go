@@ -132,7 +132,8 @@ func (c CORS) policy() corsPolicy {
 func (p corsPolicy) apply(w http.ResponseWriter, r *http.Request) (preflight bool) {
 	h := w.Header()
 	preflight = r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
-	addToList(h, "Vary", "Origin") // also where there is none: a cache must not give that answer to a page
+	// Also where there is none: a cache must not give that answer to a page.
+	addToList(h, "Vary", "Origin")
 	if preflight {
 		addToList(h, "Vary", "Access-Control-Request-Method")
 		addToList(h, "Vary", "Access-Control-Request-Headers")

@@ -43,7 +43,8 @@ type life struct {
 	ctx     context.Context
 	request context.Context // nil when it is kept
 	end     context.CancelCauseFunc
-	unbind  func() bool // keeps the end of the request from being the end of ctx; nil when it is kept
+	// Keeps the end of the request from being the end of ctx; nil when it is kept.
+	unbind func() bool
 }
 
 type lifeKey struct{}

@@ -62,7 +62,8 @@ func (l *Limits) acquire(r *http.Request) (release func(), err error) {
 		if of == nil {
 			of = peerAddr
 		}
-		key = of(r) // before the lock and before anything is counted, because it may panic and may block
+		// Before the lock and before anything is counted, because it may panic and may block.
+		key = of(r)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -122,7 +122,8 @@ func (o Options) config() session.Config {
 	if o.Drain != nil {
 		c.OnClosing = o.Drain.onBegin
 		drain, delay := o.Drain, upTo(o.Drain.window())
-		c.DrainAt = func() time.Time { return drain.beginning().Add(delay) } // and not o, of which each stream would hold a copy
+		// And not o, of which each stream would hold a copy.
+		c.DrainAt = func() time.Time { return drain.beginning().Add(delay) }
 	}
 	c.DrainRetry = (o.retry() + upTo(o.Drain.window())).Round(time.Millisecond)
 	if !o.NoRotation {

@@ -54,7 +54,8 @@ func (q *request) answer(code int, text string, retry time.Duration) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	q.w.WriteHeader(code)
 	body, _ := json.Marshal(map[string]string{"error": text}) // strings have a JSON
-	_, _ = q.w.Write(body)                                    // a client that is gone needs no answer
+	// A client that is gone needs no answer.
+	_, _ = q.w.Write(body)
 }
 
 // comeBack tells a client when to come back: an EventSource by a stream, and then it reports

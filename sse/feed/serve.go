@@ -170,7 +170,8 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 func (s *stream) open(set *cursor.Set, where opening) (err error) {
 	connect := s.r.Context()
 	if s.life != nil {
-		connect = s.life.request // what derives from a context makes it larger, and this one goes with the handler
+		// What derives from a context makes it larger, and this one goes with the handler.
+		connect = s.life.request
 	}
 	opened, err := open(s.r.Context(), connect, s.feed, set, where.at, &s.o)
 	if err != nil {

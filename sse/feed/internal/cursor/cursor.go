@@ -161,7 +161,9 @@ func newHashed(hashes []uint64) *Set {
 // the set. So is a topic whose ID is not valid, for the hub lets none through.
 func (s *Set) Append(dst []byte, at []hub.ID) []byte {
 	entries, base := uint64(0), uint64(0)
-	var kept [12]timed // most streams have no more topics, and for those that have it is cheaper to read an ID twice than to allocate
+	// Most streams have no more topics, and for those that have it is cheaper to read an ID twice
+	// than to allocate.
+	var kept [12]timed
 	for i := range s.slots {
 		switch sl := &s.slots[i]; {
 		case sl.spoken:

@@ -82,7 +82,8 @@ func (c *conn) live() {
 	}
 	c.over.Wait()
 	stop()
-	if c.head != nil && !c.Broken && c.socket.Write(c.head) != nil { // it ended before anything was written
+	// It ended before anything was written.
+	if c.head != nil && !c.Broken && c.socket.Write(c.head) != nil {
 		c.Broken = true
 	}
 	c.socket.Close(!c.Broken && !c.Aborted)

@@ -45,9 +45,10 @@ func newSocket(conn net.Conn, server *bufio.ReadWriter, chunked bool, writeTimeo
 }
 
 type socket struct {
-	conn    net.Conn
-	server  *bufio.Reader // through which the server is told of the end of the input; nil when it was, or is not to be
-	piece   [16]byte      // of what the client sends
+	conn net.Conn
+	// Through which the server is told of the end of the input; nil when it was, or is not to be.
+	server  *bufio.Reader
+	piece   [16]byte // of what the client sends
 	dropped int
 	chunked bool
 	timeout time.Duration

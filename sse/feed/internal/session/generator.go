@@ -61,7 +61,9 @@ type generator struct {
 
 	aborted  bool // by a panic; the goroutine's own
 	abortErr error
-	panicked any // what a write on another goroutine than the generator's panicked with; written before running is done
+	// What a write on another goroutine than the generator's panicked with; written before
+	// running is done.
+	panicked any
 
 	mu      sync.Mutex // held while writing
 	writer  Writer

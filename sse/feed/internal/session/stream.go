@@ -156,7 +156,9 @@ func (s *Stream) Fail(err error) {
 	case errors.Is(err, ErrInterrupted):
 		s.Cause = ErrClientGone
 	case cause != nil && !decided(cause) && !errors.Is(cause, ErrClientGone):
-		s.Cause = cause // somebody's, who perhaps made the write fail; else the server ends ctx because it has failed
+		// somebody's, who perhaps made the write fail; else the server ends ctx because it has
+		// failed.
+		s.Cause = cause
 	default:
 		s.Cause = fmt.Errorf("%w: %w", ErrWriteFailed, err)
 	}
