@@ -350,7 +350,7 @@ func (e *endpoint[P]) load(c *Context[P]) error {
 }
 
 // renew makes a Snapshot load its references itself: what guards have loaded is from before the
-// place in the topics was fixed, and after a gap from long before. A change in between would be
+// position in the topics was fixed, and after a gap from long before. A change in between would be
 // neither in the state nor among the messages.
 func (e *endpoint[P]) renew(c *Context[P]) {
 	v := reflect.ValueOf(&c.Params).Elem()

@@ -58,7 +58,7 @@ import "context"
 //     never an error, never a panic, never a message of another topic.
 //   - R5 Read at the newest message, or at a tail that Follow gave and nothing was appended
 //     after, is an empty page without a gap.
-//   - R6 Next is never empty: the last message's ID, or on an empty page a place after which
+//   - R6 Next is never empty: the last message's ID, or on an empty page an ID after which
 //     nothing is retained; Read(Next) goes on from there.
 //   - R7 A Read that begins after a message was delivered to a follower, or after its Publish
 //     returned, sees it (or says Gap).
@@ -99,7 +99,7 @@ type Page struct {
 	// Gap says that it cannot be proven that nothing is missing between the ID that was asked for
 	// and the first message (or Next).
 	Gap bool
-	// Next is the last message's ID or, on an empty page, the place to hold; never empty.
+	// Next is the last message's ID or, on an empty page, the ID to go on from; never empty.
 	Next ID
 	// Final says that the message at the ID that was asked for is the one that ended the topic.
 	Final bool
@@ -113,7 +113,7 @@ type Sink interface {
 	Deliver(ms ...Message)
 	// Broken says that the live path is down. It is for health reports only.
 	Broken(err error)
-	// Restored says that the live path is whole again from tail on, "" if that place is unknown.
+	// Restored says that the live path is whole again from tail on, "" if that position is unknown.
 	// What came before it may have been lost: the hub heals now.
 	Restored(tail ID)
 }

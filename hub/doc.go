@@ -26,7 +26,7 @@
 // # One log per topic
 //
 // The first reader of a topic makes the hub follow it at the backend. The newest messages, the
-// window, are kept in one log that all readers of the topic share; a reader is only a place in
+// window, are kept in one log that all readers of the topic share; a reader is only a position in
 // it. A reader that falls behind the window is served pages from the backend until it meets the
 // window again, so a slow reader costs memory neither to the publisher nor to the other readers.
 // A topic that nobody reads is let go after an idle delay.

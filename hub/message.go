@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// ID names one message within its topic, or the place before its first message. It is given by
+// ID names one message within its topic, or the position before its first message. It is given by
 // the backend, compared for equality only, and at most 128 bytes of [0-9A-Za-z._~-]. The empty ID
 // means "not stated"; no position has it.
 type ID string
@@ -39,7 +39,7 @@ type Message struct {
 	// ID names the message within its topic. The backend gives it; Publish ignores what stands
 	// here.
 	ID ID
-	// Prev is the ID of the message, or place, before this one. Backends set it on live messages
+	// Prev is the ID of the message, or position, before this one. Backends set it on live messages
 	// (see Traits.Chained); Publish ignores it.
 	Prev ID
 	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control
@@ -101,8 +101,8 @@ func (m *Message) wireSize() int {
 	return n + lineOverhead*(bytes.Count(m.Data, []byte{'\n'})+bytes.Count(m.Data, []byte{'\r'}))
 }
 
-// Entry is one message in a log shared by all readers of a topic in this process, and the place
-// where they share its encoded form.
+// Entry is one message in a log shared by all readers of a topic in this process. It also holds
+// the encoded form that they share.
 type Entry struct {
 	// Message must not be modified.
 	Message

@@ -252,7 +252,7 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 	return dst
 }
 
-// outside decides what a reader does whose place is not in the window. It reports true when the
+// outside decides what a reader does whose position is not in the window. It reports true when the
 // reader was moved into the window. f.mu is held.
 func (s *Subscription) outside() (Batch, bool) {
 	f := s.f

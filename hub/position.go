@@ -20,9 +20,9 @@ func Latest() Position { return Position{} }
 // Earliest is the position before the oldest message that is retained.
 func Earliest() Position { return Position{kind: earliest} }
 
-// After is the position after the message, or place, that id names. An ID that the topic does not
-// know, or never knew, is a gap. The empty ID names no position: Subscribe refuses it with
-// ErrPosition.
+// After is the position after the message that id names, or the position that id itself names. An
+// ID that the topic does not know, or never knew, is a gap. The empty ID names no position:
+// Subscribe refuses it with ErrPosition.
 func After(id ID) Position { return Position{kind: after, id: id} }
 
 // SubscribeOption changes what a subscription does.

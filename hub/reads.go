@@ -12,7 +12,7 @@ const (
 	pageLimit   = 256              // messages asked for at a time
 	maxReads    = 16               // Reads under way per hub
 	readTimeout = 10 * time.Second // of one Read
-	// How long a page is handed to readers that come to the same place a little later.
+	// How long a page is handed to readers that come to the same position a little later.
 	pageLife    = time.Second
 	cachedBytes = 16 << 20 // of pages kept for them
 	failingPace = 50 * time.Millisecond
@@ -34,7 +34,7 @@ type readKey struct {
 }
 
 // reads makes the hub's calls to Backend.Read: equal concurrent ones are one call, at most
-// maxReads are under way, pages are handed on to readers that come to the same place within
+// maxReads are under way, pages are handed on to readers that come to the same position within
 // pageLife, and while the backend fails the calls are spaced.
 type reads struct {
 	hub   *Hub
@@ -260,7 +260,7 @@ func (r *reads) share(topic string, got Page) *page {
 	return p
 }
 
-// keep caches a page for a moment. Readers that resume at the same place after a restart of
+// keep caches a page for a moment. Readers that resume at the same position after a restart of
 // everything come within that moment, and cost one Read a page together. Pages without messages
 // are not kept: they grow old at once. Nor are the oldest retained messages: who comes for them
 // because retention overtook it must not be given what is gone meanwhile, to be told of the next

@@ -9,7 +9,7 @@ import (
 	"weak"
 )
 
-// Subscription is one reader of a topic: a place in the topic's shared log. It has no queue of
+// Subscription is one reader of a topic: a position in the topic's shared log. It has no queue of
 // its own, so it may be slow.
 //
 // All, Poll and Fetch are for one goroutine at a time; Close may be called from any.
@@ -19,7 +19,7 @@ type Subscription struct {
 	opts  subscribeOptions
 	start ID
 
-	// The place: the last ID the reader has, and, while the reader is inside the window, the
+	// The position: the last ID the reader has, and, while the reader is inside the window, the
 	// sequence number of the next entry.
 	last     ID
 	seq      uint64
@@ -73,8 +73,8 @@ type Batch struct {
 	Entries []*Entry
 	// Gap says that messages before Entries or, when there are none, before At are gone.
 	Gap bool
-	// At is the place of the subscription after the batch: the ID of the last entry, or the place
-	// behind a gap; "" when that place has no name.
+	// At is the position of the subscription after the batch: the ID of the last entry, or the ID
+	// behind a gap; "" when that position has no ID.
 	At ID
 	// Changed is set with Waiting, unless the subscription is watched.
 	Changed <-chan struct{}
@@ -190,7 +190,7 @@ func (s *Subscription) place(ctx context.Context, at Position) error {
 // attach places the reader inside the window. f.mu is held.
 func (s *Subscription) attach(seq uint64) {
 	s.seq, s.attached = seq, true
-	s.quiet, s.fetching = never, nil // of a place that the reader leaves now
+	s.quiet, s.fetching = never, nil // of a position that the reader leaves now
 	if s.f.endedBefore(seq) {
 		s.ended = true
 	}
@@ -200,8 +200,8 @@ func (s *Subscription) attach(seq uint64) {
 func (s *Subscription) Topic() string { return s.f.name }
 
 // Start returns the ID of the position where the subscription started. A new subscription After
-// it gets the same messages. It is "" for Earliest when there were messages, since the place
-// before the oldest retained message has no lasting name, and for an invalid ID.
+// it gets the same messages. It is "" for Earliest when there were messages, since the position
+// before the oldest retained message has no lasting ID, and for an invalid ID.
 func (s *Subscription) Start() ID { return s.start }
 
 // All returns the messages of the subscription, from its position on, as they come. It blocks

@@ -4,9 +4,9 @@
 //
 // An ID is <epoch>-<n>. The epoch is random, new with each Backend; n counts the messages of all
 // topics of the Backend, so no ID is ever used twice, not even by a topic that was let go and
-// came back. An ID is therefore a place in the one sequence of the process, and Read can place
+// came back. An ID is therefore a position in the one sequence of the process, and Read can place
 // one that it never gave for this very topic: it answers with what the topic got after that
-// place.
+// position.
 //
 // Importing the package registers the scheme memory:// with package backends; see [Open].
 package memory
@@ -272,7 +272,7 @@ func (b *Backend) id(n uint64) hub.ID {
 // place returns the n of an ID of this backend that is not after newest.
 func (b *Backend) place(id hub.ID, newest uint64) (n uint64, ok bool) {
 	digits, ok := strings.CutPrefix(string(id), b.epoch)
-	// One spelling for each place: IDs are compared for equality elsewhere.
+	// One spelling for each position: IDs are compared for equality elsewhere.
 	if !ok || digits == "" || digits[0] == '+' || digits[0] == '0' && digits != "0" {
 		return 0, false
 	}

@@ -116,8 +116,8 @@ func mark(fields []string) (flags string, ok bool) {
 	return fields[1][1:], true
 }
 
-// follows reports whether an entry says that it came right after an ID, or, for a place, that the
-// stream began with it.
+// follows reports whether an entry says that it came right after an ID, or, for a position, that
+// the stream began with it.
 func (e *entry) follows(id entryID) bool {
 	flags, ok := mark(e.fields)
 	if !ok {

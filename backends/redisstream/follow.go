@@ -122,8 +122,8 @@ func (f *follower) pass(m hub.Message) {
 		f.fresh = false
 	}
 	if m.Prev == "" {
-		// The stream began with this message. For who was there before, it follows the place that
-		// was the tail; for anyone else, nothing that is known.
+		// The stream began with this message. For who was there before, it follows the position
+		// that was the tail; for anyone else, nothing that is known.
 		m.Prev = noEntry
 		if f.first && f.at.place() {
 			m.Prev = f.tail

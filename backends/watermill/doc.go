@@ -5,7 +5,7 @@
 //
 // # What it can promise
 //
-// A Watermill Pub/Sub has no positions: nothing can be read again from a place. So each process
+// A Watermill Pub/Sub has no positions: nothing can be read again from a position. So each process
 // replays from its own window, the messages that it has seen since it began to follow the topic;
 // a cursor from before that, or from an instance that has seen more, is answered with a gap.
 // Within the window all promises hold, and a loss is said wherever it can be noticed. Who wants
@@ -43,7 +43,7 @@
 // next message follows a gap. With Options.Ordered so does a message whose predecessor of the
 // same origin did not come, which also tells of losses that the broker keeps to itself; a message
 // that comes after a later one of its origin, redelivered or out of order, is not shown, for its
-// place has passed. Messages are acknowledged when they are in the window.
+// position has passed. Messages are acknowledged when they are in the window.
 //
 // Not everything can be noticed: the loss of the first messages of an origin that nobody has
 // heard of; without a declared order any loss in a subscription that lives on; and, of messages

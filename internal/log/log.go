@@ -1,5 +1,5 @@
 // Package log holds the bounded, ordered run of entries that both a followed topic's window and a
-// topic kept in memory are made of: a ring, the places in it, and the wake-ups of those who wait
+// topic kept in memory are made of: a ring, the positions in it, and the wake-ups of those who wait
 // for more.
 //
 // A Log has no lock. Its owner guards it together with whatever must change in the same step.
@@ -12,8 +12,8 @@ import (
 )
 
 // Log is a ring of entries, oldest first. Each entry has an ID, unique in the log, and a local
-// sequence number that only grows. The place before the oldest entry has an ID too, the base: the
-// ID of the entry that was evicted last, or where the log began.
+// sequence number that only grows. The position before the oldest entry has an ID too, the base:
+// the ID of the entry that was evicted last, or where the log began.
 //
 // The zero Log is not usable; see New.
 type Log[T any] struct {
@@ -21,7 +21,7 @@ type Log[T any] struct {
 	head  int       // index of the oldest entry
 	count int
 	first uint64 // sequence number of the oldest entry, or of the next one when there is none
-	base  string // "" when the place before the oldest entry has no name
+	base  string // "" when the position before the oldest entry has no ID
 	byID  map[string]uint64
 	bytes int64
 	wake  chan struct{} // closed at the next change
@@ -60,7 +60,7 @@ func (l *Log[T]) First() uint64 { return l.first }
 // Next returns the sequence number that the next appended entry will get.
 func (l *Log[T]) Next() uint64 { return l.first + uint64(l.count) }
 
-// Base returns the ID of the place before the oldest entry, "" when it has none.
+// Base returns the ID of the position before the oldest entry, "" when it has none.
 func (l *Log[T]) Base() string { return l.base }
 
 // Last returns the ID of the newest entry, or the base when the log is empty.
@@ -136,7 +136,7 @@ func (l *Log[T]) Evict() (value T) {
 // keepSlots is the size up to which a ring is kept when it has become empty.
 const keepSlots = 64
 
-// Reset removes every entry and begins the log anew after base, "" when that place has no name.
+// Reset removes every entry and begins the log anew after base, "" when that position has no ID.
 // No sequence number of before is at or after First from then on, not even that of a reader who
 // had read everything, so each reader has to look up its own ID again.
 func (l *Log[T]) Reset(base string) {

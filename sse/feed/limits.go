@@ -50,8 +50,8 @@ func (l *Limits) Open() int {
 
 var peerAddr = ClientAddr()
 
-// acquire takes a stream's place, which release gives back; further calls of release do nothing.
-// release is nil when there is an error, which is ErrTooMany. A nil Limits has places for all.
+// acquire counts a stream as open until release is called; further calls of release do nothing.
+// release is nil when there is an error, which is ErrTooMany. A nil Limits has room for all.
 func (l *Limits) acquire(r *http.Request) (release func(), err error) {
 	if l == nil {
 		return func() {}, nil

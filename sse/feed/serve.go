@@ -69,7 +69,7 @@ type stream struct {
 	cause    error   // of the end
 }
 
-// admit decides whether there is to be a stream, and takes its place among those that are open. It
+// admit decides whether there is to be a stream, and counts it among those that are open. It
 // reports true when the request has its answer.
 func (s *stream) admit(f Feed) (done bool, err error) {
 	document, done, err := s.check(f.Snapshot != nil)

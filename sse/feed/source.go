@@ -127,7 +127,7 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 			waiting = true
 		}
 	}
-	// Streams that are at the same places are to take the same turns from here on, so that they
+	// Streams that are at the same positions are to take the same turns from here on, so that they
 	// share what is made for one of them.
 	s.turn = 0
 	switch {

@@ -150,7 +150,7 @@ func hexDigit(c byte) byte {
 	return 16
 }
 
-// id appends the next ID to dst, nothing when the topic's place is doubtful.
+// id appends the next ID to dst, nothing when the topic's position is doubtful.
 func (r *vectorReader) id(dst []byte) []byte {
 	v := r.uvarint()
 	x, kind := v>>kindBits, v&(1<<kindBits-1)

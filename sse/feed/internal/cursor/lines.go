@@ -7,8 +7,8 @@ import (
 )
 
 // Lines remembers the id lines that were made last. Streams of the same topics mostly are at the
-// same places and get the same messages one after the other, so what was made for one serves the
-// next, and they share the bytes. Its zero value is ready.
+// same positions and get the same messages one after the other, so what was made for one serves
+// the next, and they share the bytes. Its zero value is ready.
 type Lines struct {
 	lines []line
 	ids   []hub.ID // of the lines, one behind the other

@@ -8,7 +8,7 @@ import (
 )
 
 // batch is what a shard wrote last, as it was framed. The many connections that are at the same
-// place follow each other in a shard, and what was made for one is as good for the next.
+// position follow each other in a shard, and what was made for one is as good for the next.
 type batch struct {
 	bytes   []byte
 	frames  [][]byte // that bytes was made of
