@@ -45,9 +45,9 @@ var (
 	ErrAccept = errors.New("feed: the client accepts no event stream")
 )
 
-// Status returns an error that carries an HTTP status, for the function given to HandlerFunc: the
-// client is answered with the status and its standard text, never with err's. A code that is no
-// 4xx or 5xx counts as 500. err may be nil.
+// Status returns an error that carries an HTTP status, for the function given to HandlerFunc and
+// for Snapshot and Hello. The client is answered with the status and its standard text, never
+// with err's. A code that is no 4xx or 5xx counts as 500. err may be nil.
 func Status(code int, err error) error {
 	if code < 400 || code > 599 {
 		code = http.StatusInternalServerError

@@ -14,7 +14,7 @@ import (
 // CORS lets pages of other origins read streams: with EventSource, also withCredentials, and with
 // fetch. The zero value lets none.
 //
-// It is no authorisation. Browsers alone heed it, and after the fact: a request of an origin that
+// It does not authorise. Only browsers heed it, and after the fact: a request of an origin that
 // is not listed still reaches the handler, cookies included, and the browser keeps the answer
 // from the page. Authorise as if it were not there.
 type CORS struct {
@@ -42,8 +42,8 @@ type CORSError struct {
 // Error implements error.
 func (e *CORSError) Error() string { return fmt.Sprintf("feed: CORS.%s %s", e.Field, e.Reason) }
 
-// Check returns a *CORSError for each field and element that is wrong, joined, or nil. It is to
-// be called when the program starts: what fails Check allows no origin anything.
+// Check returns a *CORSError for each field and element that is wrong, joined, or nil. Call it
+// when the program starts: a CORS that fails Check allows no origin anything.
 func (c CORS) Check() error {
 	var errs []error
 	report := func(field, reason string) {
@@ -74,9 +74,9 @@ func (c CORS) Check() error {
 	return errors.Join(errs...)
 }
 
-// Handler returns a handler that does for each request what Apply does, and has next serve what
-// is no preflight. It copies c. A pattern that is registered for it on an http.ServeMux must
-// match OPTIONS, too, for fetch with a cursor: one that begins with GET does not.
+// Handler returns a handler that does for each request what Apply does, and passes what is no
+// preflight to next. It copies c. A pattern for it on an http.ServeMux must match OPTIONS, too,
+// for fetch with a cursor; one that begins with GET does not.
 func (c CORS) Handler(next http.Handler) http.Handler {
 	p := c.policy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,13 +87,13 @@ func (c CORS) Handler(next http.Handler) http.Handler {
 }
 
 // Apply sets the response headers that tell the browser whether the page that asks may read the
-// answer, and has to be called before anything is written to w. If the request is a preflight, it
-// is answered, with 204 whether the origin is listed or not, and Apply returns true: there is
-// nothing left to do.
+// answer. Call it before anything is written to w. If the request is a preflight, Apply answers
+// it, with 204 whether the origin is listed or not, and returns true: there is nothing left to
+// do.
 //
-// It decides alone: an Access-Control-Allow-Origin or -Credentials that others have set before is
-// replaced or deleted. Vary and Access-Control-Expose-Headers are added to. A CORS that fails
-// Check allows no origin anything. Apply can be called concurrently.
+// It decides alone: it replaces or deletes an Access-Control-Allow-Origin or -Credentials that
+// others have set before. It adds to Vary and Access-Control-Expose-Headers. A CORS that fails
+// Check allows no origin anything. Apply is safe for concurrent use.
 func (c CORS) Apply(w http.ResponseWriter, r *http.Request) (preflight bool) {
 	return c.policy().apply(w, r)
 }

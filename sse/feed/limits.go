@@ -16,10 +16,10 @@ import (
 // was.
 var ErrTooMany = errors.New("feed: too many streams")
 
-// Limits bound how many streams are open at once. One value is shared, by pointer, by all routes
-// that it is to bound together; the zero value bounds nothing. Its fields are not changed once a
-// stream was served. Nobody who has a stream loses it to somebody else. Its methods can be called
-// concurrently.
+// Limits bound how many streams are open at once. All routes that it is to bound together share
+// one value, by pointer; the zero value bounds nothing. Do not change its fields once a stream
+// was served. Nobody who has a stream loses it to somebody else. Its methods are safe for
+// concurrent use.
 type Limits struct {
 	// Max is how many streams may be open at once in this process. Default 0: any number.
 	Max int
@@ -118,23 +118,23 @@ func (e *tooManyError) Is(target error) bool { return target == ErrTooMany }
 // StatusCode is how errors of other packages carry a status too.
 func (e *tooManyError) StatusCode() int { return e.code }
 
-// ClientAddr returns a Limits.Key: the client's address, which a client cannot choose as it
-// likes. That is the address of the connection's other end, http.Request.RemoteAddr, unless it is
-// a trusted proxy's; then it is the last entry of X-Forwarded-For that is no trusted proxy's,
-// several such headers counting as one. Where all entries are trusted proxies', it is the first.
-// An entry that is no address is not believed, nor is what stands before it: the proxy that sent
-// it counts as the client then. No other header is read.
+// ClientAddr returns a Limits.Key: the client's address, as far as the client cannot choose it.
+// That is the address of the connection's other end, http.Request.RemoteAddr, unless that belongs
+// to a trusted proxy. Then it is the last entry of X-Forwarded-For that belongs to no trusted
+// proxy; several such headers count as one. Where all entries belong to trusted proxies, it is
+// the first. An entry that is no address is not believed, and neither is what stands before it:
+// the proxy that sent it then counts as the client. No other header is read.
 //
 // trusted are the networks of proxies that append to X-Forwarded-For, or replace it, and of
 // nothing else: a client with an address in them can forge its key. Middleware that takes
 // RemoteAddr from a header lets everybody do that.
 //
-// An IPv4 address is the whole key. Of an IPv6 address it is the /64, because one subscriber has
-// at least that many addresses. Ports, brackets and zones are dropped, and an IPv4-mapped IPv6
-// address is the IPv4 address, in trusted too. The key is "", which is not bounded per key, where
-// RemoteAddr is no address, as on Unix sockets: behind those PerKey needs another Key.
+// An IPv4 address is the whole key. Of an IPv6 address the key is the /64, because one subscriber
+// has at least that many addresses. Ports, brackets and zones are dropped, and an IPv4-mapped
+// IPv6 address is the IPv4 address, in trusted too. The key is "", which is not bounded per key,
+// where RemoteAddr is no address, as on Unix sockets: there PerKey needs another Key.
 //
-// The function can be called concurrently.
+// The function is safe for concurrent use.
 func ClientAddr(trusted ...netip.Prefix) func(*http.Request) string {
 	proxies := make([]netip.Prefix, len(trusted))
 	for i, p := range trusted {

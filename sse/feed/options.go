@@ -25,7 +25,7 @@ type Options struct {
 	// http.Server.WriteTimeout for the stream. Default 10 s.
 	WriteTimeout time.Duration
 	// MaxLifetime is when a connection is ended for the client to come back, give or take 20 % at
-	// random: so load moves to new instances. Default 1 h.
+	// random, so that load moves to new instances. Default 1 h.
 	MaxLifetime time.Duration
 	// NoRotation lets connections live as long as they can; MaxLifetime is ignored.
 	NoRotation bool
@@ -37,29 +37,33 @@ type Options struct {
 	// 5 s.
 	ConnectTimeout time.Duration
 	// SnapshotTimeout is how long a feed's Hello, and each run of its Snapshot, may take before
-	// their context ends, and the client comes back later; one that does not heed its context is
-	// waited for. Default 30 s.
+	// their context ends and the client is told to come back later. A function that does not heed
+	// its context is waited for. Default 30 s.
 	SnapshotTimeout time.Duration
-	// Limits bounds how many streams are open at once. Default nil: nothing does.
+	// Limits bounds how many streams are open at once. Default nil: no bound.
 	Limits *Limits
-	// Drain ends the stream when the server shuts down. Default nil: the hub's Shutdown, for
-	// feeds, and the request's context do.
+	// Drain ends the stream when the server shuts down. Default nil: only the hub's Shutdown, for
+	// feeds, and the request's context end it.
 	Drain *Drain
 	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever
-	// the connection can be taken over from the server: the goroutine of the handler and what the
-	// request holds are given back, and a waiting connection costs a third of the memory. Then
-	// how the stream went is for OnEnd, not for the error of Serve; what middleware measures is
-	// the connecting; and the end of the request's context, of the server's BaseContext for
-	// example, does not reach the stream, but Drain and the hub's Shutdown do. It changes nothing
-	// where the connection cannot be taken over, where a lease was taken in another way than
-	// Detachable's (those of package ginsse are taken in that way), where the request's context
-	// has a deadline, and for generators. Default false.
+	// the stream is on the engine (see the package comment). The handler's goroutine and what the
+	// request holds are given back, and a waiting connection costs a third of the memory.
+	//
+	// Serve then returns nil, and OnEnd tells how the stream went. Middleware measures the
+	// connecting only. The end of the request's context, of the server's BaseContext for example,
+	// does not reach the stream; Drain and the hub's Shutdown do. Snapshot, Filter and Map may be
+	// called when the handler has returned; see Feed.
+	//
+	// It changes nothing for streams that are not on the engine, for generators, where the
+	// request's context has a deadline, and where a lease was taken under another context than
+	// Detachable's (package ginsse takes leases under that one). Default false.
 	Detach bool
 	// Logger gets the begin and end of streams at level Debug, and what an operator should know
 	// at Warn and Error. Default slog.Default().
 	Logger *slog.Logger
-	// OnEnd is called once at the end of each stream that was opened, by its goroutine. Default:
-	// nobody is told.
+	// OnEnd is called once at the end of each stream that was opened, for several streams at
+	// once. It runs on the handler's goroutine, or on one of the connection's own if the stream
+	// is detached. Default: nobody is told.
 	OnEnd func(End)
 }
 
@@ -74,10 +78,11 @@ type End struct {
 	Events int
 	// Bytes counts what was written, without headers and chunk headers.
 	Bytes int64
-	// Direct says that the connection was taken over from the server; see the package comment.
+	// Direct says that the stream was on the engine: its connection was taken over from the server.
 	Direct bool
-	// Why says in a few words why it was not, "" if it was: "HTTP/2.0", "TLS", or which
-	// middleware has wrapped the response writer, for example.
+	// Why says in a few words why it was not, "" if it was: "HTTP/2.0", "TLS", "a generator", or
+	// "the response writer is wrapped: " and the type that wraps it, for example. The words are
+	// for people and may change.
 	Why string
 	// Duration is the time since the stream was opened.
 	Duration time.Duration

@@ -14,15 +14,15 @@ import (
 )
 
 // Serve serves a feed on one connection, from the checks of the request to the end of the stream,
-// and returns then. It must be called on the handler's goroutine, before anything is written to
-// w; headers set before are kept. Authorise before.
+// and returns then. Call it on the handler's goroutine, before anything is written to w; headers
+// set before are kept. Authorise before.
 //
 // With Options.Detach it may return as soon as the stream has begun, and then returns nil.
 //
 // It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a
 // snapshot in JSON. Otherwise the error is the cause of the end, or says why there was no stream:
 // an error of this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in
-// any case. A panic of one of the feed's functions breaks the stream off and goes on.
+// any case. A panic of one of the feed's functions aborts the stream and goes on from Serve.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 	q := newRequest(w, r, f.Topics, o)
 	s := &stream{request: q}
@@ -53,8 +53,8 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 var engine direct.Engine
 
 // TakenOver reports whether Serve has taken over the connection below w, a response writer of the
-// server or Gin's. Middleware that comes after must not flush such a writer: package net/http
-// panics then.
+// server or Gin's. Middleware that runs behind Serve must not flush such a writer: package
+// net/http panics then.
 func TakenOver(w http.ResponseWriter) bool { return direct.TakenOver(w) }
 
 // stream is a request that may get a stream, and the stream.
