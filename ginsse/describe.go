@@ -35,8 +35,8 @@ type Parameter struct {
 	Model    string `json:"model,omitempty"` // Go's name for the type that a Ref loads
 }
 
-// Describe returns the routes that were mounted on an engine and its groups by this package, by
-// controllers of any depth, sorted by path. Other routes are not in it. The caller owns the
+// Describe returns the routes of this package that were mounted on an engine and its groups, by
+// controllers of any depth, sorted by path. It leaves out other routes. The caller owns the
 // result. It is safe for concurrent use, but not while routes are added.
 func Describe(engine *gin.Engine) []Description {
 	var all []Description

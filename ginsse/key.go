@@ -19,9 +19,9 @@ type slot[T any] struct{ value T }
 //	var user = ginsse.NewKey[*User]("user")
 func NewKey[T any](name string) *Key[T] { return &Key[T]{name} }
 
-// Set sets the slot in a request, from here on; in a guard c is Context.Gin(). Of several values
-// the latest counts. The value is in the context of c.Request, which Set replaces: a context
-// taken before has it not. Set must not be called once the stream has begun.
+// Set sets the slot in a request, from here on; in a guard c is Context.Gin(). The latest value
+// counts. The value is in the context of c.Request, which Set replaces: a context taken before
+// does not have it. Do not call Set once the stream has begun.
 func (k *Key[T]) Set(c *gin.Context, value T) {
 	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), k, slot[T]{value}))
 }

@@ -21,11 +21,12 @@ type Controller interface {
 }
 
 // Mount adds the routes of controllers to a router: an engine, or a group, whose prefix and
-// middleware count. It checks every route against the whole path: a parameter without a field, a
-// field without a parameter, two candidates for one, a type that cannot be a parameter, a Ref
-// without a model, two models for one type, an unknown name in a topic template, an event type
-// that cannot be sent, a route with no topic and no handler or with several, a path that Gin
-// refuses. The error names each such route; the others are mounted.
+// middleware count. It checks every route against the whole path. These are mistakes: a parameter
+// without a field, a field without a parameter, two candidates for one, a type that cannot be a
+// parameter, a Ref without a model, two models for one type, an unknown name in a topic template,
+// an event type that cannot be sent, a route with no topic and no handler or with several, a path
+// that Gin refuses. The error names each such route; the others are mounted. Call it before the
+// server starts.
 func Mount(r gin.IRouter, controllers ...Controller) error {
 	var errs []error
 	for _, c := range controllers {

@@ -55,10 +55,10 @@ func (r Ref[T]) Key() string {
 }
 
 // Get returns the model. The first Get of a request loads it, on its own goroutine and with its
-// own ctx; Gets that come meanwhile wait for that load, each until its own ctx ends, and share
-// what comes of it. Once loaded the model is there for the whole request, whatever ctx is. A
-// failure is not kept: the next Get loads again. When the ctx of the Get that loads ends, or its
-// load panics, that is no failure of those who wait: one of them loads anew.
+// own ctx. Gets that come meanwhile wait for that load, each until its own ctx ends, and share
+// its result. Once loaded, the model is there for the whole request, whatever ctx is. A failure
+// is not kept: the next Get loads again. If the ctx of the Get that loads ends, or its load
+// panics, those who wait do not fail: one of them loads anew.
 //
 // The error is the load function's, unchanged, so that a guard can return it as it is; or
 // ErrNotFound when the function returned neither an error nor anything but nil; or the cause of
@@ -147,13 +147,13 @@ type Model struct {
 }
 
 // ModelOf returns the model of type T that load loads by its key. The key is anything that a path
-// parameter can be, with a text: a string, a number, a type with UnmarshalText and MarshalText.
-// One that cannot be made of a request's text is answered 400, before anything is loaded.
+// parameter can be, with a text: a string, a number, a type with UnmarshalText and MarshalText. A
+// key that cannot be made of a request's text is answered 400, before anything is loaded.
 //
-// load is called by Ref.Get, with its context, which has the request's values, those of Keys
-// among them, when it is the Context's; for one reference of a request it is not called
-// concurrently. It returns ErrNotFound, wrapped or not, when there is no such model; a nil
-// pointer without an error means the same.
+// Ref.Get calls load with its own context. That has the request's values, those of Keys among
+// them, when it is the Context's. For one reference of a request load is not called concurrently;
+// for different requests it is. It returns ErrNotFound, wrapped or not, when there is no such
+// model; a nil pointer without an error means the same.
 func ModelOf[K, T any](load func(ctx context.Context, key K) (T, error)) Model {
 	setKey := setter(reflect.TypeFor[K]())
 	return Model{

@@ -108,10 +108,10 @@ func (r *Route[P]) Options(o Options) *Route[P] {
 	return r
 }
 
-// CORS lets pages of other origins follow the route, and mounts a route for OPTIONS beside it,
-// which fetch with a cursor needs. It runs before what Use adds, so that pages can read refusals
-// too. Middleware of a group runs before it: one that refuses requests without credentials must
-// let OPTIONS pass.
+// CORS lets pages of other origins follow the route. It also mounts a route for OPTIONS beside
+// it, which fetch with a cursor needs. It runs before what Use adds, so that pages can read
+// refusals too. Middleware of a group runs before it: middleware that refuses requests without
+// credentials must let OPTIONS pass.
 func (r *Route[P]) CORS(c CORS) *Route[P] {
 	c.Origins, c.Headers = slices.Clone(c.Origins), slices.Clone(c.Headers)
 	r.cors = &c
@@ -119,8 +119,8 @@ func (r *Route[P]) CORS(c CORS) *Route[P] {
 }
 
 // Topic makes the route a feed of the topic that a template names: "tickets/{ticket}". A name in
-// braces is a parameter of the route, by its name in the path, the query or the header, and
-// stands for its value, escaped as hub.JoinTopic does: no value can name another topic.
+// braces is a parameter of the route, by its name in the path, the query or the header. It stands
+// for the parameter's value, escaped as hub.JoinTopic does: no value can name another topic.
 func (r *Route[P]) Topic(h *hub.Hub, template string) *Route[P] { return r.Topics(h, template) }
 
 // Topics makes the route a feed of several topics on one stream, each named by a template as for
@@ -131,9 +131,9 @@ func (r *Route[P]) Topics(h *hub.Hub, templates ...string) *Route[P] {
 	return r
 }
 
-// TopicFunc makes the route a feed of the topic that name returns. It runs after the guards, and
-// its error is answered like a guard's. Values of a request belong into a name by hub.JoinTopic
-// only.
+// TopicFunc makes the route a feed of the topic that name returns. name runs after the guards,
+// and its error is answered like a guard's. Put values of a request into a name with
+// hub.JoinTopic only.
 func (r *Route[P]) TopicFunc(h *hub.Hub, name func(*Context[P]) (string, error)) *Route[P] {
 	if name == nil {
 		return r.TopicsFunc(h, nil)
@@ -145,7 +145,7 @@ func (r *Route[P]) TopicFunc(h *hub.Hub, name func(*Context[P]) (string, error))
 }
 
 // TopicsFunc makes the route a feed of the topics that names returns, as TopicFunc does for one.
-// It may return others at the client's next connection.
+// It may return others at the client's next connection. At most feed.MaxTopics are served.
 func (r *Route[P]) TopicsFunc(h *hub.Hub, names func(*Context[P]) ([]string, error)) *Route[P] {
 	r.kinds++
 	r.hub, r.topics = h, names
@@ -153,51 +153,56 @@ func (r *Route[P]) TopicsFunc(h *hub.Hub, names func(*Context[P]) ([]string, err
 }
 
 // Hello makes an event that each connection of a feed begins with; see feed.Feed. It runs after
-// the guards, and an error that carries a status is answered with it.
+// the guards. An error with a status below 500 is answered with it; any other asks the client to
+// come back later.
 func (r *Route[P]) Hello(hello func(*Context[P]) (sse.Event, error)) *Route[P] {
 	r.hello = hello
 	return r
 }
 
-// Snapshot gives a feed the state that its messages change. It is sent first, with the place in
-// the topics that it belongs to, then come the changes, with nothing lost in between; after a gap
-// it is sent again, so that a page heals by itself. The same URL answers a client that asks for
-// application/json with the state and, in the header Last-Event-ID, the place where a stream may
-// go on. See feed.Feed.
+// Snapshot gives a feed the state that its messages change. The client gets the state first, with
+// the cursor that it belongs to, and then the changes, with nothing lost in between. After a gap
+// it gets the state again (a snapshot reload). The same URL answers a client that asks for
+// application/json with the state and, in the header Last-Event-ID, the cursor that a stream goes
+// on from. See feed.Feed.
 //
-// It runs after the guards. ErrNotFound, and any error that carries a status, is answered with it
-// and its standard text; after a gap in a stream that has begun any error breaks that off. Then
-// it runs on a goroutine of its own. It has a Context of its own, whose references load anew:
-// what a guard has loaded may lack a change that is not among the messages either.
+// It runs after the guards. Before the first byte, ErrNotFound, and any error with a status below
+// 500, is answered with its status and that one's standard text, and any other error asks the
+// client to come back later. After a gap in a stream that has begun, it runs on a goroutine of
+// its own, and any error aborts the stream. It has a Context of its own, whose references load
+// anew: what a guard has loaded may lack a change that is not among the messages either.
 func (r *Route[P]) Snapshot(load func(*Context[P]) (any, error)) *Route[P] {
 	r.snapshot = load
 	return r
 }
 
 // Filter reports, for each message of a feed, whether this client gets it. It must be quick, and
-// must not modify the message. See feed.Feed.
+// must not modify the message. It runs on a goroutine that may write to other connections too; a
+// slow call holds up its own stream only. It may take what it needs from Params; with
+// Options.Detach its Context holds a copy of the gin.Context, because it may run when the handler
+// has returned. A panic aborts the stream. See feed.Feed.
 func (r *Route[P]) Filter(keep func(c *Context[P], topic string, m *hub.Message) bool) *Route[P] {
 	r.filter = keep
 	return r
 }
 
-// Map makes the events of each message of a feed for this client. It must be quick, and must not
-// modify the message. See feed.Feed.
+// Map makes the events of each message of a feed for this client, after Filter. It must be quick,
+// and must not modify the message; it runs where Filter does. See feed.Feed.
 func (r *Route[P]) Map(events func(c *Context[P], topic string, m *hub.Message) []sse.Event) *Route[P] {
 	r.mapping = events
 	return r
 }
 
 // Handle makes the route a generator: the client is sent what the returned sequence yields, each
-// event at once. yield reports false when the stream is over (context.Cause of the Context's
-// context says why) and the sequence must return then; its deferred functions have run before the
-// Gin handler returns. When the sequence ends the stream ends, and an EventSource comes back
-// after the retry time.
+// event at once. yield reports false when the stream is over, and context.Cause of the Context's
+// context says why. The sequence must return then; its deferred functions have run before the Gin
+// handler returns. When the sequence ends, the stream ends, and an EventSource comes back after
+// the retry time.
 //
 // hub.ErrClosed, yielded as an error, ends the stream as a shutdown does: cleanly, with a time to
 // come back. Any other error is logged, the client gets a stream-error event without the error's
-// text, and the connection is broken off. A panic breaks the connection off too and goes on up
-// the stack.
+// text, and the connection is aborted. A panic aborts the connection too and goes on up the
+// stack.
 func (r *Route[P]) Handle(generator func(*Context[P]) iter.Seq2[sse.Event, error]) *Route[P] {
 	r.kinds++
 	r.handle = generator

@@ -147,7 +147,7 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 // deliver puts a batch of the i-th reader on the wire.
 func (s *source) deliver(w *session.Work, i int, b hub.Batch) {
 	if b.Gap && s.feed.Snapshot != nil {
-		s.heal(w)
+		s.reloadState(w)
 		return
 	}
 	gap := len(w.Frames)
@@ -310,10 +310,10 @@ func (s *source) close() {
 	s.subscriptions.close()
 }
 
-// heal says a gap and begins anew: at the newest message of each topic, with a snapshot from
+// reloadState says a gap and begins anew: at the newest message of each topic, with a snapshot from
 // behind it. The gap has no id: a client that is cut off before the snapshot comes back with its
 // old cursor, to the same gap.
-func (s *source) heal(w *session.Work) {
+func (s *source) reloadState(w *session.Work) {
 	w.Frames = append(w.Frames, session.Gap(""))
 	s.reload = startReload(s)
 }
