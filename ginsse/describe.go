@@ -17,11 +17,11 @@ import (
 // Description is what a mounted route offers, as plain data; it marshals to JSON.
 type Description struct {
 	Method     string      `json:"method"`               // GET
-	Path       string      `json:"path"`                 // with the prefixes of groups, in Gin's notation
+	Path       string      `json:"path"`                 // with groups' prefixes, in Gin's notation
 	Kind       string      `json:"kind"`                 // "feed" or "generator"
-	Topics     []string    `json:"topics,omitempty"`     // the templates of a feed's topics, none when a function names them
+	Topics     []string    `json:"topics,omitempty"`     // templates; none if a function names them
 	Computed   bool        `json:"computed,omitempty"`   // a function names the feed's topics
-	Snapshot   bool        `json:"snapshot,omitempty"`   // the feed begins with a snapshot, and answers with it as JSON
+	Snapshot   bool        `json:"snapshot,omitempty"`   // the feed has one, as JSON too
 	Parameters []Parameter `json:"parameters,omitempty"` // in the order of the fields
 	Events     []string    `json:"events,omitempty"`     // as declared with Route.Events
 }
@@ -30,7 +30,7 @@ type Description struct {
 type Parameter struct {
 	In       string `json:"in"`              // "path", "query" or "header"
 	Name     string `json:"name"`            // as the client writes it
-	Type     string `json:"type"`            // Go's name for it, such as int64 or []string; of a Ref the key's
+	Type     string `json:"type"`            // Go's name, such as int64; of a Ref the key's
 	Required bool   `json:"required"`        // a request without it is answered 400
 	Model    string `json:"model,omitempty"` // Go's name for the type that a Ref loads
 }

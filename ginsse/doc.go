@@ -34,12 +34,10 @@
 // same URL, asked for application/json, answers with the state alone and, in the header
 // Last-Event-ID, the cursor that a stream goes on from.
 //
-//	type context = *ginsse.Context[TicketParams]
-//
 //	ginsse.SSE[TicketParams]("/tickets/:ticket/events").
 //		Models(ginsse.ModelOf(t.store.ByID)).
 //		Guard(t.mayRead).
-//		Snapshot(func(c context) (any, error) { return c.Params.Ticket.Get(c.Context()) }).
+//		Snapshot(t.state). // func(c *ginsse.Context[TicketParams]) (any, error)
 //		Topic(t.hub, "tickets/{ticket}")
 //
 // Change the state first, then publish. A Snapshot may be called again long after the stream has

@@ -7,8 +7,8 @@ import (
 )
 
 // Key is a typed slot of a request: middleware or a guard sets it, later guards, load functions
-// and the handler get it. Keys are told apart by identity: two with the same name are two slots.
-// A Key is safe for concurrent use.
+// and the handler get it. Two Keys with the same name are two slots. A
+// Key is safe for concurrent use.
 type Key[T any] struct{ name string }
 
 // slot keeps a value of T apart from no value, also when T is an interface and the value nil.

@@ -15,7 +15,7 @@ const (
 	maxKey = 255
 )
 
-// Leased reports whether ctx is one that Lease returned, or is derived from one: whether a right
+// Leased reports whether ctx is one that Lease returned, or is derived from one. Then a right
 // depends on its end.
 func Leased(ctx context.Context) bool {
 	leased, _ := ctx.Value(leasedKey{}).(bool)

@@ -114,16 +114,18 @@ type encoded struct {
 	bytes []byte
 }
 
-// Encoder turns a message into the bytes of some wire format. Encoders are compared with ==.
+// Encoder turns a message into the bytes of some wire format. Encoders are compared with ==, so
+// an Encoder must be comparable.
 type Encoder interface {
 	// Encode returns the message in wire form. The hub and every reader keep and share the
 	// result: it must not be modified afterwards.
 	Encode(m *Message) []byte
 }
 
-// Encoded returns the message in the wire form of an encoder. The first encoder that asks owns
-// the entry's one slot, so that all its connections share the same bytes; others get theirs
-// computed each time. The result must not be modified. It is safe for concurrent use.
+// Encoded returns the message in the wire form of an encoder. The entry has one slot, which
+// belongs to the first encoder that asks, so that all its connections share the same bytes; for
+// another encoder the form is computed each time. The result must not be modified. It is safe for
+// concurrent use.
 func (e *Entry) Encoded(by Encoder) []byte {
 	w := e.wire.Load()
 	if w == nil {

@@ -12,7 +12,8 @@ import (
 // Subscription is one reader of a topic: a position in the topic's shared log. It has no queue of
 // its own, so it may be slow.
 //
-// All, Poll and Fetch are for one goroutine at a time; Close may be called from any.
+// All, Watch, Poll and Fetch are for one goroutine at a time. Close may be called from any, and
+// so may Topic and Start.
 type Subscription struct {
 	hub   *Hub
 	f     *followed
@@ -85,9 +86,10 @@ type Batch struct {
 // Subscribe opens a subscription to topic at a position. The position is fixed when Subscribe
 // returns: everything appended from there on is delivered, however much later the reader begins.
 //
-// The first subscription to a topic makes the hub follow it at the backend, and Subscribe blocks
-// until that is done, at most until ctx ends. The end of ctx also ends the subscription, except
-// with UntilClosed. Close it, or range over All, to let go of it.
+// The first subscription to a topic makes the hub follow it at the backend. Subscribe blocks
+// until that is done, at most until ctx ends; a position of Earliest also waits for a read of the
+// first page. The end of ctx also ends the subscription, except with UntilClosed. Close it, or
+// range over All, to let go of it.
 //
 // Errors are *Error: ErrTopic, ErrPosition, ErrClosed, the context's, or the backend's. A
 // position whose messages are gone is not an error here; see MarkGaps.
@@ -206,8 +208,9 @@ func (s *Subscription) Start() ID { return s.start }
 
 // All returns the messages of the subscription, from its position on, as they come. It blocks
 // while there are none. Leaving the loop closes the subscription; the sequence can be used once.
+// It is not for a subscription that is watched.
 //
-// An error comes at most once, last, and without a message; it is an *Error: ErrGap, ErrClosed,
+// An error comes at most once, last, and without a message. It is an *Error: ErrGap, ErrClosed,
 // or the cause of Subscribe's context. The sequence ends without an error after the message that
 // finished the topic.
 func (s *Subscription) All() iter.Seq2[Message, error] {
@@ -250,8 +253,8 @@ func (s *Subscription) All() iter.Seq2[Message, error] {
 	}
 }
 
-// Close ends the subscription and lets go of the topic, and has done so when it returns. It never
-// blocks on the backend, may be called more than once, and by any goroutine; a loop over All
+// Close ends the subscription and lets go of the topic; both are done when it returns. It never
+// blocks on the backend, and may be called more than once and by any goroutine. A loop over All
 // ends.
 func (s *Subscription) Close() { s.close(ErrClosed) }
 

@@ -39,11 +39,13 @@
 //
 // # What survives
 //
-//	appendonly no                  nothing that is newer than the last snapshot; the loss is said as a gap
-//	appendfsync everysec           all but about the last second of a crash of the machine; a killed process loses nothing
-//	appendfsync always             every message that Publish returned an ID for
-//	replicas                       a failover loses what was not replicated yet, also messages that Publish returned an ID for; readers that
-//	                               had got them are told of a gap; min-replicas-to-write makes the window smaller
+//	appendonly no         nothing that is newer than the last snapshot; the loss is a gap
+//	appendfsync everysec  all but about the last second before a crash of the machine; a
+//	                      killed process loses nothing
+//	appendfsync always    every message that Publish returned an ID for
+//	replicas              a failover loses what was not replicated yet, also messages that
+//	                      Publish returned an ID for; readers that had got them are told of
+//	                      a gap; min-replicas-to-write makes that time shorter
 //
 // maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
 // gaps.
@@ -60,7 +62,8 @@
 //
 // Redis 6.2 or newer is needed. A user of its own needs
 //
-//	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo
+//	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time
+//	+xadd +xtrim +xrange +xrevrange +xinfo
 //	+publish +subscribe +unsubscribe +ping
 //
 // and neither CLIENT nor CONFIG. FollowXRead needs +xread instead of +subscribe and +unsubscribe;

@@ -28,10 +28,13 @@ func init() {
 
 // Open is the backends.Opener of this package's schemes:
 //
-//	redis://user:password@host:6379/0             one server; rediss:// with TLS; valkey:// and valkeys:// are the same
-//	unix://user:password@/path/to/socket?db=0     one server on this machine
-//	redis+sentinel://user:password@s1:26379,s2:26379/master/0   the master that the sentinels name; rediss+sentinel:// with TLS
-//	redis+cluster://user:password@h1:6379,h2:6379               a cluster; rediss+cluster:// with TLS
+//	redis://user:password@host:6379/0                          one server
+//	unix://user:password@/path/to/socket?db=0                  one server on this machine
+//	redis+sentinel://user:password@s1:26379,s2:26379/master/0  the master they name
+//	redis+cluster://user:password@h1:6379,h2:6379              a cluster
+//
+// With TLS they are rediss, rediss+sentinel and rediss+cluster; valkey and valkeys are the same
+// as redis and rediss.
 //
 // User and password are always those of the servers that keep the data. Those of the sentinels
 // are the parameters sentinel_username and sentinel_password. The other parameters are those of

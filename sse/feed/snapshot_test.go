@@ -336,7 +336,7 @@ func TestSnapshotGoexit(t *testing.T) {
 	s := fakeSource(t.Context(), t, &fakeSubscription{}, "1")
 	s.feed = f
 	var w session.Work
-	s.heal(&w)
+	s.reloadState(&w)
 	equal(t, "gap", string(w.Frames[0]), "event: gap\ndata: {}\n\n")
 	<-s.reload.done
 	_, err := s.Poll(&w, 1)

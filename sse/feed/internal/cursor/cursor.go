@@ -18,20 +18,26 @@ import (
 //
 //	uvarint  number of entries << 1 | wide
 //	uvarint  base: the latest time in the vector, 0 without any
-//	entries  by ascending hash: hash of the topic (4 bytes, 8 if wide), uvarint v, what v says that follows
+//	entries  by ascending hash: hash of the topic (4 bytes, 8 if wide), uvarint v, what v says
+//	         that follows
 //
 // The two low bits of v are the kind of the ID, and the rest is x. An age is base minus the time
 // in the ID: topics in use have an age that takes few bytes, which one topic long idle does not
 // change for them.
 //
 //	kindZero   <time>-0      x is the age
-//	kindSeq    <time>-<seq>  x is age << 11 | seq & 1023 << 1 | more; with more, uvarint seq >> 10 follows
-//	kindEmpty  0-<time>      x is age << 1; Redis topics without messages have such an ID, which as kindSeq would take twice as much
-//	           <time>-<n>000000  x is (age << 10 | n) << 1 | 1; the first message of a Redis topic has such an ID
-//	kindOther  x even           the text of the last ID that was text and number, "" before the first, and after it the number x >> 1
+//	kindSeq    <time>-<seq>  x is age << 11 | seq & 1023 << 1 | more; with more, uvarint
+//	                         seq >> 10 follows
+//	kindEmpty  0-<time>      x is age << 1; Redis topics without messages have such an ID, which
+//	                         as kindSeq would take twice as much
+//	           <time>-<n>000000  x is (age << 10 | n) << 1 | 1; the first message of a Redis
+//	                             topic has such an ID
+//	kindOther  x even           the text of the last ID that was text and number, "" before the
+//	                            first, and after it the number x >> 1
 //	           x odd, x>>1 = 0  a UUID as 16 bytes
 //	           x odd, x>>1 = 1  no ID: the position of the topic is doubtful
-//	           x odd, else      x>>1 - 2 is length << 1 | numbered: a text of that length follows; if numbered, a uvarint of the number after it
+//	           x odd, else      x>>1 - 2 is length << 1 | numbered: a text of that length follows;
+//	                            if numbered, a uvarint of the number after it
 //
 // Browsers in other origins send a cursor of up to 128 bytes without asking first, so nine Redis
 // topics should need no more: with IDs of six days and seq below 1024 they never do. That is why
