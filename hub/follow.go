@@ -209,9 +209,9 @@ func (f *followed) place(m Message) {
 	f.synced = f.log.Next()
 }
 
-// outrun reports whether messages that were read from the backend before the live path brought them
-// have left the log: a live message that is not known may then be one of them, and only where
-// messages tell what they follow is that seen without asking the backend. f.mu is held.
+// outrun reports whether messages that were read ahead of the live path have already been
+// evicted. A live message that is not known may then be one of them. Only where messages name
+// what they follow does that show without asking the backend. f.mu is held.
 func (f *followed) outrun() bool {
 	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.First()
 }

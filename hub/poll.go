@@ -132,10 +132,10 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 // keptBytes is how much of pages readers may keep alive, together, between two polls.
 const keptBytes = 16 << 20
 
-// keep keeps the rest of a page for the next poll, nil for none. A page is up to PageBytes and
-// more, and a reader that stalls would hold it for as long as it stalls; so beyond keptBytes a
-// page stays only as long as the garbage collector, or another reader, leaves it, and is read
-// again then.
+// keep keeps the rest of a page for the next poll, nil for none. A page has up to PageBytes and
+// more, and a reader that stalls would hold it for as long as it stalls. So beyond keptBytes a
+// page stays only as long as the garbage collector, or another reader, leaves it; then it is read
+// again.
 func (s *Subscription) keep(p *page) {
 	if p != nil && p == s.page && s.kept.Load() > 0 {
 		return

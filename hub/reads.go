@@ -33,9 +33,9 @@ type readKey struct {
 	limit int
 }
 
-// reads makes the hub's calls to Backend.Read: equal concurrent ones are one call, at most
-// maxReads are under way, pages are handed on to readers that come to the same position within
-// pageLife, and while the backend fails the calls are spaced.
+// reads makes the hub's calls to Backend.Read. Equal concurrent ones are one call, and at most
+// maxReads are under way. Pages are handed on to readers that come to the same position within
+// pageLife. While the backend fails the calls are spaced.
 type reads struct {
 	hub   *Hub
 	slots chan struct{}
@@ -66,12 +66,12 @@ func newReads(h *Hub) *reads {
 }
 
 // read returns what the backend retains after an ID. It waits at most until ctx ends or the hub
-// shuts down; the call itself belongs to the hub, so that one caller's end does not fail the
+// shuts down. The call itself belongs to the hub, so that one caller's end does not fail the
 // others.
 //
-// The Read began after read was called, unless its page has messages: those are never wrong, only
-// perhaps not the newest, while an empty page from before the caller looked at the log would make
-// it wait for a message that is already there.
+// The Read began after read was called, unless its page has messages. Those are never wrong, only
+// perhaps not the newest; an empty page from before the caller looked at the log would make it
+// wait for a message that is already there.
 func (r *reads) read(ctx context.Context, topic string, after ID, limit int) (*page, error) {
 	w := r.begin(topic, after, limit, nil)
 	return w.wait(ctx, nil)

@@ -7,10 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// alone is a connection for the caller who has a server to himself. He sends his command from his
-// own goroutine: handing it to another one and back would be a good part of what a call takes. A
-// read from a connection does not end with a context, so the client is closed under a caller who
-// may not wait any longer, and the next caller gets another one.
+// alone is the fast path of an uncontended publisher: the command is sent on the caller's
+// goroutine. Handing it to another one and back would be a good part of what a call takes. A read
+// from a connection does not end with a context, so the client is closed under a caller who may
+// not wait any longer, and the next caller gets another one.
 type alone struct {
 	options *redis.Options
 

@@ -16,8 +16,9 @@ var (
 	// ErrWriteFailed: a write failed or took longer than Options.WriteTimeout. It wraps the
 	// connection's error.
 	ErrWriteFailed = session.ErrWriteFailed
-	// ErrFailed: the generator yielded an error, or an event that has no wire form, or the
-	// subscription failed. It wraps that error. The connection was aborted.
+	// ErrFailed: the generator yielded an error, or an event that has no wire form; or the
+	// subscription, a Snapshot after a gap, or an event of Map failed. It wraps that error. The
+	// connection was aborted.
 	ErrFailed = session.ErrFailed
 	// ErrPanicked: the generator, or a function of the Feed, panicked. The connection was aborted.
 	ErrPanicked = session.ErrPanicked

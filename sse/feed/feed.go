@@ -63,11 +63,12 @@ type Feed struct {
 	// Filter reports whether this client gets a message. It must be quick, and must not modify
 	// the message. It is not asked about the end of a topic.
 	//
-	// On the engine it runs on a goroutine that writes to many connections, as long as it takes
-	// less than a millisecond. Where it is slow, or has not been called often enough to tell, it
-	// runs on a goroutine of the connection's own. A call that does not return holds its own
-	// stream up until it returns, and no other: that stream gets no heartbeats and cannot end
-	// meanwhile, so Serve and Drain.Wait wait for it. See the package comment.
+	// On the engine it runs on a goroutine that writes to many connections, as long as all calls
+	// for one batch of messages together take less than a millisecond. Where they are slow, or
+	// were not quick often enough yet, it runs on a goroutine of the connection's own. A call
+	// that does not return holds its own stream up until it returns, and no other: that stream
+	// gets no heartbeats and cannot end meanwhile, so Serve and Drain.Wait wait for it. See the
+	// package comment.
 	Filter func(topic string, m *hub.Message) bool
 	// Map makes the events of a message for this client, after Filter; no events is as good as
 	// filtering. It must be quick, as Filter, and runs where that runs. It must not modify the

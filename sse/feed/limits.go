@@ -25,9 +25,10 @@ type Limits struct {
 	Max int
 	// PerKey is how many streams with the same key may be open at once. Default 0: any number.
 	PerKey int
-	// Key says whose stream a request asks for: a user, a tenant, an address. The key "" is not
-	// bounded by PerKey. It is called for each request, concurrently, if PerKey is set; a panic
-	// in it is the handler's. Default ClientAddr(), the address of the connection's other end.
+	// Key says whose stream a request asks for: a user, a tenant, an address. PerKey does not
+	// bound the key "". If PerKey is set, Key is called for each request, for several at once, on
+	// the handler's goroutine; a panic in it is the handler's. Default ClientAddr(), the address
+	// of the connection's other end.
 	Key func(*http.Request) string
 	// Retry is the least time that refused clients are asked to wait; each is told a random time
 	// up to half as long again. Default 15 s.

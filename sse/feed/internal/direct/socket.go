@@ -24,12 +24,12 @@ const (
 	lingerTime = 500 * time.Millisecond
 )
 
-// newSocket returns a connection that was taken over from a server as a Socket, with what the
-// server gave for reading and writing it, which must not be used any more. chunked says how a
-// stream ends. writeTimeout is how long the client may take for 64 KiB, and where the operating
-// system can tell for the acknowledgement of what was sent. With detached the server has nothing
-// to do with the connection any more; else Drop sees to it that the server notices when the
-// client leaves, and ends the request's context.
+// newSocket returns a connection that was taken over from a server as a Socket. server is what
+// the server gave for reading and writing it, and must not be used any more. chunked says how a
+// stream ends. writeTimeout is how long the client may take for 64 KiB and, where the operating
+// system can tell, to acknowledge what was sent. With detached the server has nothing to do with
+// the connection any more. Otherwise Drop lets the server notice when the client leaves, so that
+// it ends the request's context.
 func newSocket(conn net.Conn, server *bufio.ReadWriter, chunked bool, writeTimeout time.Duration, detached bool) Socket {
 	s := &socket{conn: conn, chunked: chunked, timeout: writeTimeout}
 	// The server holds on to both of its buffers for as long as the handler runs, 4 KiB each: see
@@ -120,9 +120,9 @@ func (s *socket) drop() error {
 	return nil
 }
 
-// input is where the server's Reader writes to: what it has buffered to Write, and then it has
-// ReadFrom read from what it reads from itself, so that nobody needs its buffer any more. Did it
-// not know ReadFrom, it would go on with Write.
+// input is the target of bufio.Reader.WriteTo, which passes buffered bytes to Write and then
+// hands the underlying reader to ReadFrom; from there on the server's 4 KiB buffer can be
+// released. If WriteTo did not know ReadFrom, it would go on with Write.
 type input struct {
 	*socket
 	server *bufio.Reader

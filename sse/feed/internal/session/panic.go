@@ -8,7 +8,7 @@ import (
 )
 
 // Panic is a panic that goes on on another goroutine than the one it began on, with the stack of
-// that one.
+// the first.
 type Panic struct {
 	Value any
 	Stack []byte
