@@ -262,8 +262,9 @@ func TestRouteExpires(t *testing.T) {
 	})))
 	st := openWhole(t, s, "/x")
 	st.expect(t, "hi||")
+	retry := st.expectRetry(t)
 	at := receive(t, stated)
-	if back := time.Now().Add(st.expectRetry(t)); back.Before(at) {
+	if back := time.Now().Add(retry); back.Before(at) {
 		t.Errorf("the client is back at %v, before %v", back, at)
 	}
 	if e := receive(t, ends); !errors.Is(e.Cause, feed.ErrExpired) {
