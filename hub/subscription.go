@@ -118,15 +118,7 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subs
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-f.ready:
-		err = f.err
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case <-h.closing:
-		err = ErrClosed
-	}
-	if err != nil {
+	if err = f.wait(ctx); err != nil {
 		h.unfollow(f)
 		return nil, err
 	}
