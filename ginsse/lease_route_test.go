@@ -264,10 +264,6 @@ func TestRouteExpires(t *testing.T) {
 	st.expect(t, "hi||")
 	retry := st.expectRetry(t)
 	at := receive(t, stated)
-<<<<<<< HEAD
-	retry := st.expectRetry(t)
-=======
->>>>>>> tests
 	if back := time.Now().Add(retry); back.Before(at) {
 		t.Errorf("the client is back at %v, before %v", back, at)
 	}
