@@ -127,7 +127,7 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subs
 		s.Close()
 		return nil, err
 	}
-	if ctx.Done() != nil && !o.untilClosed {
+	if !o.untilClosed && ctx.Done() != nil {
 		s.mu.Lock()
 		s.stopCtx = context.AfterFunc(ctx, func() { s.close(context.Cause(ctx)) })
 		s.mu.Unlock()

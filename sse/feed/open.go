@@ -105,10 +105,15 @@ func (s *subscriptions) subscribe(ctx context.Context, f Feed, at ...hub.Positio
 	if len(f.Topics) == 1 {
 		return s.subscribeTo(ctx, f, 0, at[0])
 	}
+	// Mostly all topics are followed already. A goroutine for each would cost more than the subscriptions
+	// do; so one has a goroutine only where it has to wait, which has begun then for all of them.
 	errs := make([]error, len(f.Topics))
 	var opening sync.WaitGroup
 	for i := range f.Topics {
-		opening.Go(func() { errs[i] = s.subscribeTo(ctx, f, i, at[min(i, len(at)-1)]) })
+		at := at[min(i, len(at)-1)]
+		if errs[i] = s.subscribeTo(&atOnce{Context: ctx}, f, i, at); errors.Is(errs[i], errWait) {
+			opening.Go(func() { errs[i] = s.subscribeTo(ctx, f, i, at) })
+		}
 	}
 	opening.Wait()
 	if err := errors.Join(errs...); err != nil {

@@ -54,3 +54,33 @@ func (p *patience) end() {
 		p.cancel()
 	}
 }
+
+// atOnce is a context for a call that is to fail with errWait where it would have to wait: when somebody
+// asks for its Done, it has ended.
+type atOnce struct {
+	context.Context // what it is made from
+	asked           bool
+}
+
+var errWait = errors.New("feed: it would have to wait")
+
+// ended is the Done of every atOnce.
+var ended = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Done implements context.Context.
+func (a *atOnce) Done() <-chan struct{} {
+	a.asked = true
+	return ended
+}
+
+// Err implements context.Context.
+func (a *atOnce) Err() error {
+	if a.asked {
+		return errWait
+	}
+	return a.Context.Err()
+}

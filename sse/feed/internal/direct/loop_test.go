@@ -307,7 +307,15 @@ func TestPrivateFrames(t *testing.T) {
 		s.take(l)
 		s.pass(l) // the first one is back
 		for _, c := range conns {
-			s.leave(c)
+			c.source.(*privateFeed).put("\ndata: z\n\n")
+		}
+		s.take(l)
+		s.pass(l)
+		for i, socket := range sockets {
+			if want := fmt.Sprintf("id: %d\ndata: z\n\n", i); !strings.HasSuffix(socket.got(), want) {
+				t.Errorf("connection %d got another's frame: %q", i, socket.got())
+			}
+			s.leave(conns[i])
 		}
 	})
 }
