@@ -119,8 +119,7 @@ func (c *Context[P]) with(ctx context.Context) *Context[P] {
 
 // settle returns a route's options with what guards have said, which is all that counts from now
 // on.
-func (c *Context[P]) settle(route Options) *Options {
-	o := &route
+func (c *Context[P]) settle(o Options) Options {
 	c.begun = true
 	if !c.expire.IsZero() && (o.ExpireAt.IsZero() || c.expire.Before(o.ExpireAt)) {
 		o.ExpireAt = c.expire

@@ -271,8 +271,8 @@ func TestRouteExpires(t *testing.T) {
 	})))
 	st := openWhole(t, s, "/x")
 	st.expect(t, "hi||")
-	at := receive(t, stated)
 	retry := st.expectRetry(t)
+	at := receive(t, stated)
 	if back := time.Now().Add(retry); back.Before(at) {
 		t.Errorf("the client is back at %v, before %v", back, at)
 	}

@@ -292,7 +292,7 @@ func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
 // follow serves a route of topics.
 func (e *endpoint[P]) follow(c *Context[P], topics []string) {
 	defer silence(c.gin)
-	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), *c.settle(e.options)))
+	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), c.settle(e.options)))
 }
 
 // silence keeps middleware from flushing a connection that was taken over from the server:
@@ -374,7 +374,7 @@ func (e *endpoint[P]) generate(c *Context[P]) {
 	note(c.gin, feed.Generate(c.gin.Writer, c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		c.ctx = ctx
 		return e.handle(c)
-	}, *c.settle(e.options)))
+	}, c.settle(e.options)))
 }
 
 // note leaves the end of a stream that was not a clean one where middleware looks for errors.

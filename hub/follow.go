@@ -85,6 +85,21 @@ func (f *followed) establish() {
 	f.hub.sweeper.sweep()
 }
 
+// wait waits until the topic is followed. Where it is already, ctx is not asked for its Done: to
+// have one costs a context with a deadline a timer.
+func (f *followed) wait(ctx context.Context) error {
+	if !isClosed(f.ready) {
+		select {
+		case <-f.ready:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-f.hub.closing:
+			return ErrClosed
+		}
+	}
+	return f.err
+}
+
 // start opens the log at the tail and takes over the messages that came before the tail was known.
 // It reports false when the topic was let go meanwhile.
 func (f *followed) start(tail ID, final bool, stop func()) bool {

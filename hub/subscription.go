@@ -127,15 +127,7 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subs
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-f.ready:
-		err = f.err
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case <-h.closing:
-		err = ErrClosed
-	}
-	if err != nil {
+	if err = f.wait(ctx); err != nil {
 		h.unfollow(f)
 		return nil, err
 	}
@@ -144,7 +136,7 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subs
 		s.Close()
 		return nil, err
 	}
-	if ctx.Done() != nil && !o.untilClosed {
+	if !o.untilClosed && ctx.Done() != nil {
 		s.mu.Lock()
 		s.stopCtx = context.AfterFunc(ctx, func() { s.close(context.Cause(ctx)) })
 		s.mu.Unlock()

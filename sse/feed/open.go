@@ -11,8 +11,6 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/cursor"
 )
 
-var errConnect = errors.New("feed: connecting to the backend took too long")
-
 // opening says where the streams of a request begin.
 type opening struct {
 	at []hub.Position // one for each topic
@@ -80,10 +78,10 @@ func openingOf(f Feed, set *cursor.Set, start hub.Position, text string, stated 
 // connect ends, which is the context of the request. ctx is the stream's.
 func open(ctx, connect context.Context, f Feed, set *cursor.Set, at []hub.Position, o *Options) (*source, error) {
 	s := &source{ctx: ctx, feed: f, set: set, spread: o.Retry, within: o.SnapshotTimeout}
-	connect, cancel := context.WithTimeoutCause(connect, o.ConnectTimeout, errConnect)
-	defer cancel()
-	var err error
-	if s.subscriptions, err = f.subscribe(connect, at...); err != nil {
+	bounded := &patience{Context: connect, timeout: o.ConnectTimeout}
+	defer bounded.end()
+	s.readers, s.at = s.one.readers[:], s.one.at[:]
+	if err := s.subscribe(bounded, f, at...); err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil {
@@ -100,30 +98,43 @@ type subscriptions struct {
 }
 
 // subscribe opens a subscription for each topic, at once, at its position; one position is for
-// all. ctx bounds the opening.
-func (f Feed) subscribe(ctx context.Context, at ...hub.Position) (subscriptions, error) {
-	subs := subscriptions{make([]reader, len(f.Topics)), make([]hub.ID, len(f.Topics))}
+// all. ctx bounds the opening. Where nothing is open in the end there is an error.
+func (s *subscriptions) subscribe(ctx context.Context, f Feed, at ...hub.Position) error {
+	if n := len(f.Topics); n != len(s.readers) {
+		s.readers, s.at = make([]reader, n), make([]hub.ID, n)
+	}
+	if len(f.Topics) == 1 {
+		return s.subscribeTo(ctx, f, 0, at[0])
+	}
+	// Mostly all topics are followed already. A goroutine for each would cost more than the
+	// subscriptions do; so one has a goroutine only where it has to wait, which has begun then
+	// for all of them.
 	errs := make([]error, len(f.Topics))
-	open := func(i int) {
-		sub, err := f.Hub.Subscribe(ctx, f.Topics[i], at[min(i, len(at)-1)], hub.MarkGaps(), hub.UntilClosed())
-		if err != nil {
-			errs[i] = err
-			return
-		}
-		subs.readers[i] = reader{topic: f.Topics[i], sub: sub}
-		subs.at[i] = sub.Start()
-	}
 	var opening sync.WaitGroup
-	for i := 1; i < len(f.Topics); i++ {
-		opening.Go(func() { open(i) })
+	for i := range f.Topics {
+		at := at[min(i, len(at)-1)]
+		if errs[i] = s.subscribeTo(&atOnce{Context: ctx}, f, i, at); errors.Is(errs[i], errWait) {
+			opening.Go(func() { errs[i] = s.subscribeTo(ctx, f, i, at) })
+		}
 	}
-	open(0)
 	opening.Wait()
 	if err := errors.Join(errs...); err != nil {
-		subs.close()
-		return subscriptions{}, err
+		s.close()
+		*s = subscriptions{}
+		return err
 	}
-	return subs, nil
+	return nil
+}
+
+// subscribeTo opens the i-th subscription.
+func (s *subscriptions) subscribeTo(ctx context.Context, f Feed, i int, at hub.Position) error {
+	sub, err := f.Hub.Subscribe(ctx, f.Topics[i], at, hub.MarkGaps(), hub.UntilClosed())
+	if err != nil {
+		return err
+	}
+	s.readers[i] = reader{topic: f.Topics[i], sub: sub}
+	s.at[i] = sub.Start()
+	return nil
 }
 
 func (s *subscriptions) close() {
@@ -138,14 +149,14 @@ func (s *subscriptions) close() {
 // know that, and a status cannot wait for the stream: so the first page is fetched here, within a
 // time. A failure shows in the stream.
 func (s *subscriptions) finished(ctx context.Context, within time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
+	bounded := &patience{Context: ctx, timeout: within}
+	defer bounded.end()
 	for i := range s.readers {
 		r := &s.readers[i]
 		b := r.peek()
 		if b.Status == hub.Behind {
 			r.first = nil
-			_ = r.sub.Fetch(ctx)
+			_ = r.sub.Fetch(bounded)
 			b = r.peek()
 		}
 		if b.Status == hub.Behind {

@@ -42,8 +42,7 @@ func startReload(s *source) *reload {
 			close(l.done)
 			waker.Wake()
 		}()
-		subs, err := feed.subscribe(ctx, hub.Latest())
-		if l.subs = subs; err != nil {
+		if err := l.subs.subscribe(ctx, feed, hub.Latest()); err != nil {
 			l.err = err
 			return
 		}
@@ -62,7 +61,7 @@ func startReload(s *source) *reload {
 		}
 		state, err := load(ctx, within, "snapshot", feed.Snapshot)
 		if err == nil {
-			l.frame, err = snapshotFrame(cursorOf(set, subs.at), state)
+			l.frame, err = snapshotFrame(cursorOf(set, l.subs.at), state)
 		}
 		l.err = err
 	}()

@@ -40,6 +40,12 @@ type source struct {
 	reload *reload       // under way after a gap; nil if none is
 
 	waker session.Waker // of the driver
+
+	// one is room for a feed of one topic.
+	one struct {
+		readers [1]reader
+		at      [1]hub.ID
+	}
 }
 
 // reader is a feed's position in one topic.

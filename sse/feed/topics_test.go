@@ -284,8 +284,8 @@ func readSome(t *testing.T, s *httptest.Server, cursor *string, got map[string][
 func TestTopicsShutdown(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	f := Of(h, "a", "b")
-	subs, err := f.subscribe(t.Context(), hub.Latest())
-	if err != nil {
+	var subs subscriptions
+	if err := subs.subscribe(t.Context(), f, hub.Latest()); err != nil {
 		t.Fatal(err)
 	}
 	s := &source{ctx: t.Context(), feed: f, set: cursor.New(f.Topics), subscriptions: subs}

@@ -21,11 +21,7 @@ func (b *batch) of(frames [][]byte, size int, chunked, private bool) {
 	if !private && chunked == b.chunked && slices.EqualFunc(frames, b.frames, same) {
 		return
 	}
-	clear(b.frames)
-	b.frames = b.frames[:0]
-	if !private {
-		b.frames = append(b.frames, frames...)
-	}
+	b.frames = append(b.frames[:0], frames...)
 	b.chunked = chunked
 	b.bytes = b.bytes[:0]
 	if chunked {

@@ -90,27 +90,40 @@ func TakenOver(w http.ResponseWriter) bool {
 // which is not changed, and what the server would have added.
 func ResponseTo(r *http.Request, h http.Header) Response {
 	chunked := chunked(r)
-	if h = h.Clone(); h == nil {
-		h = make(http.Header)
-	}
-	sse.SetHeaders(h, r.ProtoMajor)
-	h.Set("Connection", "close")
-	if _, set := h["Date"]; !set {
-		h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	}
-	if chunked {
-		h.Set("Transfer-Encoding", "chunked")
-	}
 	var b bytes.Buffer
 	b.Grow(headBytes)
 	b.WriteString("HTTP/1." + strconv.Itoa(min(r.ProtoMinor, 1)) + " 200 OK\r\n")
-	_ = h.Write(&b) // to memory
-	b.WriteString("\r\n")
+	_ = h.WriteSubset(&b, ours) // to memory
+	b.Write(ourHeader)
+	if _, set := h["Date"]; !set {
+		b.WriteString("Date: ")
+		b.Write(time.Now().UTC().AppendFormat(b.AvailableBuffer(), http.TimeFormat))
+		b.WriteString(crlf)
+	}
+	if chunked {
+		b.WriteString("Transfer-Encoding: chunked" + crlf)
+	}
+	b.WriteString(crlf)
 	return Response{Head: b.Bytes(), Chunked: chunked}
 }
 
 // headBytes is room for a usual head.
 const headBytes = 512
+
+// ours are the headers of h that a stream does not have, or has a value of its own for. ourHeader
+// is those that it has, the same for every stream, as they go out.
+var ours, ourHeader = func() (map[string]bool, []byte) {
+	h := http.Header{}
+	sse.SetHeaders(h, 1)
+	h.Set("Connection", "close")
+	exclude := map[string]bool{"Content-Length": true, "Transfer-Encoding": true}
+	for name := range h {
+		exclude[name] = true
+	}
+	var b bytes.Buffer
+	_ = h.Write(&b) // to memory
+	return exclude, b.Bytes()
+}()
 
 // chunked reports whether the response is in chunks, which HTTP/1.0 does not know.
 func chunked(r *http.Request) bool { return r.ProtoMinor > 0 }
