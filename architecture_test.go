@@ -24,7 +24,8 @@ type rule struct {
 	own []string
 	// modules lists the other modules that may be imported; "*" allows any.
 	modules []string
-	// pure demands that nothing outside the standard library and this repository is reached, through imports of imports either.
+	// pure demands that nothing outside the standard library and this repository is reached,
+	// through imports of imports either.
 	pure bool
 	// never lists modules that must not be reached, through imports of imports either.
 	never []string
@@ -34,7 +35,8 @@ type rule struct {
 
 const miniredis = "github.com/alicebob/miniredis/v2"
 
-// rules are the arrows of DESIGN.md. The first rule that matches a package is the one that holds for it.
+// rules are the arrows of DESIGN.md. The first rule that matches a package is the one that holds
+// for it.
 var rules = []rule{
 	{packages: "."},
 	{packages: "hub", own: []string{"internal/log", "internal/retry"}, pure: true, required: true},
@@ -63,7 +65,8 @@ var rules = []rule{
 	{packages: "integration/...", own: []string{"..."}, modules: []string{"*"}},
 }
 
-// testOnly are packages that only tests may import: they bring the testing package, and its flags, into a program.
+// testOnly are packages that only tests may import: they bring the testing package, and its
+// flags, into a program.
 var testOnly = []string{"backends/backendtest", "internal/golden", "internal/testenv"}
 
 func TestArrows(t *testing.T) {
@@ -106,8 +109,8 @@ type listed struct {
 // listPackages lists the packages of the module in a folder, and all that they import.
 func listPackages(t *testing.T, dir, system string) []listed {
 	t.Helper()
-	// The test cache sees files that this process opens, not those that go list reads: without this walk a stale result would be
-	// served after an import was added.
+	// The test cache sees files that this process opens, not those that go list reads: without
+	// this walk a stale result would be served after an import was added.
 	sources(t)
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard,Module,Imports,Deps", "./...")
 	cmd.Dir = dir
@@ -131,7 +134,8 @@ func listPackages(t *testing.T, dir, system string) []listed {
 	}
 }
 
-// violations returns a sentence for each import that no rule allows, each package without a rule and each required one that is absent.
+// violations returns a sentence for each import that no rule allows, each package without a rule
+// and each required one that is absent.
 func violations(rules []rule, packages []listed) []string {
 	var found []string
 	report := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
@@ -193,7 +197,8 @@ func module(p listed) string {
 	return p.Module.Path
 }
 
-// relative returns a package's path from the root of this repository, and whether it belongs to it at all.
+// relative returns a package's path from the root of this repository, and whether it belongs to
+// it at all.
 func relative(importPath string) (string, bool) {
 	if importPath == modulePath {
 		return ".", true
@@ -201,7 +206,8 @@ func relative(importPath string) (string, bool) {
 	return strings.CutPrefix(importPath, modulePath+"/")
 }
 
-// matches reports whether a package of this repository is the one that a pattern names or, for "x/...", lies below it.
+// matches reports whether a package of this repository is the one that a pattern names or, for
+// "x/...", lies below it.
 func matches(pattern, name string) bool {
 	if pattern == "..." {
 		return true

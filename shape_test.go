@@ -28,8 +28,8 @@ type exception struct {
 	reason string
 }
 
-// spread are the exceptions, by the folder and the name of the type. One that is not needed any more is
-// a fault too.
+// spread are the exceptions, by the folder and the name of the type. One that is not needed any
+// more is a fault too.
 var spread = map[string]exception{
 	"backends/redisstream.Backend": {4, "Publish, Follow and Read are a file each, beside what they share"},
 }
@@ -40,8 +40,8 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// misshapen returns a sentence for each file of the library that is too long, each type whose methods
-// stand in too many files, and each exception that nothing needs.
+// misshapen returns a sentence for each file of the library that is too long, each type whose
+// methods stand in too many files, and each exception that nothing needs.
 func misshapen(t *testing.T, files []source, exceptions map[string]exception) []string {
 	t.Helper()
 	var found []string
@@ -100,7 +100,8 @@ func isShaped(name string) bool {
 	return true
 }
 
-// systems are the words that bind a file to a system, as the end of its name or in a build constraint.
+// systems are the words that bind a file to a system, as the end of its name or in a build
+// constraint.
 var systems = []string{
 	"aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd", "plan9", "solaris",
 	"unix", "wasip1", "windows",

@@ -98,7 +98,8 @@ func isLibrary(dir string) bool {
 	return true
 }
 
-// undocumented returns a sentence for each exported name in a package's files, and for the package, that has no comment.
+// undocumented returns a sentence for each exported name in a package's files, and for the
+// package, that has no comment.
 func undocumented(t *testing.T, files []source) []string {
 	t.Helper()
 	d := docs{fset: token.NewFileSet()}
@@ -134,7 +135,8 @@ func (d *docs) report(pos token.Pos, format string, args ...any) {
 	d.found = append(d.found, fmt.Sprintf("%s: ", d.fset.Position(pos))+fmt.Sprintf(format, args...))
 }
 
-// function wants a comment on a function, and on a method whose type is exported, that begins with its name.
+// function wants a comment on a function, and on a method whose type is exported, that begins
+// with its name.
 func (d *docs) function(f *ast.FuncDecl) {
 	name := f.Name.Name
 	if !f.Name.IsExported() {
@@ -150,7 +152,8 @@ func (d *docs) function(f *ast.FuncDecl) {
 	d.named(f.Pos(), name, f.Name.Name, f.Doc)
 }
 
-// group wants a comment on each exported type, and for constants and variables one on the name, its line or its group.
+// group wants a comment on each exported type, and for constants and variables one on the name,
+// its line or its group.
 func (d *docs) group(g *ast.GenDecl) {
 	for _, spec := range g.Specs {
 		switch spec := spec.(type) {
@@ -179,8 +182,8 @@ func (d *docs) group(g *ast.GenDecl) {
 	}
 }
 
-// fields wants a comment on each exported field or interface method. One comment may speak for fields on consecutive lines, as in
-// the standard library.
+// fields wants a comment on each exported field or interface method. One comment may speak for
+// fields on consecutive lines, as in the standard library.
 func (d *docs) fields(owner string, list *ast.FieldList) {
 	coveredLine := -1
 	for _, field := range list.List {
@@ -212,7 +215,8 @@ func (d *docs) named(pos token.Pos, label, name string, doc *ast.CommentGroup) {
 	}
 }
 
-// written reports whether a comment says anything: directives and commentary without words do not count.
+// written reports whether a comment says anything: directives and commentary without words do not
+// count.
 func written(doc *ast.CommentGroup) bool {
 	return strings.TrimSpace(doc.Text()) != ""
 }

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// Query gives typed access to the query parameters of a URL, strictly: what is malformed, repeated or not asked for is an error. Each
-// method asks for one parameter and returns its value, or def when it is absent or wrong; what was wrong is collected for Err.
+// Query gives typed access to the query parameters of a URL, strictly: what is malformed,
+// repeated or not asked for is an error. Each method asks for one parameter and returns its
+// value, or def when it is absent or wrong; what was wrong is collected for Err.
 //
 // A Query is for one goroutine.
 type Query struct {
@@ -21,7 +22,8 @@ type Query struct {
 	errs   []error
 }
 
-// NewQuery returns a Query of values, for openers that are used without a Registry and for tests. The values are not modified.
+// NewQuery returns a Query of values, for openers that are used without a Registry and for tests.
+// The values are not modified.
 func NewQuery(values url.Values) *Query {
 	return &Query{values: values, asked: make(map[string]bool)}
 }
@@ -35,7 +37,8 @@ func (q *Query) String(name, def string) string {
 	return s
 }
 
-// Strings returns all values of a parameter that may be repeated, in their order, nil when it is absent.
+// Strings returns all values of a parameter that may be repeated, in their order, nil when it is
+// absent.
 func (q *Query) Strings(name string) []string {
 	q.asked[name] = true
 	return slices.Clone(q.values[name])
@@ -91,7 +94,8 @@ var byteUnits = []struct {
 	{"B", 1}, // last: it ends the others
 }
 
-// Bytes returns the parameter, a number of bytes not less than least: a whole number, alone or followed by B, kB, MB, GB, KiB, MiB or GiB.
+// Bytes returns the parameter, a number of bytes not less than least: a whole number, alone or
+// followed by B, kB, MB, GB, KiB, MiB or GiB.
 func (q *Query) Bytes(name string, def, least int64) int64 {
 	s, ok := q.one(name)
 	if !ok {
@@ -112,7 +116,8 @@ func (q *Query) Bytes(name string, def, least int64) int64 {
 	return n * factor
 }
 
-// Duration returns the parameter, a duration with unit as time.ParseDuration reads it, not less than least.
+// Duration returns the parameter, a duration with unit as time.ParseDuration reads it, not less
+// than least.
 func (q *Query) Duration(name string, def, least time.Duration) time.Duration {
 	s, ok := q.one(name)
 	if !ok {
@@ -127,8 +132,9 @@ func (q *Query) Duration(name string, def, least time.Duration) time.Duration {
 	return d
 }
 
-// Err returns everything that is wrong with the query, nil when nothing is. Call it when all parameters were asked for: the others are
-// unknown. The error is ErrParameter; it names parameters and never shows values, which may be secrets.
+// Err returns everything that is wrong with the query, nil when nothing is. Call it when all
+// parameters were asked for: the others are unknown. The error is ErrParameter; it names
+// parameters and never shows values, which may be secrets.
 func (q *Query) Err() error {
 	errs := slices.Clone(q.errs)
 	names := make([]string, 0, len(q.values))

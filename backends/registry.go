@@ -1,8 +1,10 @@
-// Package backends opens backends by URL, so that one configuration value chooses where messages live:
+// Package backends opens backends by URL, so that one configuration value chooses where messages
+// live:
 //
 //	b, err := backends.Open(ctx, "memory://?messages=5000&age=1h")
 //
-// A backend's package registers its schemes when it is imported; package backends/all imports those that belong to headrace.
+// A backend's package registers its schemes when it is imported; package backends/all imports
+// those that belong to headrace.
 //
 // No error of this package contains a user name, a password, the URL or the value of a parameter.
 package backends
@@ -29,11 +31,13 @@ var (
 	ErrParameter = errors.New("backends: invalid parameter")
 )
 
-// Opener opens the backend that a URL describes. It takes the query's parameters from q and not from u, and returns q.Err() before it
-// connects to anything. Its errors must not contain the URL: it may hold a password.
+// Opener opens the backend that a URL describes. It takes the query's parameters from q and not
+// from u, and returns q.Err() before it connects to anything. Its errors must not contain the
+// URL: it may hold a password.
 type Opener func(ctx context.Context, u *url.URL, q *Query) (hub.Backend, error)
 
-// Registry maps schemes to openers. The zero Registry is empty and ready for use. All methods may be called concurrently.
+// Registry maps schemes to openers. The zero Registry is empty and ready for use. All methods may
+// be called concurrently.
 type Registry struct {
 	mu      sync.RWMutex
 	openers map[string]Opener
@@ -41,11 +45,13 @@ type Registry struct {
 
 var global Registry
 
-// Register adds an opener for a scheme to the registry that Open uses. It is meant to be called while packages are initialized, and
-// panics when the scheme is malformed or already registered, or when open is nil.
+// Register adds an opener for a scheme to the registry that Open uses. It is meant to be called
+// while packages are initialized, and panics when the scheme is malformed or already registered,
+// or when open is nil.
 func Register(scheme string, open Opener) { global.Register(scheme, open) }
 
-// Open opens the backend that a URL describes. ctx bounds the opening only. The error is ErrURL, ErrScheme, ErrParameter, or the backend's own.
+// Open opens the backend that a URL describes. ctx bounds the opening only. The error is ErrURL,
+// ErrScheme, ErrParameter, or the backend's own.
 func Open(ctx context.Context, rawURL string) (hub.Backend, error) { return global.Open(ctx, rawURL) }
 
 // Schemes returns the registered schemes, sorted.
@@ -134,15 +140,16 @@ var firstParty = map[string]string{
 	"miniredis":       module + "redisstream/embedded",
 }
 
-// parse splits a URL and its query. The errors of package url quote what they did not like, so none of them is passed on.
+// parse splits a URL and its query. The errors of package url quote what they did not like, so
+// none of them is passed on.
 func parse(rawURL string) (*url.URL, *Query, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
 	scheme = strings.ToLower(scheme)
 	if !ok || !validScheme(scheme) {
 		return nil, nil, fmt.Errorf("%w: it must begin with a scheme and ://", ErrURL)
 	}
-	// The usual mistake is a password with one of / ? # in it. What is left of it would be taken for a path, a parameter or a fragment,
-	// and end up in messages that show those.
+	// The usual mistake is a password with one of / ? # in it. What is left of it would be taken
+	// for a path, a parameter or a fragment, and end up in messages that show those.
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
 		return nil, nil, fmt.Errorf("%w: there is an @ after the host: within a user name or password / ? # must be escaped, elsewhere the @", ErrURL)
 	}

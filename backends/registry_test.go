@@ -86,7 +86,8 @@ func TestOpenUnknownWhenEmpty(t *testing.T) {
 	}
 }
 
-// An opener that does not look at its query lets no misspelt parameter pass, and does not leak what it opened.
+// An opener that does not look at its query lets no misspelt parameter pass, and does not leak
+// what it opened.
 func TestOpenChecksTheQueryItself(t *testing.T) {
 	var r backends.Registry
 	b := &stub{}

@@ -15,7 +15,8 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// dropWriter drops what is written, as a server's writer that flushes and has deadlines. When there was a body to flush, leave is called.
+// dropWriter drops what is written, as a server's writer that flushes and has deadlines. When
+// there was a body to flush, leave is called.
 type dropWriter struct {
 	header http.Header
 	code   int
@@ -65,7 +66,8 @@ type (
 // state is what benchmarks have for a snapshot.
 var state = gin.H{"title": "the printer is on fire", "open": true, "assignee": "ann"}
 
-// followed returns a hub on which somebody follows these topics, as somebody does on a server at work.
+// followed returns a hub on which somebody follows these topics, as somebody does on a server at
+// work.
 func followed(b *testing.B, topics ...string) *hub.Hub {
 	h := newHub(b)
 	for _, topic := range topics {
@@ -79,7 +81,8 @@ func followed(b *testing.B, topics ...string) *hub.Hub {
 	return h
 }
 
-// BenchmarkDocument measures a request for the snapshot of a route as JSON, from finding the route on, by what is bound; and a handler of Gin's own that answers as much.
+// BenchmarkDocument measures a request for the snapshot of a route as JSON, from finding the
+// route on, by what is bound; and a handler of Gin's own that answers as much.
 func BenchmarkDocument(b *testing.B) {
 	h := followed(b, "tickets", "tickets/7")
 	plain := gin.New()
@@ -108,8 +111,9 @@ func documents[P any](h *hub.Hub, path, topic string) *ginsse.Route[P] {
 	return ginsse.SSE[P](path).Options(quiet).Topic(h, topic).Snapshot(func(*ginsse.Context[P]) (any, error) { return state, nil })
 }
 
-// BenchmarkStream measures opening a stream on the ordinary path, from finding the route on, and its end by a client that leaves when it has read the beginning; and a handler of Gin's own
-// that writes as much and waits for that.
+// BenchmarkStream measures opening a stream on the ordinary path, from finding the route on, and
+// its end by a client that leaves when it has read the beginning; and a handler of Gin's own that
+// writes as much and waits for that.
 func BenchmarkStream(b *testing.B) {
 	h := followed(b, "tickets/7")
 	plain := gin.New()

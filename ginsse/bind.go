@@ -25,7 +25,8 @@ const (
 
 var errMissing = errors.New("is missing")
 
-// malformedError hides the text of a type's own decoding: it may quote the value, or say what is not the client's business.
+// malformedError hides the text of a type's own decoding: it may quote the value, or say what is
+// not the client's business.
 type malformedError struct{ err error }
 
 func (malformedError) Error() string   { return "is malformed" }
@@ -47,7 +48,8 @@ type field struct {
 	model    *Model // of a Ref, else nil
 }
 
-// newBinder makes the plan for a struct type, the parameters of a path and the models of its references. All mistakes are found here, so that a request meets none.
+// newBinder makes the plan for a struct type, the parameters of a path and the models of its
+// references. All mistakes are found here, so that a request meets none.
 func newBinder(t reflect.Type, pathParams []string, models map[reflect.Type]*Model) (*binder, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("parameters must be a struct, %s is not", t)
@@ -56,7 +58,8 @@ func newBinder(t reflect.Type, pathParams []string, models map[reflect.Type]*Mod
 	var errs []error
 	for _, sf := range reflect.VisibleFields(t) {
 		if sf.Anonymous {
-			// An embedded struct's fields are visible themselves; behind a pointer they would need a struct that nobody has made.
+			// An embedded struct's fields are visible themselves; behind a pointer they would
+			// need a struct that nobody has made.
 			if sf.Type.Kind() != reflect.Struct || isTagged(sf) || isRef(sf.Type) {
 				errs = append(errs, fmt.Errorf("field %s: only a struct without a tag can be embedded, and no Ref", sf.Name))
 			}
@@ -148,7 +151,8 @@ func newField(t reflect.Type, sf reflect.StructField, pathParams []string, model
 		f.in = inPath
 	}
 	if f.in == inHeader && (strings.ContainsAny(f.name, " \t:,;") || http.CanonicalHeaderKey(f.name) == "Host") {
-		return f, false, fmt.Errorf("field %s: no request has a header %q", sf.Name, f.name) // net/http has Host elsewhere
+		// net/http has Host elsewhere.
+		return f, false, fmt.Errorf("field %s: no request has a header %q", sf.Name, f.name)
 	}
 	if f.in == inPath {
 		f.required = true
@@ -183,7 +187,8 @@ func (f *field) plan(t reflect.Type, sf reflect.StructField) error {
 		f.multiple = true
 		typ = typ.Elem()
 		if typ.Kind() == reflect.Uint8 && !isText(typ) {
-			typ = sf.Type // bytes: neither a text nor a list of small numbers is what everybody expects
+			// Bytes: neither a text nor a list of small numbers is what everybody expects.
+			typ = sf.Type
 		}
 	case typ.Kind() == reflect.Pointer && !isText(typ):
 		if f.required {
@@ -197,8 +202,9 @@ func (f *field) plan(t reflect.Type, sf reflect.StructField) error {
 	return nil
 }
 
-// matchPath finds the path parameter that a field without a tag stands for: the one of the same name, letter case, underscores and hyphens apart. For a Ref the
-// parameter's name may have "ref" at its end.
+// matchPath finds the path parameter that a field without a tag stands for: the one of the same
+// name, letter case, underscores and hyphens apart. For a Ref the parameter's name may have "ref"
+// at its end.
 func matchPath(sf reflect.StructField, pathParams []string) (string, error) {
 	name, ref := sf.Name, isRef(sf.Type)
 	var found []string

@@ -18,7 +18,8 @@ import (
 	"github.com/headrace/headrace/ginsse"
 )
 
-// bound serves one request by a route with parameters P, and returns them, the response, and what c.Errors had in the end.
+// bound serves one request by a route with parameters P, and returns them, the response, and what
+// c.Errors had in the end.
 func bound[P any](t testing.TB, path, target string, headers ...string) (params P, w *httptest.ResponseRecorder, left []*gin.Error) {
 	t.Helper()
 	r := gin.New()
@@ -167,7 +168,8 @@ func TestBind(t *testing.T) {
 	}
 }
 
-// TestBindNames holds that a field without a tag finds its parameter whatever the usual ways of writing it.
+// TestBindNames holds that a field without a tag finds its parameter whatever the usual ways of
+// writing it.
 func TestBindNames(t *testing.T) {
 	type params struct{ TicketID string }
 	for _, p := range []string{"ticketid", "ticketID", "TicketID", "TICKETID", "ticket_id", "ticket-id", "ticketId", "Ticket_ID", "_ticket_id"} {
@@ -252,7 +254,8 @@ func TestBindRefuses(t *testing.T) {
 	}
 }
 
-// TestBindKeepsCause holds that middleware can look at what a type's own decoding said, which clients and logs are not shown.
+// TestBindKeepsCause holds that middleware can look at what a type's own decoding said, which
+// clients and logs are not shown.
 func TestBindKeepsCause(t *testing.T) {
 	type params struct {
 		At time.Time `query:"at"`
@@ -264,7 +267,8 @@ func TestBindKeepsCause(t *testing.T) {
 	}
 }
 
-// FuzzBind: whatever a request holds, the answer is a stream or a status below 500 that names the parameter.
+// FuzzBind: whatever a request holds, the answer is a stream or a status below 500 that names the
+// parameter.
 func FuzzBind(f *testing.F) {
 	type params struct {
 		page

@@ -12,8 +12,12 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// Context is what a route's guards and handler get: one request with its bound parameters. It is valid until the Gin handler returns, and meant for the
-// goroutine of the request; hand on Params and Context(), not the Context itself.
+// Context is what a route's guards and functions get: one request with its bound parameters.
+// Guards, generators, Hello, and the functions that name topics get it on the goroutine of the
+// request. Filter, Map and a Snapshot after a gap get it on other goroutines, as package sse/feed
+// says, one call at a time for a stream. It is valid until the Gin handler returns; with
+// Options.Detach that of Snapshot, Filter and Map is valid until the stream ends. Hand on Params
+// and Context(), not the Context itself.
 type Context[P any] struct {
 	// Params are the bound parameters.
 	Params P
@@ -30,9 +34,11 @@ var errLeaseTimeout = errors.New("ginsse: the hub did not follow revocations in 
 // errLate is returned where a lease would end nothing.
 var errLate = errors.New("ginsse: Lease is for guards, and for functions that name topics: the stream has begun without it")
 
-// Context returns the context of the stream. A generator's ends when the client leaves, the stream expires or is rotated, or the server shuts down; context.Cause says
-// which, with the causes of package sse/feed. Those of Snapshot and Hello end when the call takes too long, too, and that of a Snapshot after a gap with the call; see Options.SnapshotTimeout. Elsewhere it is the request's
-// context, which ends when the client leaves or a lease is revoked.
+// Context returns the context of the stream. That of a generator ends when the client leaves, the
+// stream expires or is rotated, or the server shuts down; context.Cause says which, with the
+// causes of package sse/feed. Those of Snapshot and Hello also end when the call takes too long
+// (see Options.SnapshotTimeout), and that of a Snapshot after a gap ends with the call. Elsewhere
+// it is the request's context, which ends when the client leaves or a lease is revoked.
 func (c *Context[P]) Context() context.Context {
 	if c.ctx == nil {
 		return c.gin.Request.Context()
@@ -43,16 +49,26 @@ func (c *Context[P]) Context() context.Context {
 // Request returns the HTTP request.
 func (c *Context[P]) Request() *http.Request { return c.gin.Request }
 
-// Gin returns the Gin context, for what middleware has set there. Gin uses it again for other requests once the handler has returned; with Options.Detach a Snapshot, which may run later,
-// gets a copy, which has no Writer. It must not be written to once the stream has begun, nor by Hello or Snapshot, which return an error to refuse.
+// Gin returns the Gin context, for what middleware has set there. Gin uses it again for other
+// requests once the handler has returned. So with Options.Detach Snapshot, Filter and Map, which
+// may run later, get a copy, made when the stream begins, whose Writer cannot be used. The
+// response must not be written to once the stream has begun, nor by Hello or Snapshot, which
+// return an error to refuse.
 func (c *Context[P]) Gin() *gin.Context { return c.gin }
 
-// LastEventID returns the cursor that the client came with. It reports false when the client stated none. A generator decides itself what it makes of it.
+// LastEventID returns the cursor that the client came with. It reports false when the client
+// stated none. A generator decides itself what to do with it. It can be of any length and hold
+// any bytes.
 func (c *Context[P]) LastEventID() (cursor string, ok bool) { return sse.LastEventID(c.gin.Request) }
 
-// Lease makes the stream end when one of keys is revoked, by hub.Hub.Revoke, in any process over the same backend: the client comes back by itself, and the guards decide anew. It is for guards. Take the
-// lease first, then check the right that it is for: then a right that is taken away in between ends the stream too. It blocks until the hub follows revocations, which the first lease of a process waits
-// for. Its error, the guard's to return, tells the client to come back later.
+// Lease makes the stream end when one of keys is revoked, by hub.Hub.Revoke, in any process over
+// the same backend. The client then comes back by itself, and the guards decide anew. It is for
+// guards. Take the lease first, then check the right that it is for: a right that is taken away
+// in between then ends the stream too.
+//
+// It blocks until the hub follows revocations, which the first lease of a process waits for, at
+// most for Options.ConnectTimeout. Return its error from the guard: it tells the client to come
+// back later. One that is hub.ErrKey is answered 500.
 func (c *Context[P]) Lease(h *hub.Hub, keys ...string) error {
 	if c.begun {
 		return errLate
@@ -69,15 +85,17 @@ func (c *Context[P]) Lease(h *hub.Hub, keys ...string) error {
 	return nil
 }
 
-// ExpireAt ends the stream at a time, when the client's right to it does. The client comes back by itself, and the guards decide anew. It is for
-// guards, before the stream begins; of several times the earliest counts.
+// ExpireAt ends the stream at a time, when the client's right to it ends. The client comes back
+// by itself, and the guards decide anew. It is for guards, before the stream begins; of several
+// times the earliest counts.
 func (c *Context[P]) ExpireAt(t time.Time) {
 	if c.expire.IsZero() || t.Before(c.expire) {
 		c.expire = t
 	}
 }
 
-// lease takes a lease within the time that connecting may take. What it returns lives as long as the request.
+// lease takes a lease within the time that connecting may take. What it returns lives as long as
+// the request.
 func (c *Context[P]) lease(h *hub.Hub, keys []string) (context.Context, error) {
 	life, end := context.WithCancelCause(c.gin.Request.Context())
 	timeout := time.AfterFunc(c.timeout, func() { end(errLeaseTimeout) })

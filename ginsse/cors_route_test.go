@@ -28,7 +28,8 @@ func preflight(handler http.Handler, target, origin string) *httptest.ResponseRe
 	return w
 }
 
-// TestCORS holds that the pages of a listed origin may ask and read, a stream and a document, and others may not, and that nothing of the route runs for a preflight.
+// TestCORS holds that the pages of a listed origin may ask and read, a stream and a document, and
+// others may not, and that nothing of the route runs for a preflight.
 func TestCORS(t *testing.T) {
 	h := newHub(t)
 	runs := 0
@@ -73,7 +74,8 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// TestCORSOfRefusals holds that pages can read why they were refused, whatever of the route refused them.
+// TestCORSOfRefusals holds that pages can read why they were refused, whatever of the route
+// refused them.
 func TestCORSOfRefusals(t *testing.T) {
 	h := newHub(t)
 	limits := &feed.Limits{PerKey: 1, Key: func(*http.Request) string { return "" }}
@@ -117,7 +119,8 @@ func TestCORSOfRefusals(t *testing.T) {
 	}
 }
 
-// TestCORSBehindGroup holds that middleware of a group comes before: what it refuses has no headers, preflights included, and what it sets is replaced.
+// TestCORSBehindGroup holds that middleware of a group comes before: what it refuses has no
+// headers, preflights included, and what it sets is replaced.
 func TestCORSBehindGroup(t *testing.T) {
 	h := newHub(t)
 	route := func() *ginsse.Route[none] {
@@ -145,7 +148,8 @@ func TestCORSBehindGroup(t *testing.T) {
 	}
 }
 
-// TestCORSMethods holds what the other methods of a route with CORS are: OPTIONS of no browser is 204 with what there is, and HEAD is not mounted.
+// TestCORSMethods holds what the other methods of a route with CORS are: OPTIONS of no browser is
+// 204 with what there is, and HEAD is not mounted.
 func TestCORSMethods(t *testing.T) {
 	h := newHub(t)
 	r := engine(t, ginsse.SSE[none]("/x").Options(quiet).CORS(ginsse.CORS{Origins: []string{app}}).Topic(h, "x"))

@@ -17,11 +17,11 @@ import (
 // Description is what a mounted route offers, as plain data; it marshals to JSON.
 type Description struct {
 	Method     string      `json:"method"`               // GET
-	Path       string      `json:"path"`                 // with the prefixes of groups, in Gin's notation
+	Path       string      `json:"path"`                 // with groups' prefixes, in Gin's notation
 	Kind       string      `json:"kind"`                 // "feed" or "generator"
-	Topics     []string    `json:"topics,omitempty"`     // the templates of a feed's topics, none when a function names them
+	Topics     []string    `json:"topics,omitempty"`     // templates; none if a function names them
 	Computed   bool        `json:"computed,omitempty"`   // a function names the feed's topics
-	Snapshot   bool        `json:"snapshot,omitempty"`   // the feed begins with a snapshot, and answers with it as JSON
+	Snapshot   bool        `json:"snapshot,omitempty"`   // the feed has one, as JSON too
 	Parameters []Parameter `json:"parameters,omitempty"` // in the order of the fields
 	Events     []string    `json:"events,omitempty"`     // as declared with Route.Events
 }
@@ -30,13 +30,14 @@ type Description struct {
 type Parameter struct {
 	In       string `json:"in"`              // "path", "query" or "header"
 	Name     string `json:"name"`            // as the client writes it
-	Type     string `json:"type"`            // Go's name for it, such as int64 or []string; of a Ref the key's
+	Type     string `json:"type"`            // Go's name, such as int64; of a Ref the key's
 	Required bool   `json:"required"`        // a request without it is answered 400
 	Model    string `json:"model,omitempty"` // Go's name for the type that a Ref loads
 }
 
-// Describe returns the routes that were mounted on an engine and its groups by this package, by controllers of any depth, sorted by path. Other routes are not in it.
-// The caller owns the result. It is safe for concurrent use, but not while routes are added.
+// Describe returns the routes of this package that were mounted on an engine and its groups, by
+// controllers of any depth, sorted by path. It leaves out other routes. The caller owns the
+// result. It is safe for concurrent use, but not while routes are added.
 func Describe(engine *gin.Engine) []Description {
 	var all []Description
 	ours := reflect.ValueOf(new(handler).handle).Pointer()
@@ -52,8 +53,9 @@ func Describe(engine *gin.Engine) []Description {
 	return all
 }
 
-// handler is the Gin handler of a route, whatever the type of its parameters. Its method is the one function by which Describe knows a route again, so that
-// no list has to be kept beside the engine's own.
+// handler is the Gin handler of a route, whatever the type of its parameters. Its method is the
+// one function by which Describe knows a route again, so that no list has to be kept beside the
+// engine's own.
 type handler struct {
 	serve       gin.HandlerFunc
 	description Description
@@ -67,7 +69,8 @@ func (h *handler) handle(g *gin.Context) {
 	h.serve(g)
 }
 
-// probe stands in a Gin context for the writer when a handler is asked what it is. No request has one.
+// probe stands in a Gin context for the writer when a handler is asked what it is. No request has
+// one.
 type probe struct {
 	gin.ResponseWriter
 	found *Description
@@ -100,7 +103,8 @@ func (e *endpoint[P]) describe(whole string) Description {
 	return d.clone()
 }
 
-// checkEvents holds the declared event types against the rules of what can be sent: for a feed those of hub.Publish, for a generator those of sse.AppendEvent.
+// checkEvents holds the declared event types against the rules of what can be sent: for a feed
+// those of hub.Publish, for a generator those of sse.AppendEvent.
 func checkEvents(types []string, feed bool) error {
 	var errs []error
 	for i, t := range types {

@@ -58,8 +58,9 @@ const described = `[
 	{"method": "GET", "path": "/x", "kind": "feed", "topics": ["x"]}
 ]`
 
-// TestDescribe holds that the description of an engine has every route of this package, by whichever controller and group, and none else, before and after it
-// has served; and that asking runs nothing.
+// TestDescribe holds that the description of an engine has every route of this package, by
+// whichever controller and group, and none else, before and after it has served; and that asking
+// runs nothing.
 func TestDescribe(t *testing.T) {
 	h := newHub(t)
 	r := gin.New()
@@ -109,7 +110,8 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestEvents holds that the types a feed declares are those that hub.Publish takes, those of a generator what an event can have, and that others are errors at Mount.
+// TestEvents holds that the types a feed declares are those that hub.Publish takes, those of a
+// generator what an event can have, and that others are errors at Mount.
 func TestEvents(t *testing.T) {
 	h := newHub(t)
 	for typ, want := range map[string]struct{ feed, generator bool }{

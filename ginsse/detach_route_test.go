@@ -16,7 +16,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// TestDetachedLease: middleware unwinds as soon as the stream has begun, and what the guards have said about its end holds on.
+// TestDetachedLease: middleware unwinds as soon as the stream has begun, and what the guards have
+// said about its end holds on.
 func TestDetachedLease(t *testing.T) {
 	for name, tc := range map[string]struct {
 		guard func(c *ginsse.Context[none], h *hub.Hub) error
@@ -26,7 +27,8 @@ func TestDetachedLease(t *testing.T) {
 		"lease": {func(c *ginsse.Context[none], h *hub.Hub) error { return c.Lease(h, "user/ann") },
 			func(t *testing.T, h *hub.Hub) { revoke(t, h, "user/ann") }, feed.ErrRevoked},
 		"expiry": {func(c *ginsse.Context[none], _ *hub.Hub) error {
-			c.ExpireAt(time.Now().Add(2 * time.Second)) // a busy machine needs its time to begin the stream
+			// A busy machine needs its time to begin the stream.
+			c.ExpireAt(time.Now().Add(2 * time.Second))
 			return nil
 		}, func(*testing.T, *hub.Hub) {}, feed.ErrExpired},
 	} {
@@ -52,7 +54,8 @@ func TestDetachedLease(t *testing.T) {
 	}
 }
 
-// TestDetachedRefusal: a guard that refuses answers as ever, and what was leased before ends with the request.
+// TestDetachedRefusal: a guard that refuses answers as ever, and what was leased before ends with
+// the request.
 func TestDetachedRefusal(t *testing.T) {
 	h := newHub(t)
 	o := quiet
@@ -69,7 +72,8 @@ func TestDetachedRefusal(t *testing.T) {
 	receive(t, receive(t, leased))
 }
 
-// TestDetachedSnapshot: a snapshot after a gap gets the parameters, and what middleware has set, of its own request, however often Gin has used the context again.
+// TestDetachedSnapshot: a snapshot after a gap gets the parameters, and what middleware has set,
+// of its own request, however often Gin has used the context again.
 func TestDetachedSnapshot(t *testing.T) {
 	backend := memory.New(memory.Options{MaxMessages: 8})
 	defer backend.Close()
@@ -100,7 +104,8 @@ func TestDetachedSnapshot(t *testing.T) {
 	st := open(t, s.Client(), s.URL+"/rooms/1", "X-User", "ann")
 	receive(t, left)
 	for range 30 {
-		publish(t, h, "rooms", strings.Repeat("x", 900<<10)) // more than sockets take: the stream falls behind
+		// More than sockets take: the stream falls behind.
+		publish(t, h, "rooms", strings.Repeat("x", 900<<10))
 		if w := get(r, "/other/2", "X-User", "bob"); w.Code != 200 {
 			t.Error(w.Code)
 		}

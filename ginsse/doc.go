@@ -1,7 +1,7 @@
 // Package ginsse makes Server-Sent Events routes for Gin.
 //
-// A route is written like an HTTP route: a path with typed parameters, middleware, guards, and then either a topic that the client follows, or a
-// handler that is a generator.
+// A route is written like an HTTP route: a path with typed parameters, middleware, guards, and
+// then either a topic that the client follows, or a handler that is a generator.
 //
 //	type TicketParams struct {
 //		Ticket ginsse.Ref[*Ticket] // :ticket, :Ticket or :ticketRef
@@ -22,37 +22,51 @@
 //
 // # Feeds
 //
-// A route with a Topic is a feed: its clients get the topic's messages in order, resume where they were when they come back with Last-Event-ID, on
-// any instance, and are told by a gap event when messages between are gone. Package sse/feed has what is on the wire; it serves the same feeds without Gin.
+// A route with a Topic is a feed. Its clients get the topic's messages in order, resume where
+// they were when they come back with Last-Event-ID, on any instance, and are told by a gap event
+// when messages between are gone. Package sse/feed has what is on the wire; it serves the same
+// feeds without Gin.
 //
 // # Snapshots
 //
-// With a Snapshot a client gets the state first, and then its changes, with nothing lost in between; after a gap it gets the state again, so that pages heal by themselves.
-// The same URL, asked for application/json, answers with the state alone and, in the header Last-Event-ID, the cursor that a stream goes on from.
+// With a Snapshot a client gets the state first, and then its changes, with nothing lost in
+// between. After a gap it gets the state again, so that pages are right again by themselves. The
+// same URL, asked for application/json, answers with the state alone and, in the header
+// Last-Event-ID, the cursor that a stream goes on from.
 //
 //	ginsse.SSE[TicketParams]("/tickets/:ticket/events").
 //		Models(ginsse.ModelOf(t.store.ByID)).
 //		Guard(t.mayRead).
-//		Snapshot(func(c *ginsse.Context[TicketParams]) (any, error) { return c.Params.Ticket.Get(c.Context()) }).
+//		Snapshot(t.state). // func(c *ginsse.Context[TicketParams]) (any, error)
 //		Topic(t.hub, "tickets/{ticket}")
 //
-// Change the state first, then publish. A Snapshot may be called again long after the stream has begun: its references load anew, also what a guard has loaded. An
-// error before the first byte is answered, ErrNotFound with 404; after a gap in a stream that has begun it breaks that off, so that what is gone for good should be a guard's to find.
+// Change the state first, then publish. A Snapshot may be called again long after the stream has
+// begun; its references load anew, also what a guard has loaded. If it fails before the first
+// byte, the error is answered, ErrNotFound with 404. If it fails when it is loaded again after a
+// gap, the stream is aborted; check in a guard for things that may have been deleted.
 //
 // # Several topics
 //
-// Topics has templates for more than one topic, TopicsFunc a function that names them. They share one stream and one cursor; each has its own order. The set may be
-// another one when the client comes back. It may not be empty: who has nothing to follow is best refused with ErrNotFound.
+// Topics has templates for more than one topic, TopicsFunc a function that names them. They share
+// one stream and one cursor; each has its own order. The set may be another one when the client
+// comes back. It may not be empty: refuse a client that has nothing to follow with ErrNotFound.
 //
 // # Filter and Map
 //
-// Filter says which messages a client gets, Map makes the events of each; both know the parameters and the topic. They are not asked about the end of a topic, which always comes. Hello makes an event that every
-// connection begins with. A nil Hello, Snapshot, Filter or Map is none.
+// Filter says which messages a client gets, Map makes the events of each; both know the
+// parameters and the topic. They are not asked about the end of a topic, which always comes.
+// Hello makes an event that every connection begins with. A nil Hello, Snapshot, Filter or Map is
+// none.
+//
+// Filter and Map must be quick: they run on goroutines that write to many connections, for as
+// long as they are. A call that is slow, or never returns, holds up its own stream only. A panic
+// aborts the stream.
 //
 // # Generators
 //
-// A route with a Handle sends what its generator yields. A generator is the body of a range loop turned inside out: yield reports false when the stream is
-// over, and deferred functions have run before the Gin handler returns.
+// A route with a Handle sends what its generator yields. A generator is the body of a range loop
+// turned inside out: yield reports false when the stream is over, and deferred functions have run
+// before the Gin handler returns.
 //
 //	func (t *Tickets) dashboard(c *ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] {
 //		return func(yield func(sse.Event, error) bool) {
@@ -62,7 +76,7 @@
 //				return
 //			}
 //			defer sub.Close()
-//			for _, err := range sub.All() { // ends with hub.ErrClosed at a shutdown, which yield knows what to do with
+//			for _, err := range sub.All() { // yield knows what to do with hub.ErrClosed
 //				if !yield(sse.Event{Type: "changed", Data: t.counts()}, err) {
 //					return
 //				}
@@ -72,8 +86,9 @@
 //
 // # References and keys
 //
-// A parameter of type Ref stands for a model: it is the key, and loads the model when it is asked for, once per request. What middleware finds out, who the user is for
-// example, travels in a slot of its own type, a Key; guards, load functions and handlers get it from the request's context.
+// A parameter of type Ref stands for a model: it is the key, and loads the model when it is asked
+// for, once per request. What middleware finds out, such as who the user is, travels in a slot of
+// its own type, a Key. Guards, load functions and handlers get it from the request's context.
 //
 //	var user = ginsse.NewKey[*User]("user") // t.auth does user.Set(c, u)
 //
@@ -90,8 +105,10 @@
 //
 // # Leases and expiry
 //
-// A right is checked when the stream begins, and may end before the stream does. In a guard, take a lease and check then: when hub.Hub.Revoke is called for one of its keys, in any process,
-// the stream ends, the client comes back by itself and the guards decide anew. ExpireAt does the same at a time, such as that of a token.
+// A right is checked when the stream begins, and may end before the stream does. In a guard, take
+// a lease and check then. When hub.Hub.Revoke is called for one of its keys, in any process, the
+// stream ends, the client comes back by itself and the guards decide anew. ExpireAt does the same
+// at a time, such as that of a token.
 //
 //	func (t *Tickets) mayRead(c *ginsse.Context[TicketParams]) error {
 //		u, _ := user.Get(c.Context())
@@ -104,42 +121,55 @@
 //
 // # Limits
 //
-// Options.Limits bounds how many streams are open, in all and for each key, which may be what middleware and guards have found out:
+// Options.Limits bounds how many streams are open, in all and for each key. The key may be what
+// middleware and guards have found out:
 //
 //	limits := &feed.Limits{Max: 10_000, PerKey: 6, Key: func(r *http.Request) string {
 //		u, _ := user.Get(r.Context())
 //		return u.ID
 //	}}
 //
-// Share one value between routes. Documents need no place.
+// Share one value between routes. Documents do not count.
 //
 // # Shutdown
 //
-// http.Server.Shutdown waits for some streams only. Give all routes one feed.Drain in their Options, and the server its Begin, by RegisterOnShutdown, and wait for it behind the server's Shutdown: the streams
-// end one by one, and the clients come back elsewhere. Without it hub.Hub.Shutdown ends all feeds at once.
+// http.Server.Shutdown waits for some streams only. Give all routes one feed.Drain in their
+// Options, give the server its Begin, by RegisterOnShutdown, and call its Wait behind the
+// server's Shutdown. The streams then end one by one, and the clients come back elsewhere.
+// Without it hub.Hub.Shutdown ends all feeds at once.
 //
 // # Very many connections
 //
-// Feeds of one topic are written by a few goroutines for all connections wherever that can be; package sse/feed says where. With Options.Detach the Gin handler returns as soon as such a stream has begun, and
-// the connection keeps neither its goroutine nor the Gin context: middleware then sees the connecting only, and what guards have said about the end, leases and ExpireAt, holds on. A Snapshot that runs again after a gap
-// gets a copy of the Gin context.
+// A few goroutines write all feeds, wherever that can be: over HTTP/1.x and plain TCP, if no
+// middleware has wrapped the response writer. Package sse/feed has the details, and Options.OnEnd
+// tells for each stream. With Options.Detach the Gin handler returns as soon as such a stream has
+// begun, and the connection keeps neither its goroutine nor the Gin context. Middleware then sees
+// the connecting only; what guards have said about the end, leases and ExpireAt, holds on.
+// Snapshot, Filter and Map then get a copy of the Gin context, because Gin uses its own again.
 //
 // # CORS
 //
-// CORS lets pages of other origins follow a route, and read why they were refused. It answers preflights too, by a route for OPTIONS beside the route. Middleware of a group runs before it. A
-// CORS middleware of the application does as well; one of the two is enough.
+// CORS lets pages of other origins follow a route, and read why they were refused. It answers
+// preflights too, by a route for OPTIONS beside the route. Middleware of a group runs before it.
+// A CORS middleware of the application does as well; one of the two is enough.
 //
 // # What a client sees
 //
-// A stream is status 200 and text/event-stream. Whatever is refused before is a status with a JSON body, {"error":"forbidden"}: 400 for a parameter, 401, 403 and 404 from guards, references
-// and snapshots, 406 for an Accept header that takes no stream. What may pass, 429 and 503, has Retry-After; an EventSource, which never comes back from any status but 200, gets a
-// stream that ends at once and a time to come back instead. A failure once the stream has begun, a panic too, breaks the connection off, so that nobody takes it for an end. HEAD
-// is not mounted. Package sse/feed has the events.
+// A stream is status 200 and text/event-stream. A request that is refused before gets a status
+// with a JSON body, {"error":"forbidden"}: 400 for a parameter, 401, 403 and 404 from guards,
+// references and snapshots, 406 for an Accept header that takes no stream. What may pass, 429 and
+// 503, has Retry-After; an EventSource, which never comes back from any status but 200, instead
+// gets a stream that ends at once and states a time to come back. A failure once the stream has
+// begun, a panic too, aborts the connection, so that nobody takes it for an end. HEAD is not
+// mounted. Package sse/feed has the events.
 //
 // # Order of things
 //
-// A request passes the group's middleware, the route's CORS and its middleware (Use), then its parameters are bound, then the guards run, then what is left of the models is loaded if
-// the route says Preload, then the topics are named, a place among the Limits is taken, the topics are followed, and Snapshot and Hello are called; or the generator is started. The order in which a route's methods are called counts among uses and among guards, not
-// between them: what must come before a middleware is a middleware itself.
-// All of that happens before the first byte of the stream, so each may still answer with a status of its own.
+// A request passes the group's middleware, the route's CORS and its middleware (Use). Then the
+// parameters are bound, the guards run, what is left of the models is loaded if the route says
+// Preload, and the topics are named. Then the stream is counted by the Limits, the topics are
+// followed, and Snapshot and Hello are called; or the generator is started. The order in which a
+// route's methods are called counts among uses and among guards, not between them: what must come
+// before a middleware is a middleware itself. All of that happens before the first byte of the
+// stream, so each may still answer with a status of its own.
 package ginsse

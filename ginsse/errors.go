@@ -13,7 +13,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// What a guard, or the function that names a topic, returns to answer with a status. Other errors are answered 500, without their text.
+// What a guard, or the function that names a topic, returns to answer with a status. Other errors
+// are answered 500, without their text.
 var (
 	// ErrUnauthorized is answered 401: the client has to say who it is.
 	ErrUnauthorized = Status(http.StatusUnauthorized, errors.New("unauthorized"))
@@ -23,8 +24,10 @@ var (
 	ErrNotFound = Status(http.StatusNotFound, errors.New("not found"))
 )
 
-// Status returns an error that is answered with an HTTP status from 400 to 599 and the text of err, which the client sees. Other codes are answered 500.
-// A nil err stands for the status' own text. 429 and 503 are temporary: an EventSource, which never comes back from either, gets a stream that ends at once and a time to come back, and others Retry-After.
+// Status returns an error that is answered with an HTTP status from 400 to 599 and the text of
+// err, which the client sees. Other codes are answered 500. A nil err stands for the status' own
+// text. 429 and 503 are temporary: an EventSource, which never comes back from either, gets a
+// stream that ends at once and a time to come back, and others Retry-After.
 func Status(code int, err error) error {
 	if err == nil {
 		err = errors.New(http.StatusText(code))
@@ -44,8 +47,9 @@ func (e *statusError) Unwrap() error { return e.err }
 // StatusCode is how package sse/feed finds the status.
 func (e *statusError) StatusCode() int { return e.code }
 
-// ParameterError says which parameter of a request is missing or malformed. It is answered 400. The text of the error never has the parameter's value in it, nor
-// what a type's own UnmarshalText said, which is in the chain for errors.As.
+// ParameterError says which parameter of a request is missing or malformed. It is answered 400.
+// The text of the error never has the parameter's value in it, nor what a type's own
+// UnmarshalText said, which is in the chain for errors.As.
 type ParameterError struct {
 	In   string // "path", "query" or "header"
 	Name string
@@ -79,13 +83,15 @@ func refuse(c *gin.Context, err error, o Options) {
 	case errors.As(err, &parameter):
 		code, text = http.StatusBadRequest, parameter.text()
 	case errors.Is(err, hub.ErrTopic):
-		code, text = http.StatusNotFound, "not found" // the name is made of the request's values: there is no such thing to follow
+		// The name is made of the request's values: there is no such thing to follow.
+		code, text = http.StatusNotFound, "not found"
 	case errors.As(err, &status) && isRefusal(status.code):
 		code, text = status.code, cmp.Or(status.text, status.err.Error())
 	case errors.As(err, &other) && isRefusal(other.StatusCode()):
 		code, text = other.StatusCode(), strings.ToLower(http.StatusText(other.StatusCode()))
 	case c.Request.Context().Err() != nil:
-		// A lease was revoked, or the server shuts down, and the error is what a query made of that: an EventSource must come back.
+		// A lease was revoked, or the server shuts down, and the error is what a query made of
+		// that: an EventSource must come back.
 		code, text = http.StatusServiceUnavailable, "service unavailable"
 	}
 	feed.Refuse(c.Writer, c.Request, code, text, o)

@@ -74,7 +74,8 @@ func Example() {
 	// status assigned
 }
 
-// A feed with a Snapshot: clients get the state first, then its changes. The same URL has the state as JSON.
+// A feed with a Snapshot: clients get the state first, then its changes. The same URL has the
+// state as JSON.
 func ExampleRoute_Snapshot() {
 	backend := memory.New(memory.Options{})
 	defer backend.Close()

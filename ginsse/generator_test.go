@@ -26,7 +26,8 @@ func generator(f func(c *ginsse.Context[none], yield func(sse.Event, error) bool
 	})
 }
 
-// TestGeneratorWire holds the bytes of events on the wire: strings raw, other values as JSON once, each field on its line.
+// TestGeneratorWire holds the bytes of events on the wire: strings raw, other values as JSON
+// once, each field on its line.
 func TestGeneratorWire(t *testing.T) {
 	r := engine(t, ginsse.SSE[none]("/x").Options(quiet).Handle(func(*ginsse.Context[none]) seq {
 		return events(
@@ -59,7 +60,8 @@ func TestGeneratorWire(t *testing.T) {
 	}
 }
 
-// TestGeneratorClientLeaves holds that a generator learns of it where it waits and at its next yield, and has cleaned up before the handlers of middleware go on.
+// TestGeneratorClientLeaves holds that a generator learns of it where it waits and at its next
+// yield, and has cleaned up before the handlers of middleware go on.
 func TestGeneratorClientLeaves(t *testing.T) {
 	for _, where := range []string{"waits", "yields"} {
 		t.Run(where, func(t *testing.T) {
@@ -108,7 +110,8 @@ func TestGeneratorClientLeaves(t *testing.T) {
 	}
 }
 
-// TestGeneratorFails holds that an error, a bad event and a panic break the connection off, on each version of HTTP, and show nothing of themselves.
+// TestGeneratorFails holds that an error, a bad event and a panic break the connection off, on
+// each version of HTTP, and show nothing of themselves.
 func TestGeneratorFails(t *testing.T) {
 	secret := errors.New(canary)
 	for name, test := range map[string]struct {
@@ -179,7 +182,8 @@ func TestGeneratorFails(t *testing.T) {
 	}
 }
 
-// TestGeneratorHeartbeat holds that heartbeats go on, and the stream ends at its time, while a generator blocks.
+// TestGeneratorHeartbeat holds that heartbeats go on, and the stream ends at its time, while a
+// generator blocks.
 func TestGeneratorHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := quiet
@@ -191,7 +195,8 @@ func TestGeneratorHeartbeat(t *testing.T) {
 	})
 }
 
-// TestGeneratorNil holds that a handler without a sequence is a failure of that stream, seen by gin.Recovery like any panic.
+// TestGeneratorNil holds that a handler without a sequence is a failure of that stream, seen by
+// gin.Recovery like any panic.
 func TestGeneratorNil(t *testing.T) {
 	var log bytes.Buffer
 	o := quiet
@@ -256,7 +261,8 @@ func TestFeedLastEventID(t *testing.T) {
 	}
 }
 
-// TestGeneratorOverTopic is the generator of the package comment: it follows a topic by hand, and a shutdown of the hub is no failure of it.
+// TestGeneratorOverTopic is the generator of the package comment: it follows a topic by hand, and
+// a shutdown of the hub is no failure of it.
 func TestGeneratorOverTopic(t *testing.T) {
 	h := newHub(t)
 	server := newServer(t, engine(t, generator(func(c *ginsse.Context[none], yield func(sse.Event, error) bool) {

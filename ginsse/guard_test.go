@@ -18,7 +18,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// TestOrder holds that a request passes the group's middleware, the route's, binding, guards and then the topic, and unwinds backwards.
+// TestOrder holds that a request passes the group's middleware, the route's, binding, guards and
+// then the topic, and unwinds backwards.
 func TestOrder(t *testing.T) {
 	var steps []string
 	step := func(name string) gin.HandlerFunc {
@@ -65,7 +66,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestGuardStatuses holds that what a guard returns is a real status with a JSON body, of a feed and of a generator, and nothing of the stream is begun.
+// TestGuardStatuses holds that what a guard returns is a real status with a JSON body, of a feed
+// and of a generator, and nothing of the stream is begun.
 func TestGuardStatuses(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.1:5432: password " + canary)
 	for name, test := range map[string]struct {
@@ -133,7 +135,8 @@ func TestGuardStatuses(t *testing.T) {
 	}
 }
 
-// TestAnswered holds that whatever has answered by itself, correctly aborted or not, is not followed by a stream.
+// TestAnswered holds that whatever has answered by itself, correctly aborted or not, is not
+// followed by a stream.
 func TestAnswered(t *testing.T) {
 	const body = `{"no":"entry"}`
 	answer := func(c *gin.Context) { c.Data(http.StatusForbidden, "application/json", []byte(body)) }
@@ -175,7 +178,8 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
-// TestGuardPanics holds that a panic before the stream is like any other handler's: gin.Recovery answers 500.
+// TestGuardPanics holds that a panic before the stream is like any other handler's: gin.Recovery
+// answers 500.
 func TestGuardPanics(t *testing.T) {
 	r := gin.New()
 	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, v any) { c.String(http.StatusInternalServerError, "%v", v) }))
@@ -187,7 +191,8 @@ func TestGuardPanics(t *testing.T) {
 
 type contextKey struct{}
 
-// TestContext holds what guards, the topic function and the generator see of the request: values of middleware, parameters, the request with its context.
+// TestContext holds what guards, the topic function and the generator see of the request: values
+// of middleware, parameters, the request with its context.
 func TestContext(t *testing.T) {
 	seen := make(map[string]string)
 	look := func(where string, c *ginsse.Context[ticketParams]) {
@@ -232,7 +237,8 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// TestExpireAt holds that a stream ends cleanly at the earliest of the times that guards and options state.
+// TestExpireAt holds that a stream ends cleanly at the earliest of the times that guards and
+// options state.
 func TestExpireAt(t *testing.T) {
 	for name, test := range map[string]struct {
 		option time.Duration // 0: not set, as for guards

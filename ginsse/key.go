@@ -6,8 +6,9 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Key is a typed slot of a request: middleware or a guard sets it, later guards, load functions and the handler get it. Keys are told apart by identity: two with the
-// same name are two slots. A Key is safe for concurrent use.
+// Key is a typed slot of a request: middleware or a guard sets it, later guards, load functions
+// and the handler get it. Two Keys with the same name are two slots. A
+// Key is safe for concurrent use.
 type Key[T any] struct{ name string }
 
 // slot keeps a value of T apart from no value, also when T is an interface and the value nil.
@@ -18,14 +19,16 @@ type slot[T any] struct{ value T }
 //	var user = ginsse.NewKey[*User]("user")
 func NewKey[T any](name string) *Key[T] { return &Key[T]{name} }
 
-// Set sets the slot in a request, from here on; in a guard c is Context.Gin(). Of several values the latest counts. The value is in the context of c.Request, which
-// Set replaces: a context taken before has it not. Set must not be called once the stream has begun.
+// Set sets the slot in a request, from here on; in a guard c is Context.Gin(). The latest value
+// counts. The value is in the context of c.Request, which Set replaces: a context taken before
+// does not have it. Do not call Set once the stream has begun.
 func (k *Key[T]) Set(c *gin.Context, value T) {
 	c.Request = c.Request.WithContext(context.WithValue(c.Request.Context(), k, slot[T]{value}))
 }
 
-// Get returns the slot's value, and whether it was set. ctx is the request's context or one made from it: Context.Context() in a guard or handler, ctx in a load
-// function. A *gin.Context will do too, and one made from it.
+// Get returns the slot's value, and whether it was set. ctx is the request's context or one made
+// from it: Context.Context() in a guard or handler, ctx in a load function. A *gin.Context will
+// do too, and one made from it.
 func (k *Key[T]) Get(ctx context.Context) (value T, ok bool) {
 	s, ok := ctx.Value(k).(slot[T])
 	if !ok {

@@ -14,8 +14,9 @@ import (
 	"github.com/headrace/headrace/ginsse"
 )
 
-// TestKeys holds that what the group's middleware, the route's, and guards set is there for all that come later, load function and generator among them, with its
-// type, and not for those before.
+// TestKeys holds that what the group's middleware, the route's, and guards set is there for all
+// that come later, load function and generator among them, with its type, and not for those
+// before.
 func TestKeys(t *testing.T) {
 	user, role, number := ginsse.NewKey[string]("user"), ginsse.NewKey[[]string]("role"), ginsse.NewKey[int]("number")
 	var steps []string
@@ -74,7 +75,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestKeysDoNotCollide holds that keys of one name, of the same type or another, are slots of their own, and that strings and Gin's own keys are none of them.
+// TestKeysDoNotCollide holds that keys of one name, of the same type or another, are slots of
+// their own, and that strings and Gin's own keys are none of them.
 func TestKeysDoNotCollide(t *testing.T) {
 	first, second, other := ginsse.NewKey[string]("user"), ginsse.NewKey[string]("user"), ginsse.NewKey[int]("user")
 	r := gin.New()
@@ -123,7 +125,8 @@ func TestKeyNil(t *testing.T) {
 
 type foreignKey struct{}
 
-// TestKeyContexts holds from which contexts a slot is read: the request's, Gin's, and those made from either, whatever the engine's settings; any other has none.
+// TestKeyContexts holds from which contexts a slot is read: the request's, Gin's, and those made
+// from either, whatever the engine's settings; any other has none.
 func TestKeyContexts(t *testing.T) {
 	user := ginsse.NewKey[string]("user")
 	for _, fallback := range []bool{false, true} {

@@ -30,7 +30,8 @@ func revoke(t testing.TB, h *hub.Hub, key string) {
 	}
 }
 
-// kinds returns a feed and a generator, which both go on until something ends them, with the causes that generators saw.
+// kinds returns a feed and a generator, which both go on until something ends them, with the
+// causes that generators saw.
 func kinds(h *hub.Hub, o ginsse.Options) (routes map[string]*ginsse.Route[none], causes chan error) {
 	causes = make(chan error, 4)
 	return map[string]*ginsse.Route[none]{
@@ -63,7 +64,8 @@ func openWhole(t testing.TB, s *httptest.Server, path string) *whole {
 
 var lastRetry = regexp.MustCompile(`\n\nretry: (\d+)\n$`)
 
-// expectRetry reads to the end of the stream, which is to be a clean one, and returns the time to come back that is the last thing in it.
+// expectRetry reads to the end of the stream, which is to be a clean one, and returns the time to
+// come back that is the last thing in it.
 func (w *whole) expectRetry(t testing.TB) time.Duration {
 	t.Helper()
 	for {
@@ -81,7 +83,8 @@ func (w *whole) expectRetry(t testing.TB) time.Duration {
 	return retry
 }
 
-// TestLease holds that a revocation of one of a lease's keys, and of no other, ends the stream with a time to come back, and that the guards decide then.
+// TestLease holds that a revocation of one of a lease's keys, and of no other, ends the stream
+// with a time to come back, and that the guards decide then.
 func TestLease(t *testing.T) {
 	for _, kind := range []string{"feed", "generator"} {
 		t.Run(kind, func(t *testing.T) {
@@ -136,7 +139,8 @@ func (b *deafBackend) Follow(context.Context, string, hub.Sink) (hub.ID, func(),
 	return "", nil, b.err
 }
 
-// later checks that a client is told to come back, an EventSource by a stream that ends at once and others by 503, and that it learns nothing else.
+// later checks that a client is told to come back, an EventSource by a stream that ends at once
+// and others by 503, and that it learns nothing else.
 func later(t testing.TB, handler http.Handler, target string) {
 	t.Helper()
 	w := get(handler, target, "Accept", "text/event-stream")
@@ -150,7 +154,8 @@ func later(t testing.TB, handler http.Handler, target string) {
 	}
 }
 
-// TestLeaseFails holds that a client whose lease cannot be had is told to come back, and not what the backend said.
+// TestLeaseFails holds that a client whose lease cannot be had is told to come back, and not what
+// the backend said.
 func TestLeaseFails(t *testing.T) {
 	memory := memory.New(memory.Options{})
 	defer memory.Close()
@@ -179,8 +184,9 @@ func TestLeaseFails(t *testing.T) {
 	}
 }
 
-// TestLeaseRevokedEarly holds that a revocation that comes before the stream has begun, wherever the request is, makes the client come back: no stream, and
-// no status that an EventSource would give up at.
+// TestLeaseRevokedEarly holds that a revocation that comes before the stream has begun, wherever
+// the request is, makes the client come back: no stream, and no status that an EventSource would
+// give up at.
 func TestLeaseRevokedEarly(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		t.Run(fmt.Sprintf("detach=%v", detach), func(t *testing.T) { revokedEarly(t, detach) })
@@ -197,7 +203,8 @@ func revokedEarly(t *testing.T, detach bool) {
 		<-c.Context().Done()
 		return nil
 	}
-	query := func(c *ginsse.Context[none]) error { return fmt.Errorf("query: %w", c.Context().Err()) } // as a database has it
+	// As a database has it.
+	query := func(c *ginsse.Context[none]) error { return fmt.Errorf("query: %w", c.Context().Err()) }
 	began := func(*ginsse.Context[none]) seq { t.Error("the generator was started"); return events() }
 	o := quiet
 	o.Detach = detach
@@ -224,7 +231,8 @@ func revokedEarly(t *testing.T, detach bool) {
 	})
 }
 
-// TestLeaseDuringSnapshot holds that a right that is taken away while the state is loaded shows nobody the state.
+// TestLeaseDuringSnapshot holds that a right that is taken away while the state is loaded shows
+// nobody the state.
 func TestLeaseDuringSnapshot(t *testing.T) {
 	h := newHub(t)
 	for _, detach := range []bool{false, true} {
@@ -246,7 +254,8 @@ func TestLeaseDuringSnapshot(t *testing.T) {
 	}
 }
 
-// TestRouteExpires holds that a feed with a snapshot ends cleanly at the time a guard states, with a time to come back behind it.
+// TestRouteExpires holds that a feed with a snapshot ends cleanly at the time a guard states,
+// with a time to come back behind it.
 func TestRouteExpires(t *testing.T) {
 	h := newHub(t)
 	ends := make(chan feed.End, 1)
@@ -272,8 +281,9 @@ func TestRouteExpires(t *testing.T) {
 	}
 }
 
-// TestRouteLimits holds that routes that share Limits share their places, that Key sees what middleware and guards have found out, that documents need no
-// place, and that a place is free again when its stream has ended.
+// TestRouteLimits holds that routes that share Limits share their places, that Key sees what
+// middleware and guards have found out, that documents need no place, and that a place is free
+// again when its stream has ended.
 func TestRouteLimits(t *testing.T) {
 	h := newHub(t)
 	limits := &feed.Limits{PerKey: 1, Key: func(r *http.Request) string {
@@ -325,7 +335,8 @@ func TestRouteLimits(t *testing.T) {
 	open(t, s.Client(), s.URL+"/generator/x?user=ann").expect(t, "hi||")
 }
 
-// TestRouteDrains holds that a Drain ends the streams of all routes that have it, and that who comes then is told to come back.
+// TestRouteDrains holds that a Drain ends the streams of all routes that have it, and that who
+// comes then is told to come back.
 func TestRouteDrains(t *testing.T) {
 	h := newHub(t)
 	drain := &feed.Drain{Window: -1}
@@ -368,7 +379,8 @@ func (stuckBackend) Follow(ctx context.Context, _ string, _ hub.Sink) (hub.ID, f
 	return "", nil, ctx.Err()
 }
 
-// TestLeaseTimeout holds that a lease waits for a backend that hangs no longer than connecting may take, and that the client is told to come back.
+// TestLeaseTimeout holds that a lease waits for a backend that hangs no longer than connecting
+// may take, and that the client is told to come back.
 func TestLeaseTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := memory.New(memory.Options{})

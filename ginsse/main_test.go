@@ -128,7 +128,8 @@ type stream struct {
 	leave func()
 }
 
-// open opens a stream; headers are name and value in turn. The client leaves at the end of the test.
+// open opens a stream; headers are name and value in turn. The client leaves at the end of the
+// test.
 func open(t testing.TB, client *http.Client, url string, headers ...string) *stream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)

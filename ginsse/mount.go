@@ -12,15 +12,21 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Controller is anything that adds its routes to a router. A *Route is one, and so is a struct of the application that mounts several, ordinary HTTP routes among them.
+// Controller is anything that adds its routes to a router. A *Route is one, and so is a struct of
+// the application that mounts several, ordinary HTTP routes among them.
 type Controller interface {
-	// Routes adds the controller's routes to a router. Its error names the routes that could not be added.
+	// Routes adds the controller's routes to a router. Its error names the routes that could not
+	// be added.
 	Routes(gin.IRouter) error
 }
 
-// Mount adds the routes of controllers to a router: an engine, or a group, whose prefix and middleware count. It checks every route against the whole
-// path: a parameter without a field, a field without a parameter, two candidates for one, a type that cannot be a parameter, a Ref without a model, two models
-// for one type, an unknown name in a topic template, an event type that cannot be sent, a route with no topic and no handler or with several, a path that Gin refuses. The error names each such route; the others are mounted.
+// Mount adds the routes of controllers to a router: an engine, or a group, whose prefix and
+// middleware count. It checks every route against the whole path. These are mistakes: a parameter
+// without a field, a field without a parameter, two candidates for one, a type that cannot be a
+// parameter, a Ref without a model, two models for one type, an unknown name in a topic template,
+// an event type that cannot be sent, a route with no topic and no handler or with several, a path
+// that Gin refuses. The error names each such route; the others are mounted. Call it before the
+// server starts.
 func Mount(r gin.IRouter, controllers ...Controller) error {
 	var errs []error
 	for _, c := range controllers {
@@ -147,7 +153,8 @@ func joinPaths(prefix, p string) string {
 	return whole
 }
 
-// pathParameters returns the names of a path's parameters, in order. A colon behind a backslash begins none.
+// pathParameters returns the names of a path's parameters, in order. A colon behind a backslash
+// begins none.
 func pathParameters(p string) (names []string) {
 	for segment := range strings.SplitSeq(strings.ReplaceAll(p, `\:`, ""), "/") {
 		if i := strings.IndexAny(segment, ":*"); i >= 0 {

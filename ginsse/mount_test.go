@@ -26,8 +26,8 @@ func (o *opaque) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// TestMountErrors holds that each mistake in a route is an error at Mount that names the route by its whole path, that nothing of it is mounted, and
-// that a good route beside it is.
+// TestMountErrors holds that each mistake in a route is an error at Mount that names the route by
+// its whole path, that nothing of it is mounted, and that a good route beside it is.
 func TestMountErrors(t *testing.T) {
 	h := newHub(t)
 	topic := func(*ginsse.Context[none]) (string, error) { return "x", nil }
@@ -216,7 +216,8 @@ func TestMountNil(t *testing.T) {
 	}
 }
 
-// TestMountWholePath holds that the prefixes of groups count: in the error, for parameters, and as Gin joins them.
+// TestMountWholePath holds that the prefixes of groups count: in the error, for parameters, and
+// as Gin joins them.
 func TestMountWholePath(t *testing.T) {
 	type params struct {
 		Org    string
@@ -263,7 +264,8 @@ func (c controller) Routes(r gin.IRouter) error {
 	return ginsse.Mount(r, ginsse.SSE[ticketParams]("/tickets/:ticket/events").Topic(c.h, "{ticket}"), ginsse.SSE[none]("/bad"))
 }
 
-// TestMountControllers holds that errors come through from controllers of controllers, and that one route can be mounted in several places.
+// TestMountControllers holds that errors come through from controllers of controllers, and that
+// one route can be mounted in several places.
 func TestMountControllers(t *testing.T) {
 	r := gin.New()
 	err := ginsse.Mount(r.Group("/v1"), controller{newHub(t)})

@@ -8,16 +8,19 @@ import (
 	"sync"
 )
 
-// Ref is a parameter that stands for a model: its key comes with the request, the model itself is loaded when it is asked for, by the function that the route
-// was given with Models. It is a field of a route's parameters:
+// Ref is a parameter that stands for a model: its key comes with the request, the model itself is
+// loaded when it is asked for, by the function that the route was given with Models. It is a
+// field of a route's parameters:
 //
 //	type TicketParams struct {
 //		Ticket ginsse.Ref[*Ticket] // :ticket, :Ticket or :ticketRef; a path tag wins
 //	}
 //
-// A query parameter or header may be a Ref when it is required. In a topic template the parameter's name stands for the key.
+// A query parameter or header may be a Ref when it is required. In a topic template the
+// parameter's name stands for the key.
 //
-// Copies of a Ref share what is loaded, but a Snapshot has references of its own, which load anew. A Ref is safe for concurrent use, also after its request.
+// Copies of a Ref share what is loaded, but a Snapshot has references of its own, which load
+// anew. A Ref is safe for concurrent use, also after its request.
 type Ref[T any] struct{ state *refState[T] }
 
 // refState is what the copies of a Ref share: the model, or the one load under way.
@@ -31,16 +34,19 @@ type refState[T any] struct {
 	running *loading
 }
 
-// loading is one call of a load function. Its fields are written before done is closed, and not after.
+// loading is one call of a load function. Its fields are written before done is closed, and not
+// after.
 type loading struct {
-	done      chan struct{}
-	err       error
-	abandoned bool // it ended for a reason of its caller's own, which says nothing to those who wait
+	done chan struct{}
+	err  error
+	// It ended for a reason of its caller's own, which says nothing to those who wait.
+	abandoned bool
 }
 
 var errUnbound = errors.New("ginsse: the reference belongs to no request")
 
-// Key returns the text of the key, as a topic template has it: "7" for the number 7, also when the client wrote 07. A Ref that no route has bound has none.
+// Key returns the text of the key, as a topic template has it: "7" for the number 7, also when
+// the client wrote 07. A Ref that no route has bound has none.
 func (r Ref[T]) Key() string {
 	if r.state == nil {
 		return ""
@@ -48,12 +54,15 @@ func (r Ref[T]) Key() string {
 	return r.state.key
 }
 
-// Get returns the model. The first Get of a request loads it, on its own goroutine and with its own ctx; Gets that come meanwhile wait for that load, each until its
-// own ctx ends, and share what comes of it. Once loaded the model is there for the whole request, whatever ctx is. A failure is not kept: the next Get loads
-// again. When the ctx of the Get that loads ends, or its load panics, that is no failure of those who wait: one of them loads anew.
+// Get returns the model. The first Get of a request loads it, on its own goroutine and with its
+// own ctx. Gets that come meanwhile wait for that load, each until its own ctx ends, and share
+// its result. Once loaded, the model is there for the whole request, whatever ctx is. A failure
+// is not kept: the next Get loads again. If the ctx of the Get that loads ends, or its load
+// panics, those who wait do not fail: one of them loads anew.
 //
-// The error is the load function's, unchanged, so that a guard can return it as it is; or ErrNotFound when the function returned neither an error nor
-// anything but nil; or the cause of the end of ctx.
+// The error is the load function's, unchanged, so that a guard can return it as it is; or
+// ErrNotFound when the function returned neither an error nor anything but nil; or the cause of
+// the end of ctx.
 func (r Ref[T]) Get(ctx context.Context) (T, error) {
 	var none T
 	s := r.state
@@ -125,21 +134,26 @@ func isRef(t reflect.Type) bool {
 	return ok && r.refType() == t
 }
 
-// Model says how references to one type are loaded. Make it with ModelOf and give it to a route with Models. It is not changed by routes, and may be given to several.
+// Model says how references to one type are loaded. Make it with ModelOf and give it to a route
+// with Models. It is not changed by routes, and may be given to several.
 type Model struct {
 	ref, value, key reflect.Type
 	noLoad          bool
 	set             func(ref reflect.Value, text string) error
 	text            func(ref reflect.Value) string
 	get             func(ctx context.Context, ref reflect.Value) error
-	renew           func(ref reflect.Value) // makes it a reference by the same key that has loaded nothing
+	// Makes it a reference by the same key that has loaded nothing.
+	renew func(ref reflect.Value)
 }
 
-// ModelOf returns the model of type T that load loads by its key. The key is anything that a path parameter can be, with a text: a string, a number, a type with
-// UnmarshalText and MarshalText. One that cannot be made of a request's text is answered 400, before anything is loaded.
+// ModelOf returns the model of type T that load loads by its key. The key is anything that a path
+// parameter can be, with a text: a string, a number, a type with UnmarshalText and MarshalText. A
+// key that cannot be made of a request's text is answered 400, before anything is loaded.
 //
-// load is called by Ref.Get, with its context, which has the request's values, those of Keys among them, when it is the Context's; for one reference of a request it
-// is not called concurrently. It returns ErrNotFound, wrapped or not, when there is no such model; a nil pointer without an error means the same.
+// Ref.Get calls load with its own context. That has the request's values, those of Keys among
+// them, when it is the Context's. For one reference of a request load is not called concurrently;
+// for different requests it is. It returns ErrNotFound, wrapped or not, when there is no such
+// model; a nil pointer without an error means the same.
 func ModelOf[K, T any](load func(ctx context.Context, key K) (T, error)) Model {
 	setKey := setter(reflect.TypeFor[K]())
 	return Model{

@@ -27,7 +27,8 @@ func bindRef(t testing.TB, load func(context.Context, int64) (*ticket, error)) (
 	return ref
 }
 
-// TestRefShared holds that concurrent Gets of one request, by copies of the reference, share one load, and its failure too.
+// TestRefShared holds that concurrent Gets of one request, by copies of the reference, share one
+// load, and its failure too.
 func TestRefShared(t *testing.T) {
 	broken := errors.New("broken")
 	for name, failure := range map[string]error{"success": nil, "failure": broken} {
@@ -67,7 +68,8 @@ func TestRefShared(t *testing.T) {
 	}
 }
 
-// TestRefFailureIsNotKept holds that the Get after a failure loads again, and that a success is kept, also for one whose context has ended.
+// TestRefFailureIsNotKept holds that the Get after a failure loads again, and that a success is
+// kept, also for one whose context has ended.
 func TestRefFailureIsNotKept(t *testing.T) {
 	broken, loads := errors.New("broken"), 0
 	ref := bindRef(t, func(_ context.Context, id int64) (*ticket, error) {
@@ -92,8 +94,8 @@ func TestRefFailureIsNotKept(t *testing.T) {
 	}
 }
 
-// TestRefOwnContext holds that a Get ends with its own context and no other: who waits leaves alone, and when the one that loads leaves, or its load panics, another
-// loads in its place.
+// TestRefOwnContext holds that a Get ends with its own context and no other: who waits leaves
+// alone, and when the one that loads leaves, or its load panics, another loads in its place.
 func TestRefOwnContext(t *testing.T) {
 	gone := errors.New("gone")
 	for name, test := range map[string]struct {

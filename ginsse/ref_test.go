@@ -110,7 +110,8 @@ func refKeys[P any](path, target string, headers ...string) func(*testing.T) str
 
 type plainStruct struct{ ginsse.Ref[*ticket] }
 
-// TestRefMountErrors holds that each mistake with references and models is an error at Mount that names the route, and nothing is mounted.
+// TestRefMountErrors holds that each mistake with references and models is an error at Mount that
+// names the route, and nothing is mounted.
 func TestRefMountErrors(t *testing.T) {
 	route := func(path string, models ...ginsse.Model) *ginsse.Route[refParams] {
 		return ginsse.SSE[refParams](path).Models(models...).Handle(func(*refContext) seq { return events() })
@@ -184,7 +185,8 @@ func TestRefMountErrors(t *testing.T) {
 	}
 }
 
-// TestRefLazy holds that a model is loaded when it is asked for and once per request, by whoever asks, and that each request loads its own.
+// TestRefLazy holds that a model is loaded when it is asked for and once per request, by whoever
+// asks, and that each request loads its own.
 func TestRefLazy(t *testing.T) {
 	var loads atomic.Int64
 	load := func(ctx context.Context, id int64) (*ticket, error) {
@@ -224,8 +226,9 @@ func TestRefLazy(t *testing.T) {
 	}
 }
 
-// TestRefStatuses holds what a request is answered when its key is malformed or its model does not load: by a guard that returns the error of Get unchanged,
-// by Preload, by the function that names the topic; and that no stream is begun.
+// TestRefStatuses holds what a request is answered when its key is malformed or its model does
+// not load: by a guard that returns the error of Get unchanged, by Preload, by the function that
+// names the topic; and that no stream is begun.
 func TestRefStatuses(t *testing.T) {
 	load := func(ctx context.Context, id int64) (*ticket, error) {
 		switch id {
@@ -236,7 +239,8 @@ func TestRefStatuses(t *testing.T) {
 		case 3:
 			return nil, errors.New("password " + canary)
 		case 4:
-			return &ticket{4}, ginsse.Status(http.StatusGone, errors.New("it was deleted")) // the value beside an error is nobody's
+			// The value beside an error is nobody's.
+			return &ticket{4}, ginsse.Status(http.StatusGone, errors.New("it was deleted"))
 		}
 		return byID(ctx, id)
 	}
@@ -274,8 +278,9 @@ func TestRefStatuses(t *testing.T) {
 	}
 }
 
-// TestRefKeys holds that keys of all types are decoded as parameters are, that what cannot be decoded is 400 before anything is loaded, and that a template
-// names the topic by the key's own text, escaped.
+// TestRefKeys holds that keys of all types are decoded as parameters are, that what cannot be
+// decoded is 400 before anything is loaded, and that a template names the topic by the key's own
+// text, escaped.
 func TestRefKeys(t *testing.T) {
 	h := newHub(t)
 	var topic string
@@ -363,7 +368,8 @@ func TestRefNil(t *testing.T) {
 
 func zero[T any](context.Context, string) (v T, _ error) { return v, nil }
 
-// TestModelsShared holds that one list of models does for many routes, whether they refer to all of them or not.
+// TestModelsShared holds that one list of models does for many routes, whether they refer to all
+// of them or not.
 func TestModelsShared(t *testing.T) {
 	models := []ginsse.Model{ginsse.ModelOf(byID), ginsse.ModelOf(zero[[]int])}
 	generator := func(*ginsse.Context[none]) seq { return events() }

@@ -40,14 +40,16 @@ func (a *seedApp) observe(c *gin.Context) {
 	a.returned <- handlerEnd{a.cleanups, c.Errors}
 }
 
-// subscribe is what stands behind notifications.subscribe(), ticket.events and eventBus.subscribe(): a typed topic, followed from now on.
+// subscribe is what stands behind notifications.subscribe(), ticket.events and
+// eventBus.subscribe(): a typed topic, followed from now on.
 func subscribe[T any](ctx context.Context, a *seedApp, topic string) (*hub.TopicSubscription[T], error) {
 	sub, err := hub.NewTopic[T](a.hub, topic).Subscribe(ctx, hub.Latest())
 	a.subscribed <- struct{}{}
 	return sub, err
 }
 
-// notificationController is "Basic SSE Route": createController('/notifications', {inject, routes}) is a struct with its services and a method Routes.
+// notificationController is "Basic SSE Route": createController('/notifications', {inject,
+// routes}) is a struct with its services and a method Routes.
 type notificationController struct{ app *seedApp }
 
 type notification struct {
@@ -60,8 +62,9 @@ func (n *notificationController) Routes(r gin.IRouter) error {
 		ginsse.SSE[struct{}]("/feed").Topic(n.app.hub, "notifications"))
 }
 
-// stream subscribes before it says "connected": what is published once a client has read that cannot be missed. The loop over a subscription may hand every
-// error to yield, the end of the hub among them; e.Err is of a message whose data is no notification.
+// stream subscribes before it says "connected": what is published once a client has read that
+// cannot be missed. The loop over a subscription may hand every error to yield, the end of the
+// hub among them; e.Err is of a message whose data is no notification.
 func (n *notificationController) stream(c *ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] {
 	return func(yield func(sse.Event, error) bool) {
 		defer n.app.finally()
@@ -117,7 +120,8 @@ func yields(a *seedApp, list ...sse.Event) ginsse.Controller {
 	})
 }
 
-// roomEvents is "Path Parameters": the struct says what the path's parameters are, and Mount holds one against the other.
+// roomEvents is "Path Parameters": the struct says what the path's parameters are, and Mount
+// holds one against the other.
 func roomEvents(a *seedApp) ginsse.Controller {
 	type roomParams struct {
 		RoomID string // :roomId
@@ -143,7 +147,8 @@ func roomEvents(a *seedApp) ginsse.Controller {
 	})
 }
 
-// ticketController is "Typed Parameters with .types()": .types({Ticket}) is a field of type Ref and Models, await params.ticket is its Get.
+// ticketController is "Typed Parameters with .types()": .types({Ticket}) is a field of type Ref
+// and Models, await params.ticket is its Get.
 type ticketController struct{ app *seedApp }
 
 type seedTicket struct{ Subject string }
@@ -169,8 +174,10 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 		return ginsse.SSE[seedTicketParams](path).Models(ginsse.ModelOf(ticketByID))
 	}
 	return ginsse.Mount(r.Group("/tickets"),
-		route("/:ticket/events").Preload().Handle(t.events), // Preload: not found is answered before the stream begins
-		route("/:ticket/verbatim").Handle(t.events),         // as in the seed: not found is an event
+		// Preload: not found is answered before the stream begins.
+		route("/:ticket/events").Preload().Handle(t.events),
+		// As in the seed: not found is an event.
+		route("/:ticket/verbatim").Handle(t.events),
 		route("/:ticket/feed").Preload().Topic(t.app.hub, "tickets/{ticket}"))
 }
 
@@ -217,7 +224,8 @@ func matching(path string) func(*seedApp) ginsse.Controller {
 	}
 }
 
-// A user and a team are what middleware finds out; the seed's { user } is a Key that guards and handlers get.
+// A user and a team are what middleware finds out; the seed's { user } is a Key that guards and
+// handlers get.
 type seedUser struct{ Name, Role string }
 
 var (
@@ -307,8 +315,8 @@ func disconnect(a *seedApp) ginsse.Controller {
 	})
 }
 
-// aborted is the aborted promise: the context. It ends with every stream, however it ends, and its cause says how; a wait for Done outlives the handler,
-// so it has the context of c and not c.
+// aborted is the aborted promise: the context. It ends with every stream, however it ends, and
+// its cause says how; a wait for Done outlives the handler, so it has the context of c and not c.
 func aborted(a *seedApp) ginsse.Controller {
 	return ginsse.SSE[struct{}]("/events").Handle(func(c *ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] {
 		return func(yield func(sse.Event, error) bool) {

@@ -19,8 +19,9 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// seedRow is one piece of the seed, its equivalent, and what a client gets of it. In headers and bytes, <before>, <live> and <close> stand for the ids of the
-// messages published before the client came, when it had read body, and by Finish.
+// seedRow is one piece of the seed, its equivalent, and what a client gets of it. In headers and
+// bytes, <before>, <live> and <close> stand for the ids of the messages published before the
+// client came, when it had read body, and by Finish.
 type seedRow struct {
 	name    string // the heading in the seed; after the colon what this row is about
 	routes  func(*seedApp) ginsse.Controller
@@ -49,9 +50,10 @@ var (
 	own     = map[string]string{"Content-Type": "application/json; charset=utf-8", "Cache-Control": "", "X-Accel-Buffering": ""}
 )
 
-// seedRows has a row for each block of code of the text that this package began as, in its order, and for each sentence that promises something. The routes are in
-// seed_routes_test.go. "Installation" has no row: import '@justscale/sse', which registers a handler as a side effect, has no equivalent. A
-// route is there when Mount has been called for it, and only on that router.
+// seedRows has a row for each block of code of the text that this package began as, in its order,
+// and for each sentence that promises something. The routes are in seed_routes_test.go.
+// "Installation" has no row: import '@justscale/sse', which registers a handler as a side effect,
+// has no equivalent. A route is there when Mount has been called for it, and only on that router.
 var seedRows = []seedRow{
 	{
 		name: "Basic SSE Route", routes: notifications, target: "/notifications/stream",
@@ -288,7 +290,8 @@ type seedStream struct {
 	ids    map[string]string
 }
 
-// openSeed mounts a row on a server that ends its streams when it shuts down, sends the request, and checks the status, the headers and a stream's prelude.
+// openSeed mounts a row on a server that ends its streams when it shuts down, sends the request,
+// and checks the status, the headers and a stream's prelude.
 func openSeed(t *testing.T, row seedRow) *seedStream {
 	t.Helper()
 	app := &seedApp{hub: newHub(t), subscribed: make(chan struct{}, 1), aborted: make(chan error, 1), returned: make(chan handlerEnd, 1)}
@@ -358,7 +361,8 @@ func (s *seedStream) expect(t *testing.T, want string) {
 	}
 }
 
-// Reconnection times, in milliseconds: at first 2 s or up to half as much again, at random; at a shutdown they are spread wider.
+// Reconnection times, in milliseconds: at first 2 s or up to half as much again, at random; at a
+// shutdown they are spread wider.
 var (
 	firstRetry    = regexp.MustCompile(`^(2\d{3}|3000)\n$`)
 	shutdownRetry = regexp.MustCompile(`^([2-7]\d{3}|8000)\n$`)
@@ -383,8 +387,9 @@ func (s *seedStream) expectRest(t *testing.T, want string) {
 	}
 }
 
-// expectReturn checks that the deferred function had run when the Gin handler returned, once, and that only a refusal is an error. That no subscription is left
-// is checked by the hub's Shutdown at the end of the test.
+// expectReturn checks that the deferred function had run when the Gin handler returned, once, and
+// that only a refusal is an error. That no subscription is left is checked by the hub's Shutdown
+// at the end of the test.
 func (s *seedStream) expectReturn(t *testing.T) {
 	t.Helper()
 	end, want := receive(t, s.app.returned), 0

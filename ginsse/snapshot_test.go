@@ -27,8 +27,9 @@ var snapshotUser = ginsse.NewKey[string]("snapshot user")
 // foreign is a cursor that no topic knows: whoever comes with it has missed something.
 const foreign = "of-another-life"
 
-// TestSnapshot holds that the state comes first, at a place that was fixed before, then changes; that who resumes gets none, and who missed something a new one;
-// and that Snapshot knows parameters and keys each time.
+// TestSnapshot holds that the state comes first, at a place that was fixed before, then changes;
+// that who resumes gets none, and who missed something a new one; and that Snapshot knows
+// parameters and keys each time.
 func TestSnapshot(t *testing.T) {
 	h := newHub(t)
 	var loads atomic.Int32
@@ -71,7 +72,8 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
-// TestSnapshotDocument holds that the URL of a stream answers with its state as JSON, too, and that a stream goes on from there.
+// TestSnapshotDocument holds that the URL of a stream answers with its state as JSON, too, and
+// that a stream goes on from there.
 func TestSnapshotDocument(t *testing.T) {
 	h := newHub(t)
 	var loads atomic.Int32
@@ -129,8 +131,9 @@ func snapshotRoutes(t testing.TB, o ginsse.Options, f func() (any, error)) map[s
 	}
 }
 
-// TestSnapshotRefuses holds that an error of Snapshot or Hello before the first byte is answered with the status below 500 that it carries, in JSON, and without its text; any
-// other one, and what cannot be sent, tells the client to come back.
+// TestSnapshotRefuses holds that an error of Snapshot or Hello before the first byte is answered
+// with the status below 500 that it carries, in JSON, and without its text; any other one, and
+// what cannot be sent, tells the client to come back.
 func TestSnapshotRefuses(t *testing.T) {
 	secret := errors.New("dial tcp 10.0.0.1:5432: password " + canary)
 	for name, test := range map[string]struct {
@@ -194,8 +197,9 @@ type brokenJSON struct{}
 
 func (brokenJSON) MarshalJSON() ([]byte, error) { return nil, errors.New(canary) }
 
-// TestSnapshotReferences holds that a Snapshot loads its references itself: what a guard has loaded is from before the place in the topic was fixed, and what the
-// stream began with from before the gap.
+// TestSnapshotReferences holds that a Snapshot loads its references itself: what a guard has
+// loaded is from before the place in the topic was fixed, and what the stream began with from
+// before the gap.
 func TestSnapshotReferences(t *testing.T) {
 	h := newHub(t)
 	var version atomic.Int32
@@ -303,7 +307,8 @@ func blocking(h *hub.Hub, o ginsse.Options, begun chan<- struct{}, ended chan<- 
 		})
 }
 
-// TestSnapshotWhileClientLeaves holds that a Snapshot or Hello that waits is told when the client leaves, and that the handler returns then, not before.
+// TestSnapshotWhileClientLeaves holds that a Snapshot or Hello that waits is told when the client
+// leaves, and that the handler returns then, not before.
 func TestSnapshotWhileClientLeaves(t *testing.T) {
 	for name, headers := range map[string][]string{
 		"first":           {"Accept", "text/event-stream"},
@@ -356,7 +361,8 @@ func TestSnapshotWhileClientLeaves(t *testing.T) {
 	}
 }
 
-// TestSnapshotEndsWithStream holds that a Snapshot after a gap ends with its stream, whatever ends that, and that the client has a clean end.
+// TestSnapshotEndsWithStream holds that a Snapshot after a gap ends with its stream, whatever
+// ends that, and that the client has a clean end.
 func TestSnapshotEndsWithStream(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *hub.Hub, *feed.Drain){
 		"drain":    func(_ *testing.T, _ *hub.Hub, d *feed.Drain) { d.Begin() },
@@ -403,8 +409,9 @@ func TestSnapshotEndsWithStream(t *testing.T) {
 	}
 }
 
-// TestFunctionsPanic holds that a panic in a function of a feed goes on to gin.Recovery, which answers 500 as long as nothing was sent; later the connection is
-// broken off. A client never takes it for a clean end, and nothing is left behind.
+// TestFunctionsPanic holds that a panic in a function of a feed goes on to gin.Recovery, which
+// answers 500 as long as nothing was sent; later the connection is broken off. A client never
+// takes it for a clean end, and nothing is left behind.
 func TestFunctionsPanic(t *testing.T) {
 	type context = *ginsse.Context[none]
 	route := func(h *hub.Hub) *ginsse.Route[none] { return ginsse.SSE[none]("/x").Topic(h, "x") }
@@ -509,7 +516,8 @@ type panicJSON struct{}
 
 func (panicJSON) MarshalJSON() ([]byte, error) { panic(canary) }
 
-// TestSnapshotFailsLate holds what a client gets of an error, or a panic, after the first byte: a connection that is broken off.
+// TestSnapshotFailsLate holds what a client gets of an error, or a panic, after the first byte: a
+// connection that is broken off.
 func TestSnapshotFailsLate(t *testing.T) {
 	for name, err := range map[string]error{"of the store": errors.New(canary), "with a status": ginsse.ErrNotFound, "panic": nil} {
 		t.Run(name, func(t *testing.T) {

@@ -25,7 +25,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// place is a way in which a route is served and read. Compression is tested in integration/middleware.
+// place is a way in which a route is served and read. Compression is tested in
+// integration/middleware.
 type place struct {
 	name  string
 	use   []gin.HandlerFunc
@@ -76,7 +77,8 @@ func openHTTP10(t testing.TB, s *httptest.Server, path string) *stream {
 	return &stream{resp, sse.NewDecoder(resp.Body), func() { conn.Close() }}
 }
 
-// hide is middleware that counts what is written, by a writer that has no way to the one below, as many do.
+// hide is middleware that counts what is written, by a writer that has no way to the one below,
+// as many do.
 func hide(c *gin.Context) {
 	c.Writer = &counting{ResponseWriter: c.Writer}
 	c.Next()
@@ -103,7 +105,8 @@ type unwrapping struct{ counting }
 
 func (w *unwrapping) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// TestPlaces holds that a generator and a feed arrive event by event, each before the next is made, and end cleanly.
+// TestPlaces holds that a generator and a feed arrive event by event, each before the next is
+// made, and end cleanly.
 func TestPlaces(t *testing.T) {
 	for _, place := range places {
 		t.Run(place.name, func(t *testing.T) {
@@ -167,7 +170,8 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
-// TestServerWriteTimeout holds that streams outlive http.Server.WriteTimeout: it is over when so many heartbeats have come.
+// TestServerWriteTimeout holds that streams outlive http.Server.WriteTimeout: it is over when so
+// many heartbeats have come.
 func TestServerWriteTimeout(t *testing.T) {
 	for _, place := range places {
 		if place.name == "HTTP/1.0" || place.name == "HTTP/2" {
@@ -188,8 +192,8 @@ func TestServerWriteTimeout(t *testing.T) {
 	}
 }
 
-// TestServerWriteTimeoutHTTP2 is that for HTTP/2, where a stream ends as soon as the time is over: a busy machine needs it all to connect.
-// So time is fake, and connections are pipes.
+// TestServerWriteTimeoutHTTP2 is that for HTTP/2, where a stream ends as soon as the time is
+// over: a busy machine needs it all to connect. So time is fake, and connections are pipes.
 func TestServerWriteTimeoutHTTP2(t *testing.T) {
 	for _, path := range []string{"/x", "/feed"} {
 		t.Run(path, func(t *testing.T) {
@@ -239,7 +243,8 @@ func (p pipes) Close() error {
 // Addr implements net.Listener.
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
-// outliveWriteTimeout reads a route's stream over a server with a write timeout, until twice that time is over, and what comes then.
+// outliveWriteTimeout reads a route's stream over a server with a write timeout, until twice that
+// time is over, and what comes then.
 func outliveWriteTimeout(t *testing.T, use []gin.HandlerFunc, path string, start func(*http.Server) (*http.Client, string)) {
 	t.Helper()
 	const timeout, heartbeat = 200 * time.Millisecond, 25 * time.Millisecond
@@ -278,7 +283,8 @@ func outliveWriteTimeout(t *testing.T, use []gin.HandlerFunc, path string, start
 	st.leave()
 }
 
-// TestUnflushable holds that behind http.TimeoutHandler, which keeps everything back, a route says so at once, to the client and to the operator.
+// TestUnflushable holds that behind http.TimeoutHandler, which keeps everything back, a route
+// says so at once, to the client and to the operator.
 func TestUnflushable(t *testing.T) {
 	var log bytes.Buffer
 	o := ginsse.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -329,7 +335,8 @@ func TestGinLogger(t *testing.T) {
 	}
 }
 
-// TestMiddlewareBehindStream holds that middleware that writes and flushes when the stream is over, or goes on without the handler, breaks nothing.
+// TestMiddlewareBehindStream holds that middleware that writes and flushes when the stream is
+// over, or goes on without the handler, breaks nothing.
 func TestMiddlewareBehindStream(t *testing.T) {
 	for _, detach := range []bool{false, true} {
 		t.Run(fmt.Sprintf("detach=%t", detach), func(t *testing.T) {
@@ -441,7 +448,8 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-// TestHeadersOfMiddleware holds that what middleware has set for the response, CORS for one, is sent with the stream, and nothing of the kind comes by itself.
+// TestHeadersOfMiddleware holds that what middleware has set for the response, CORS for one, is
+// sent with the stream, and nothing of the kind comes by itself.
 func TestHeadersOfMiddleware(t *testing.T) {
 	server := newServer(t, engine(t,
 		generator(func(*ginsse.Context[none], func(sse.Event, error) bool) {}),
@@ -462,7 +470,8 @@ func TestHeadersOfMiddleware(t *testing.T) {
 	}
 }
 
-// TestManyStreams (FAILURES S21): streams at once, some left early, each sees its own request only, though Gin uses its contexts again.
+// TestManyStreams (FAILURES S21): streams at once, some left early, each sees its own request
+// only, though Gin uses its contexts again.
 func TestManyStreams(t *testing.T) {
 	type params struct {
 		Org string

@@ -102,7 +102,8 @@ func (b *binder) find(name string, params reflect.Type) (*field, error) {
 	return found, nil
 }
 
-// hasText reports whether formatValue can make text of a value of type t that is the same for the same value.
+// hasText reports whether formatValue can make text of a value of type t that is the same for the
+// same value.
 func hasText(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	if p.Implements(reflect.TypeFor[encoding.TextMarshaler]()) || p.Implements(reflect.TypeFor[fmt.Stringer]()) {
@@ -138,7 +139,8 @@ func (f *field) format(v reflect.Value) (string, error) {
 	return formatValue(v)
 }
 
-// formatValue returns a bound value as text. It is the value's own text, not the request's, so that 7 and 07 are one topic.
+// formatValue returns a bound value as text. It is the value's own text, not the request's, so
+// that 7 and 07 are one topic.
 func formatValue(v reflect.Value) (string, error) {
 	switch x := v.Addr().Interface().(type) {
 	case encoding.TextMarshaler:

@@ -30,7 +30,8 @@ type pairParams struct {
 	B string `query:"b,required"`
 }
 
-// newPairs returns a function that asks the route /:a?b= for the topic t/{a}/{b} by its parameters' values.
+// newPairs returns a function that asks the route /:a?b= for the topic t/{a}/{b} by its
+// parameters' values.
 func newPairs(t testing.TB) func(t testing.TB, a, b string) (topic string, code int) {
 	t.Helper()
 	var topic string
@@ -48,7 +49,8 @@ func newPairs(t testing.TB) func(t testing.TB, a, b string) (topic string, code 
 	}
 }
 
-// TestTemplateForgery holds that no value leaves its place in a topic's name, and each pair of values has a topic of its own.
+// TestTemplateForgery holds that no value leaves its place in a topic's name, and each pair of
+// values has a topic of its own.
 func TestTemplateForgery(t *testing.T) {
 	ask := newPairs(t)
 	owner := make(map[string][2]string)
@@ -114,7 +116,8 @@ func TestTemplateTooLong(t *testing.T) {
 	}
 }
 
-// TestTemplateValues holds that a topic's name has a value's own text, so that one value has one topic however a client writes it.
+// TestTemplateValues holds that a topic's name has a value's own text, so that one value has one
+// topic however a client writes it.
 func TestTemplateValues(t *testing.T) {
 	h := newHub(t)
 	var topic string

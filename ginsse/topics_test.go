@@ -31,7 +31,8 @@ func (s *stream) texts(t testing.TB, n int) map[string]int {
 	return got
 }
 
-// TestTopics holds that one stream has the messages of all topics that templates name, each once, also of a topic that two of them name, and that its cursor holds all places.
+// TestTopics holds that one stream has the messages of all topics that templates name, each once,
+// also of a topic that two of them name, and that its cursor holds all places.
 func TestTopics(t *testing.T) {
 	h := newHub(t)
 	s := newServer(t, engine(t, ginsse.SSE[pairParams]("/:a").Options(quiet).Topics(h, "t/{a}", "t/{b}", "u/{a}/{b}", "notices", "notices")))
@@ -63,7 +64,8 @@ func TestTopics(t *testing.T) {
 	}
 }
 
-// TestTopicsFunc holds that a function names the topics after the guards, for each connection anew, and that a topic that is new to the client begins where the route says.
+// TestTopicsFunc holds that a function names the topics after the guards, for each connection
+// anew, and that a topic that is new to the client begins where the route says.
 func TestTopicsFunc(t *testing.T) {
 	h := newHub(t)
 	names := []string{"a", "a"}
@@ -90,7 +92,8 @@ func TestTopicsFunc(t *testing.T) {
 	st.leave()
 }
 
-// TestTopicsRefuse holds that errors of the functions that name topics are answered like a guard's, and what a list without topics, or with a name that can be none, becomes.
+// TestTopicsRefuse holds that errors of the functions that name topics are answered like a
+// guard's, and what a list without topics, or with a name that can be none, becomes.
 func TestTopicsRefuse(t *testing.T) {
 	h := newHub(t)
 	for name, test := range map[string]struct {
@@ -140,7 +143,8 @@ func TestTopicsRefuse(t *testing.T) {
 	})
 }
 
-// TestTopicsMountErrors holds that mistakes with topics and with the functions of feeds show at Mount, with the route's name.
+// TestTopicsMountErrors holds that mistakes with topics and with the functions of feeds show at
+// Mount, with the route's name.
 func TestTopicsMountErrors(t *testing.T) {
 	h := newHub(t)
 	route := func() *ginsse.Route[ticketParams] { return ginsse.SSE[ticketParams]("/:ticket") }
@@ -186,7 +190,8 @@ func TestTopicsMountErrors(t *testing.T) {
 	}
 }
 
-// TestNilFunctions holds that a nil Hello, Snapshot, Filter or Map is none, also one that takes back another.
+// TestNilFunctions holds that a nil Hello, Snapshot, Filter or Map is none, also one that takes
+// back another.
 func TestNilFunctions(t *testing.T) {
 	h := newHub(t)
 	id := publish(t, h, "x", "x")
@@ -208,7 +213,8 @@ func TestNilFunctions(t *testing.T) {
 	}
 }
 
-// TestHello holds that each connection begins with the event, one that resumes too, and that it leaves the client's cursor alone.
+// TestHello holds that each connection begins with the event, one that resumes too, and that it
+// leaves the client's cursor alone.
 func TestHello(t *testing.T) {
 	h := newHub(t)
 	r := gin.New()
@@ -240,8 +246,9 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// TestFilter holds that a client gets what Filter lets through and no more, that it knows the topic and the parameters, that what was passed over is not asked for again, and that the end of a
-// topic is not asked about.
+// TestFilter holds that a client gets what Filter lets through and no more, that it knows the
+// topic and the parameters, that what was passed over is not asked for again, and that the end of
+// a topic is not asked about.
 func TestFilter(t *testing.T) {
 	h := newHub(t)
 	s := newServer(t, engine(t, ginsse.SSE[pairParams]("/:a").Options(quiet).Topics(h, "one", "two").
@@ -278,7 +285,8 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// TestFilterAll holds that the end of a topic comes through a Filter that lets nothing pass and a Map that makes nothing.
+// TestFilterAll holds that the end of a topic comes through a Filter that lets nothing pass and a
+// Map that makes nothing.
 func TestFilterAll(t *testing.T) {
 	for name, change := range map[string]func(*ginsse.Route[none]) *ginsse.Route[none]{
 		"filter": func(r *ginsse.Route[none]) *ginsse.Route[none] {
@@ -321,7 +329,8 @@ func TestFilterAll(t *testing.T) {
 	}
 }
 
-// TestMap holds that a message becomes the events that Map makes of it, the last one with its place, however many they are.
+// TestMap holds that a message becomes the events that Map makes of it, the last one with its
+// place, however many they are.
 func TestMap(t *testing.T) {
 	const many = 10_000
 	h := newHub(t)
@@ -357,7 +366,8 @@ func TestMap(t *testing.T) {
 	}
 }
 
-// TestMapRefused holds that an event that cannot be sent breaks the stream off, with the message's place unsaid.
+// TestMapRefused holds that an event that cannot be sent breaks the stream off, with the
+// message's place unsaid.
 func TestMapRefused(t *testing.T) {
 	for name, bad := range map[string]sse.Event{
 		"control event": {Type: "snapshot", Data: "x"}, "type with a line end": {Type: "a\nb", Data: "x"}, "data without a form": {Data: func() {}},
@@ -381,7 +391,8 @@ func TestMapRefused(t *testing.T) {
 	}
 }
 
-// TestDescribeFeeds holds that a description has the templates of all topics, or says that a function names them, and whether there is a snapshot.
+// TestDescribeFeeds holds that a description has the templates of all topics, or says that a
+// function names them, and whether there is a snapshot.
 func TestDescribeFeeds(t *testing.T) {
 	h := newHub(t)
 	templates := []string{"tickets/{ticket}", "notices"}

@@ -2,60 +2,84 @@ package hub
 
 import "context"
 
-// Backend is where messages live. It is the only thing that the author of a backend implements; users call the methods of [Hub], which
-// brings the checks, replay, hand-over, healing and memory bounds that are the same for all backends.
+// Backend is where messages live. It is the only thing that the author of a backend implements;
+// users call the methods of [Hub], which brings the checks, replay, hand-over, healing and memory
+// bounds that are the same for all backends.
 //
-// All methods may be called concurrently, for the same and for different topics. The rules below are numbered; package
-// backends/backendtest has a test for each, under the same number.
+// All methods may be called concurrently, for the same and for different topics. The rules below
+// are numbered; package backends/backendtest has a test for each, under the same number.
 //
 // Publish
 //
-//   - P1 A nil error means that the message is appended: it has an ID, and Read and followers see it.
-//   - P2 The ID is valid (see ID.Valid), unique within the topic for all time, and the same for every reader in every process.
-//   - P3 Type, Data, Binary, Headers and Final come back as they were published, byte for byte. Time is the time of appending.
-//   - P4 Messages published one after another, each after the return of the one before, are appended in this order.
-//   - P5 An error that is ErrRejected means: certainly not appended. Any other error means: perhaps.
+//   - P1 A nil error means that the message is appended: it has an ID, and Read and followers see
+//     it.
+//   - P2 The ID is valid (see ID.Valid), unique within the topic for all time, and the same for
+//     every reader in every process.
+//   - P3 Type, Data, Binary, Headers and Final come back as they were published, byte for byte.
+//     Time is the time of appending.
+//   - P4 Messages published one after another, each after the return of the one before, are
+//     appended in this order.
+//   - P5 An error that is ErrRejected means: certainly not appended. Any other error means:
+//     perhaps.
 //   - P6 No slice or map of the message is kept or modified after Publish returned.
-//   - P7 With Traits.Keys at KeysStored, a repeated Key within the topic and the key window appends nothing and returns the ID of the first message.
+//   - P7 With Traits.Keys at KeysStored, a repeated Key within the topic and the key window
+//     appends nothing and returns the ID of the first message.
 //   - P8 A context that is done before the call: nothing is appended, the error is ErrRejected.
 //
 // Follow
 //
-//   - F1 The sink gets exactly the messages appended after the returned tail, each once, in append order. Deliver may begin before Follow returned.
-//   - F2 When Follow returns, delivery is certain to have begun: a message published afterwards is delivered without further calls.
-//   - F3 The tail is a valid ID even for a topic that is empty or never existed, and Read(tail) answers without a gap.
+//   - F1 The sink gets exactly the messages appended after the returned tail, each once, in
+//     append order. Deliver may begin before Follow returned.
+//   - F2 When Follow returns, delivery is certain to have begun: a message published afterwards
+//     is delivered without further calls.
+//   - F3 The tail is a valid ID even for a topic that is empty or never existed, and Read(tail)
+//     answers without a gap.
 //   - F4 Calls into one sink are serial.
-//   - F5 stop returns at once, whatever the network does, and no call into the sink begins after it returned; a call that was decided on before counts as running, and may go on. stop may be called more than once.
+//   - F5 stop returns at once, whatever the network does, and no call into the sink begins after
+//     it returned; a call that was decided on before counts as running, and may go on. stop may
+//     be called more than once.
 //   - F6 ctx bounds the establishing only; its end afterwards changes nothing.
-//   - F7 Follows are independent: of the same topic and of different ones; stopping one disturbs no other.
-//   - F8 With Traits.Chained, every delivered message has Prev: the ID of the message before it, or the tail for the first.
-//   - F9 A live path that was broken is whole again only after Restored said so: messages lost in between are never lost silently.
+//   - F7 Follows are independent: of the same topic and of different ones; stopping one disturbs
+//     no other.
+//   - F8 With Traits.Chained, every delivered message has Prev: the ID of the message before it,
+//     or the tail for the first.
+//   - F9 A live path that was broken is whole again only after Restored said so: messages lost in
+//     between are never lost silently.
 //
 // Read
 //
-//   - R1 Read returns the retained messages after an ID, oldest first, at most limit (which is positive). It may return fewer, but an empty page without Gap means: there is nothing after the ID.
+//   - R1 Read returns the retained messages after an ID, oldest first, at most limit (which is
+//     positive). It may return fewer, but an empty page without Gap means: there is nothing after
+//     the ID.
 //   - R2 Read after "" starts at the oldest retained message and is never a gap.
-//   - R3 Gap is set whenever it cannot be proven that nothing is missing between the ID and the first message of the page (or Next). The page then starts at the oldest retained message.
-//   - R4 An ID that the backend cannot place (malformed, foreign, of a former life) is a gap; never an error, never a panic, never a message of another topic.
-//   - R5 Read at the newest message, or at a tail that Follow gave and nothing was appended after, is an empty page without a gap.
-//   - R6 Next is never empty: the last message's ID, or on an empty page a place after which nothing is retained; Read(Next) goes on from there.
-//   - R7 A Read that begins after a message was delivered to a follower, or after its Publish returned, sees it (or says Gap).
+//   - R3 Gap is set whenever it cannot be proven that nothing is missing between the ID and the
+//     first message of the page (or Next). The page then starts at the oldest retained message.
+//   - R4 An ID that the backend cannot place (malformed, foreign, of a former life) is a gap;
+//     never an error, never a panic, never a message of another topic.
+//   - R5 Read at the newest message, or at a tail that Follow gave and nothing was appended
+//     after, is an empty page without a gap.
+//   - R6 Next is never empty: the last message's ID, or on an empty page an ID after which
+//     nothing is retained; Read(Next) goes on from there.
+//   - R7 A Read that begins after a message was delivered to a follower, or after its Publish
+//     returned, sees it (or says Gap).
 //   - R8 Final is set when the message at the ID is retained and Final.
 //   - R9 Messages of a page are not modified by the backend afterwards.
 //
 // Close
 //
-//   - C1 Close releases everything; it may be called more than once. Afterwards Publish fails with ErrRejected, Follow and Read fail, and nothing is delivered.
+//   - C1 Close releases everything; it may be called more than once. Afterwards Publish fails
+//     with ErrRejected, Follow and Read fail, and nothing is delivered.
 //   - C2 Methods return within bounded time after their context ended.
 type Backend interface {
 	// Publish appends m to topic and returns its ID. m.ID, m.Prev, m.Time and m.Gap are ignored.
 	Publish(ctx context.Context, topic string, m Message) (ID, error)
 
-	// Follow delivers to sink, in order, exactly the messages appended after the returned tail, until stop is called.
+	// Follow delivers to sink, in order, exactly the messages appended after the returned tail,
+	// until stop is called.
 	Follow(ctx context.Context, topic string, sink Sink) (tail ID, stop func(), err error)
 
-	// Read returns a page of what is retained after an ID. A backend without Traits.Replay is not asked.
-	// It should end a page at about PageBytes, but never before the first message.
+	// Read returns a page of what is retained after an ID. A backend without Traits.Replay is not
+	// asked. It should end a page at about PageBytes, but never before the first message.
 	Read(ctx context.Context, topic string, after ID, limit int) (Page, error)
 
 	// Traits returns facts about the backend. They never change.
@@ -72,21 +96,25 @@ const PageBytes = 1 << 20
 type Page struct {
 	// Messages are owned by the caller; their contents are shared and read-only.
 	Messages []Message
-	// Gap says that it cannot be proven that nothing is missing between the ID that was asked for and the first message (or Next).
+	// Gap says that it cannot be proven that nothing is missing between the ID that was asked for
+	// and the first message (or Next).
 	Gap bool
-	// Next is the last message's ID or, on an empty page, the place to hold; never empty.
+	// Next is the last message's ID or, on an empty page, the ID to go on from; never empty.
 	Next ID
 	// Final says that the message at the ID that was asked for is the one that ended the topic.
 	Final bool
 }
 
-// Sink is the hub's side of Backend.Follow. Its methods never block; calls for one Follow must be serial.
+// Sink is the hub's side of Backend.Follow. Its methods never block; calls for one Follow must be
+// serial.
 type Sink interface {
-	// Deliver hands over messages in append order. Their contents must not be modified afterwards. The slice itself is not kept.
+	// Deliver hands over messages in append order. Their contents must not be modified
+	// afterwards. The slice itself is not kept.
 	Deliver(ms ...Message)
 	// Broken says that the live path is down. It is for health reports only.
 	Broken(err error)
-	// Restored says that the live path is whole again from tail on, "" if that place is unknown. What came before it may have been lost: the hub heals now.
+	// Restored says that the live path is whole again from tail on, "" if that position is unknown.
+	// What came before it may have been lost: the hub heals now.
 	Restored(tail ID)
 }
 
@@ -94,7 +122,8 @@ type Sink interface {
 type Traits struct {
 	// Name is the backend's name in logs and statistics.
 	Name string
-	// Replay: Read answers from what the backend retains. Without it the past is the window of this process.
+	// Replay: Read answers from what the backend retains. Without it the past is the window of
+	// this process.
 	Replay bool
 	// Ordered: every follower in every process sees the messages of a topic in the same order.
 	Ordered bool
@@ -114,7 +143,8 @@ type KeyReach uint8
 const (
 	// KeysNone: not at all. Publish refuses a message with a key.
 	KeysNone KeyReach = iota
-	// KeysWindow: a repeat has the ID of the first message, so that readers that still have it in their window drop the repeat.
+	// KeysWindow: a repeat has the ID of the first message, so that readers that still have it in
+	// their window drop the repeat.
 	KeysWindow
 	// KeysStored: the backend remembers keys; a repeat appends nothing and returns the first ID.
 	KeysStored

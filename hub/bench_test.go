@@ -36,7 +36,8 @@ func TestPollFromTheWindowAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkPublishAndPoll measures a message's way from Publish through the window to readers that take their entries with Poll, in wire form.
+// BenchmarkPublishAndPoll measures a message's way from Publish through the window to readers
+// that take their entries with Poll, in wire form.
 func BenchmarkPublishAndPoll(b *testing.B) {
 	for _, readers := range []int{1, 1000} {
 		b.Run(fmt.Sprint(readers), func(b *testing.B) {

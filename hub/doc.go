@@ -1,8 +1,9 @@
 // Package hub publishes messages to topics and follows them.
 //
-// A topic is a named, ordered log of messages. It needs no declaration: publishing to it is enough. Where the messages live is the
-// business of a [Backend]; the hub adds what is the same for all of them: order, replay, hand-over from history to live, healing of
-// broken live paths, gaps that are always said, bounded memory, typed topics.
+// A topic is a named, ordered log of messages. It needs no declaration: publishing to it is
+// enough. Where the messages live is the business of a [Backend]; the hub adds what is the same
+// for all of them: order, replay, hand-over from history to live, healing of broken live paths,
+// gaps that are always said, bounded memory, typed topics.
 //
 //	h, err := hub.New(memory.New(memory.Options{}), hub.Options{})
 //	...
@@ -16,26 +17,37 @@
 //
 // # Positions and gaps
 //
-// A subscription starts at a [Position]: [Latest], [Earliest], or [After] an [ID]. The position is fixed when Subscribe returns, so
-// "subscribe, load a snapshot, then range" misses nothing. From there a reader gets every message the backend still retains, in order
-// and once. Where messages are gone it is told before any later message: the loop ends with [ErrGap], or, with [MarkGaps], the next
-// message has Gap set.
+// A subscription starts at a [Position]: [Latest], [Earliest], or [After] an [ID]. The position
+// is fixed when Subscribe returns, so "subscribe, load a snapshot, then range" misses nothing.
+// From there a reader gets every message the backend still retains, in order and once. Where
+// messages are gone it is told before any later message: the loop ends with [ErrGap], or, with
+// [MarkGaps], the next message has Gap set.
 //
 // # One log per topic
 //
-// The first reader of a topic makes the hub follow it at the backend. The newest messages, the window, are kept in one log that all
-// readers of the topic share; a reader is only a place in it. A reader that falls behind the window is served pages from the backend until it
-// meets the window again, so a slow reader costs memory neither to the publisher nor to the other readers. A topic that nobody reads is let go after an idle delay.
+// The first reader of a topic makes the hub follow it at the backend. One log, which all readers
+// of the topic share, keeps the newest messages: the window. A reader is only a position in it. A
+// reader that falls behind the window is served pages from the backend until it meets the window
+// again, so a slow reader costs memory neither to the publisher nor to the other readers. A topic
+// that nobody reads is let go after an idle delay.
+//
+// # Many readers at once
+//
+// [Subscription.All] is for one goroutine for each reader. Code that serves many readers with a
+// few goroutines calls [Subscription.Watch] and then [Subscription.Poll], which never block: a
+// change of the topic wakes each [Watcher] once, and a read that a reader needs runs beside it.
 //
 // # Leases
 //
-// Who may read is checked when a stream begins, and a stream lasts. [Hub.Lease] gives a context for it that ends with [ErrRevoked] when [Hub.Revoke] is called
-// for one of the lease's keys, in any process over the same backend.
+// A right to read is checked when a stream begins, and the stream lasts. [Hub.Lease] gives a
+// context for it that ends with [ErrRevoked] when [Hub.Revoke] is called for one of the lease's
+// keys, in any process over the same backend.
 //
 //	ctx, err := h.Lease(ctx, "user/"+user, "room/"+room) // first the lease, then the check
 //	if err != nil { ... }
 //	if !mayRead(user, room) { ... }
 //	sub, err := h.Subscribe(ctx, "rooms/"+room, hub.Latest())
 //
-// Whoever takes the right away changes first what the check looks at, and then revokes. So none of the two can miss the other.
+// To withdraw a right, first update the data that the check reads, then call Revoke: the stream
+// is then either refused by the check or ended by the revocation.
 package hub

@@ -27,7 +27,8 @@ var (
 	ErrData = errors.New("data is not UTF-8 and not declared binary")
 	// ErrHeader means that a header has an empty key, or is not UTF-8.
 	ErrHeader = errors.New("malformed header")
-	// ErrKey means that an idempotency key is reserved or malformed, or that the key of a lease is malformed or missing.
+	// ErrKey means that an idempotency key is reserved or malformed, or that the key of a lease
+	// is malformed or missing.
 	ErrKey = errors.New("key is reserved or malformed")
 	// ErrNoKeys means that the backend does not honour idempotency keys.
 	ErrNoKeys = errors.New("the backend does not honour idempotency keys")
@@ -39,10 +40,12 @@ var (
 
 // The texts above have no "hub: " of their own: they stand in an *Error, which has it.
 
-// ErrRevoked is the cause (context.Cause) of the end of a context that Hub.Lease returned, when one of its keys was revoked. It stands in no *Error.
+// ErrRevoked is the cause (context.Cause) of the end of a context that Hub.Lease returned, when
+// one of its keys was revoked. It stands in no *Error.
 var ErrRevoked = errors.New("hub: revoked")
 
-// Error is the error of every operation of a Hub: what was done, to which topic, and why it failed. It holds no data of messages.
+// Error is the error of every operation of a Hub: what was done, to which topic, and why it
+// failed. It holds no data of messages.
 type Error struct {
 	Op    string // "publish", "finish", "subscribe", "lease", "revoke" or "shutdown"
 	Topic string // "" when the operation concerns no single topic

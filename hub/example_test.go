@@ -152,7 +152,8 @@ func ExampleMarkGaps() {
 	// 4 false
 }
 
-// A right that is taken away ends the stream, also on other instances: here two hubs over one backend.
+// A right that is taken away ends the stream, also on other instances: here two hubs over one
+// backend.
 func ExampleHub_Lease() {
 	ctx, cancel := context.WithCancel(context.Background()) // a request's
 	defer cancel()

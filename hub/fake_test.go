@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// fake is a backend whose every step a test decides. Without a script it keeps all rules of Backend: it retains everything and delivers what
-// is published before Publish returns. Its IDs are 1, 2, 3… in each topic; the tail of a topic without messages is 0.
+// fake is a backend whose every step a test decides. Without a script it keeps all rules of
+// Backend: it retains everything and delivers what is published before Publish returns. Its IDs
+// are 1, 2, 3… in each topic; the tail of a topic without messages is 0.
 //
 // The hooks are set before the hub uses the backend, or through script.
 type fake struct {
@@ -219,7 +220,8 @@ func (b *fake) trim(topic string, keep int) {
 	}
 }
 
-// forget loses the topic, so that no ID of before can be placed. What is appended later has other IDs than before.
+// forget loses the topic, so that no ID of before can be placed. What is appended later has other
+// IDs than before.
 func (b *fake) forget(topic string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -327,7 +329,8 @@ func (b *fake) pagesRead(topic string) int {
 	return n
 }
 
-// checksRead returns how often it was looked whether anything follows a place: by position checks, and when following began.
+// checksRead returns how often it was looked whether anything follows a place: by position
+// checks, and when following began.
 func (b *fake) checksRead(topic string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -22,13 +22,16 @@ type followed struct {
 
 	mu sync.RWMutex // outside of the topicSet's
 	window
-	state     followState
-	stop      func()
-	watchers  map[Watcher]int // and of how many subscriptions each
-	gapNext   bool            // the next message to come follows a gap; only without Traits.Replay
-	again     bool            // the live path was interrupted while it was being healed, or before it was ready: heal once more
-	synced    uint64          // the live path has brought, or is past, every entry before this sequence number
-	finishing bool            // a shutdown has begun: readers get entries before until only
+	state    followState
+	stop     func()
+	watchers map[Watcher]int // and of how many subscriptions each
+	gapNext  bool            // the next message to come follows a gap; only without Traits.Replay
+	// The live path was interrupted while it was being healed, or before it was ready: heal once
+	// more.
+	again bool
+	// The live path has brought, or is past, every entry before this sequence number.
+	synced    uint64
+	finishing bool // a shutdown has begun: readers get entries before until only
 	until     uint64
 	healFrom  uint64    // the log's Next when the live path was last interrupted
 	held      []Message // live messages that came while the live path was not whole
@@ -221,9 +224,9 @@ func (f *followed) place(m Message) {
 	f.synced = f.log.Next()
 }
 
-// outrun reports whether messages that were read from the backend before the live path brought them
-// have left the log: a live message that is not known may then be one of them, and only where
-// messages tell what they follow is that seen without asking the backend. f.mu is held.
+// outrun reports whether messages that were read ahead of the live path have already been
+// evicted. A live message that is not known may then be one of them. Only where messages name
+// what they follow does that show without asking the backend. f.mu is held.
 func (f *followed) outrun() bool {
 	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.First()
 }

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// TestFirstReaderLeavesWhileFollowing: the topic is followed for whoever comes, not for whoever came first.
+// TestFirstReaderLeavesWhileFollowing: the topic is followed for whoever comes, not for whoever
+// came first.
 func TestFirstReaderLeavesWhileFollowing(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		goOn := make(chan struct{})

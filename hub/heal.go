@@ -173,7 +173,9 @@ func (f *followed) merge(p *page, before uint64) bool {
 		f.hub.counters.duplicates.Add(uint64(n))
 		f.dropHeld(n)
 	}
-	met := false // a page has brought what the live path brought too, since it was interrupted: it goes on from there
+	// A page has brought what the live path brought too, since it was interrupted: it goes on
+	// from there.
+	met := false
 	for len(f.held) > 0 {
 		m := f.held[0]
 		next, known := f.log.After(string(m.ID))

@@ -129,7 +129,8 @@ func TestRestoredAtAnotherTailHeals(t *testing.T) {
 	})
 }
 
-// TestRestoredAgainWhileHealing breaks the live path a second time while the first Read is under way, so that what is held then has a hole.
+// TestRestoredAgainWhileHealing breaks the live path a second time while the first Read is under
+// way, so that what is held then has a hole.
 func TestRestoredAgainWhileHealing(t *testing.T) {
 	for name, early := range map[string]bool{"page from before": true, "page from after": false} {
 		for _, pageMax := range []int{0, 1} {
@@ -168,7 +169,8 @@ func TestRestoredAgainWhileHealing(t *testing.T) {
 	}
 }
 
-// TestRestoredAgainWhileHealingWithNothingHeld: only the second Restored tells that something is missing.
+// TestRestoredAgainWhileHealingWithNothingHeld: only the second Restored tells that something is
+// missing.
 func TestRestoredAgainWhileHealingWithNothingHeld(t *testing.T) {
 	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
@@ -189,7 +191,8 @@ func TestRestoredAgainWhileHealingWithNothingHeld(t *testing.T) {
 	})
 }
 
-// TestRepeatWhileHealingProvesNothing: the live path repeats a message from before it broke. What comes next does not follow it.
+// TestRepeatWhileHealingProvesNothing: the live path repeats a message from before it broke. What
+// comes next does not follow it.
 func TestRepeatWhileHealingProvesNothing(t *testing.T) {
 	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
@@ -212,7 +215,8 @@ func TestRepeatWhileHealingProvesNothing(t *testing.T) {
 	})
 }
 
-// TestLivePathOutrun: the backend was read so far ahead of the live path that what the live path then brings has left the window.
+// TestLivePathOutrun: the backend was read so far ahead of the live path that what the live path
+// then brings has left the window.
 func TestLivePathOutrun(t *testing.T) {
 	eachReplay(t, Options{Window: 3}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
@@ -251,7 +255,8 @@ func TestLivePathOutrun(t *testing.T) {
 	})
 }
 
-// TestHealThatFindsAGap: readers that were behind the window's end at different places each get the answer to their own place.
+// TestHealThatFindsAGap: readers that were behind the window's end at different places each get
+// the answer to their own place.
 func TestHealThatFindsAGap(t *testing.T) {
 	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		early := subscribe(t, h, "t", Latest(), MarkGaps())
@@ -278,13 +283,15 @@ func TestHealThatFindsAGap(t *testing.T) {
 	})
 }
 
-// TestHealThatFindsAGapAskedForEachReader: the window's end cannot be placed any more, but an older cursor still can.
+// TestHealThatFindsAGapAskedForEachReader: the window's end cannot be placed any more, but an
+// older cursor still can.
 func TestHealThatFindsAGapAskedForEachReader(t *testing.T) {
 	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 5)
 		r := subscribe(t, h, "t", After("3"), MarkGaps())
 		lost := subscribe(t, h, "t", Latest(), MarkGaps())
-		// The backend gives an ID of its own live path that its store has lost, as after a failover.
+		// The backend gives an ID of its own live path that its store has lost, as after a
+		// failover.
 		b.inject("t", Message{ID: "lost", Prev: "5"})
 		lost.want("lost")
 		b.restored("t", "")

@@ -19,7 +19,8 @@ func TestRestoredBeforeFollowReturnedWithoutReplay(t *testing.T) {
 			b.add(topic, 1)
 			return nil
 		}
-		// The gap is where the message is missing, so a reader from before it is told no sooner, and one from behind it not at all.
+		// The gap is where the message is missing, so a reader from before it is told no sooner,
+		// and one from behind it not at all.
 		subscribe(t, h, "t", After("0"), MarkGaps()).want("1 2 gap 4")
 		subscribe(t, h, "t", After("1")).want("2 ErrGap")
 		subscribe(t, h, "t", After("2")).want("ErrGap")

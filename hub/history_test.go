@@ -24,7 +24,8 @@ type history struct {
 type item struct {
 	gap     bool
 	resumed bool
-	id      ID // of the message; with a gap the place from which the reader goes on, "" if it has no name
+	// Of the message; with a gap the place from which the reader goes on, "" if it has no name.
+	id ID
 }
 
 // published is what there was to receive.
@@ -32,13 +33,14 @@ type published struct {
 	count  int
 	places map[ID]int // of each message, counted from one, and of the places between them
 	exact  bool       // a gap may be said only where messages are missing
-	// repeats: a new connection that begins with a gap may go on before the place of the last one. Without replay another instance may not have seen that place yet,
-	// and begins with the oldest message it has.
+	// repeats: a new connection that begins with a gap may go on before the place of the last
+	// one. Without replay another instance may not have seen that place yet, and begins with the
+	// oldest message it has.
 	repeats bool
 }
 
-// check returns the first thing that is wrong with a history: not published, not in order, twice, lost without a word, a gap without a loss, or
-// an end before the newest message.
+// check returns the first thing that is wrong with a history: not published, not in order, twice,
+// lost without a word, a gap without a loss, or an end before the newest message.
 func (p *published) check(h history) error {
 	at, known := p.places[h.start]
 	newest := 0 // of the messages received
@@ -140,7 +142,8 @@ func TestHistoryChecker(t *testing.T) {
 	}
 }
 
-// TestHistories lets publishers and readers live through random faults of backend and live path, and checks what each reader got.
+// TestHistories lets publishers and readers live through random faults of backend and live path,
+// and checks what each reader got.
 func TestHistories(t *testing.T) {
 	seeds := testenv.Sized(20, 100)
 	both := liveOnly
@@ -436,7 +439,8 @@ func (w *world) step(r *worldReader) bool {
 	return true
 }
 
-// reconnect drops a reader's connection, with whatever was on it, and resumes, on any hub, at the place the reader knows.
+// reconnect drops a reader's connection, with whatever was on it, and resumes, on any hub, at the
+// place the reader knows.
 func (w *world) reconnect(r *worldReader) {
 	if r.at == "" {
 		return // has no place to resume at yet

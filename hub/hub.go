@@ -56,7 +56,8 @@ type Hub struct {
 	opts    Options
 	reads   *reads
 
-	ctx     context.Context // of everything the hub does for itself; ends when Shutdown has ended the streams
+	// Of everything the hub does for itself; ends when Shutdown has ended the streams.
+	ctx     context.Context
 	cancel  context.CancelFunc
 	closing chan struct{} // closed when Shutdown begins
 

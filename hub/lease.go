@@ -15,7 +15,7 @@ const (
 	maxKey = 255
 )
 
-// Leased reports whether ctx is one that Lease returned, or is derived from one: whether a right
+// Leased reports whether ctx is one that Lease returned, or is derived from one. Then a right
 // depends on its end.
 func Leased(ctx context.Context) bool {
 	leased, _ := ctx.Value(leasedKey{}).(bool)
@@ -72,8 +72,10 @@ type lease struct {
 // subscription has its position, and both is done when Lease returns. Whoever revokes has changed
 // the state before. So, of a revocation R, a lease L and the check after it:
 //
-//   - R is appended before the position: then before L returned, and the check sees the state of after the change.
-//   - R is appended behind it and is taken from the log before L is entered: again before L returned; the check sees it.
+//   - R is appended before the position: then before L returned, and the check sees the state of
+//     after the change.
+//   - R is appended behind it and is taken from the log before L is entered: again before L
+//     returned; the check sees it.
 //   - R is taken from the log after L was entered, at whatever time it was appended: L ends.
 //
 // That is the same whether L opened the subscription or joined one, and R and L are in one of these

@@ -30,7 +30,8 @@ func revoke(t *testing.T, h *Hub, keys ...string) {
 	}
 }
 
-// wantLeases waits until everything is settled and compares how leases have ended: "" for not at all, "revoked", or the cause.
+// wantLeases waits until everything is settled and compares how leases have ended: "" for not at
+// all, "revoked", or the cause.
 func wantLeases(t *testing.T, want string, leased ...context.Context) {
 	t.Helper()
 	synctest.Wait()
@@ -242,7 +243,8 @@ func TestLeaseWhenFollowFails(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		for range 2 {
-			// Somebody else is told of the failure only later: it is not handed to those who come now.
+			// Somebody else is told of the failure only later: it is not handed to those who come
+			// now.
 			if _, err := h.leases.join(); err != nil {
 				t.Fatal(err)
 			}
@@ -376,7 +378,8 @@ func TestRevocationsAreNotForUsers(t *testing.T) {
 	})
 }
 
-// TestGapEndsLeases: after what may have been a lost revocation no lease can be trusted, and the next one begins on firm ground.
+// TestGapEndsLeases: after what may have been a lost revocation no lease can be trusted, and the
+// next one begins on firm ground.
 func TestGapEndsLeases(t *testing.T) {
 	for name, test := range map[string]struct {
 		traits Traits
@@ -441,7 +444,8 @@ func TestGapEndsLeases(t *testing.T) {
 	}
 }
 
-// TestRevocationsReadFromTheBackend: what the live path and the window do not give is not lost where there is replay.
+// TestRevocationsReadFromTheBackend: what the live path and the window do not give is not lost
+// where there is replay.
 func TestRevocationsReadFromTheBackend(t *testing.T) {
 	eachReplay(t, Options{Window: 2}, func(t *testing.T, b *fake, h *Hub) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -460,7 +464,8 @@ func TestRevocationsReadFromTheBackend(t *testing.T) {
 	})
 }
 
-// TestGapFromBeforeTheLease: a gap on a topic that was still followed when the lease came ends it at most once.
+// TestGapFromBeforeTheLease: a gap on a topic that was still followed when the lease came ends it
+// at most once.
 func TestGapFromBeforeTheLease(t *testing.T) {
 	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -479,7 +484,8 @@ func TestGapFromBeforeTheLease(t *testing.T) {
 	})
 }
 
-// TestLeaseWhoseSubscriptionEnds: the subscription is over before the lease is entered, so it has to be another one.
+// TestLeaseWhoseSubscriptionEnds: the subscription is over before the lease is entered, so it has
+// to be another one.
 func TestLeaseWhoseSubscriptionEnds(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		over := func(r *revocations) {
@@ -528,7 +534,8 @@ func TestForeignRevocationsAreIgnored(t *testing.T) {
 		}
 		b.inject(revocationsTopic, Message{ID: "not valid", Type: revocationType, Data: []byte("a")})
 		wantLeases(t, "", leased)
-		// The newest message is one that ends other topics: for who has read it, for who joins and for a hub that comes later.
+		// The newest message is one that ends other topics: for who has read it, for who joins
+		// and for a hub that comes later.
 		other := open(t, b, Options{})
 		all := []context.Context{leased, takeLease(ctx, t, h, "a"), takeLease(ctx, t, other, "a")}
 		wantLeases(t, "", all...)
@@ -598,8 +605,9 @@ func TestShutdownAndLeases(t *testing.T) {
 	})
 }
 
-// TestShutdownDoesNotWaitForLeases: not even when its context has ended, when Follow is under way, or when the backend does not answer.
-// TestLeaseAsTheHubEnds: the revocations are first asked for when the hub's own context has ended.
+// TestShutdownDoesNotWaitForLeases: not even when its context has ended, when Follow is under
+// way, or when the backend does not answer. TestLeaseAsTheHubEnds: the revocations are first
+// asked for when the hub's own context has ended.
 func TestLeaseAsTheHubEnds(t *testing.T) {
 	h, err := New(newFake(chained), Options{})
 	if err != nil {
@@ -667,7 +675,8 @@ func TestShutdownDoesNotWaitForLeases(t *testing.T) {
 	}
 }
 
-// TestCheckAndRevocation runs on real threads: a right that is taken away while it is being checked is found missing by the check, or ends the lease.
+// TestCheckAndRevocation runs on real threads: a right that is taken away while it is being
+// checked is found missing by the check, or ends the lease.
 func TestCheckAndRevocation(t *testing.T) {
 	b := newFake(chained)
 	holder, revoker := open(t, b, Options{}), open(t, b, Options{})
@@ -698,7 +707,8 @@ func TestCheckAndRevocation(t *testing.T) {
 	}
 }
 
-// TestLeasesAmongEverything runs on real threads: leases come, end and are revoked, and gaps and a shutdown come among them. Nothing is left.
+// TestLeasesAmongEverything runs on real threads: leases come, end and are revoked, and gaps and
+// a shutdown come among them. Nothing is left.
 func TestLeasesAmongEverything(t *testing.T) {
 	for _, traits := range []Traits{chained, liveOnly} {
 		for range 20 {

@@ -8,8 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// ID names one message within its topic, or the place before its first message. It is given by the backend, compared for equality
-// only, and at most 128 bytes of [0-9A-Za-z._~-]. The empty ID means "not stated"; no position has it.
+// ID names one message within its topic, or the position before its first message. It is given by
+// the backend, compared for equality only, and at most 128 bytes of [0-9A-Za-z._~-]. The empty ID
+// means "not stated"; no position has it.
 type ID string
 
 // MaxID is the greatest length of an ID in bytes.
@@ -35,25 +36,34 @@ func (id ID) Valid() bool {
 //
 // A received message shares Data and Headers with other readers: they must not be modified.
 type Message struct {
-	// ID names the message within its topic. The backend gives it; Publish ignores what stands here.
+	// ID names the message within its topic. The backend gives it; Publish ignores what stands
+	// here.
 	ID ID
-	// Prev is the ID of the message, or place, before this one. Backends set it on live messages (see Traits.Chained); Publish ignores it.
+	// Prev is the ID of the message, or position, before this one. Backends set it on live messages
+	// (see Traits.Chained); Publish ignores it.
 	Prev ID
-	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control characters. The types gap, checkpoint, snapshot, stream-error, close,
-	// open and error, and those that end in ";base64", are reserved. A message of a foreign writer that has one of them is received as x-<type>.
+	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control
+	// characters. The types gap, checkpoint, snapshot, stream-error, close, open and error, and
+	// those that end in ";base64", are reserved. A message of a foreign writer that has one of
+	// them is received as x-<type>.
 	Type string
-	// Data is the payload. It must be UTF-8 unless Binary is set. Feeds deliver it line by line, so a browser sees CR and CRLF as LF.
+	// Data is the payload. It must be UTF-8 unless Binary is set. Feeds deliver it line by line,
+	// so a browser sees CR and CRLF as LF.
 	Data []byte
-	// Binary declares Data as arbitrary bytes. Feeds deliver it in base64, with ";base64" after the type.
+	// Binary declares Data as arbitrary bytes. Feeds deliver it in base64, with ";base64" after
+	// the type.
 	Binary bool
-	// Headers travel with the message from publisher to Go subscribers (a trace context, for example) and are not sent to browsers. Keys and values are UTF-8.
+	// Headers travel with the message from publisher to Go subscribers (a trace context, for
+	// example) and are not sent to browsers. Keys and values are UTF-8.
 	Headers map[string]string
-	// Key is an idempotency key, "" for none, up to 255 bytes of UTF-8 without control characters, not under ReservedPrefix: of several messages published with the same key to a topic at most one is appended
-	// within the backend's key window. It is not delivered.
+	// Key is an idempotency key, "" for none, up to 255 bytes of UTF-8 without control
+	// characters, not under ReservedPrefix: of several messages published with the same key to a
+	// topic at most one is appended within the backend's key window. It is not delivered.
 	Key string
 	// Time is when the backend appended the message, by the backend's clock.
 	Time time.Time
-	// Gap reports that messages before this one are gone: this one does not directly follow what the reader got before it.
+	// Gap reports that messages before this one are gone: this one does not directly follow what
+	// the reader got before it.
 	Gap bool
 	// Final marks the message that ended the topic; see Hub.Finish. Publish refuses it.
 	Final bool
@@ -64,14 +74,17 @@ const (
 	lineOverhead   = 8  // what a line of data takes on the wire beside its text
 )
 
-// entryOverhead is what an entry counts for beside its contents: the struct, its slots in the log, its share of the index.
+// entryOverhead is what an entry counts for beside its contents: the struct, its slots in the
+// log, its share of the index.
 const entryOverhead = 384
 
 // size is what the message counts for against the byte bounds: its contents, without overhead.
 func (m *Message) size() int {
 	n := len(m.Type) + len(m.Data) + len(m.ID) + len(m.Prev)
 	if len(m.Headers) == 0 {
-		return n // to range over nothing costs more than all the rest, and this is asked for each delivery
+		// To range over nothing costs more than all the rest, and this is asked for each
+		// delivery.
+		return n
 	}
 	for k, v := range m.Headers {
 		n += headerOverhead + len(k) + len(v)
@@ -88,7 +101,8 @@ func (m *Message) wireSize() int {
 	return n + lineOverhead*(bytes.Count(m.Data, []byte{'\n'})+bytes.Count(m.Data, []byte{'\r'}))
 }
 
-// Entry is one message in a log shared by all readers of a topic in this process, and the place where they share its encoded form.
+// Entry is one message in a log shared by all readers of a topic in this process. It also holds
+// the encoded form that they share.
 type Entry struct {
 	// Message must not be modified.
 	Message
@@ -100,14 +114,18 @@ type encoded struct {
 	bytes []byte
 }
 
-// Encoder turns a message into the bytes of some wire format. Encoders are compared with ==.
+// Encoder turns a message into the bytes of some wire format. Encoders are compared with ==, so
+// an Encoder must be comparable.
 type Encoder interface {
-	// Encode returns the message in wire form. The hub and every reader keep and share the result: it must not be modified afterwards.
+	// Encode returns the message in wire form. The hub and every reader keep and share the
+	// result: it must not be modified afterwards.
 	Encode(m *Message) []byte
 }
 
-// Encoded returns the message in the wire form of an encoder. The first encoder that asks owns the entry's one slot, so that all its connections share the
-// same bytes; others get theirs computed each time. The result must not be modified. It is safe for concurrent use.
+// Encoded returns the message in the wire form of an encoder. The entry has one slot, which
+// belongs to the first encoder that asks, so that all its connections share the same bytes; for
+// another encoder the form is computed each time. The result must not be modified. It is safe for
+// concurrent use.
 func (e *Entry) Encoded(by Encoder) []byte {
 	w := e.wire.Load()
 	if w == nil {
@@ -126,7 +144,8 @@ func (e *Entry) Encoded(by Encoder) []byte {
 
 const maxType = 255
 
-// reservedTypes are the names of control events of feeds, and names that collide with EventSource's own events.
+// reservedTypes are the names of control events of feeds, and names that collide with
+// EventSource's own events.
 var reservedTypes = map[string]bool{
 	"gap": true, "checkpoint": true, "snapshot": true, "stream-error": true, "close": true, "open": true, "error": true,
 }
@@ -149,7 +168,8 @@ func validText(s string, most int) bool {
 	return true
 }
 
-// CheckType returns nil when t may be the type of a published message, by the rules of Message.Type; "" may. Otherwise the error is ErrType.
+// CheckType returns nil when t may be the type of a published message, by the rules of
+// Message.Type; "" may. Otherwise the error is ErrType.
 func CheckType(t string) error {
 	if reservedTypes[t] || strings.HasSuffix(t, binarySuffix) || !validText(t, maxType) {
 		return ErrType
@@ -181,7 +201,8 @@ func checkMessage(m *Message, maxMessage int) error {
 	return nil
 }
 
-// received makes a message of a topic from a backend fit for readers, whoever wrote it. It reports false when the message has no usable ID.
+// received makes a message of a topic from a backend fit for readers, whoever wrote it. It
+// reports false when the message has no usable ID.
 func received(topic string, m *Message) bool {
 	if !m.ID.Valid() {
 		return false

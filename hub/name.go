@@ -9,11 +9,12 @@ import (
 // MaxTopic is the greatest length of a topic's name in bytes.
 const MaxTopic = 255
 
-// ReservedPrefix begins the names of topics that are headrace's own. Publish and Subscribe refuse them.
+// ReservedPrefix begins the names of topics that are headrace's own. Publish and Subscribe refuse
+// them.
 const ReservedPrefix = "_headrace/"
 
-// CheckTopic returns nil when name may name a topic: 1 to 255 bytes of UTF-8 without control characters, not under ReservedPrefix.
-// Otherwise the error is ErrTopic and says what is wrong.
+// CheckTopic returns nil when name may name a topic: 1 to 255 bytes of UTF-8 without control
+// characters, not under ReservedPrefix. Otherwise the error is ErrTopic and says what is wrong.
 func CheckTopic(name string) error {
 	switch {
 	case name == "":
@@ -31,9 +32,10 @@ func CheckTopic(name string) error {
 // internal reports whether a topic is one of headrace's own.
 func internal(topic string) bool { return strings.HasPrefix(topic, ReservedPrefix) }
 
-// JoinTopic makes a topic's name of segments, with a slash between them. Each segment is escaped: a slash, a percent sign, a control
-// character or a byte that is not UTF-8 becomes %XX. So no value can forge another topic's name, and equal names come from equal segments only.
-// Topic templates of routes escape the same way.
+// JoinTopic makes a topic's name of segments, with a slash between them. Each segment is escaped:
+// a slash, a percent sign, a control character or a byte that is not UTF-8 becomes %XX. So no
+// value can forge another topic's name, and equal names come from equal segments only. Topic
+// templates of routes escape the same way.
 func JoinTopic(segments ...string) string {
 	var b strings.Builder
 	for i, s := range segments {

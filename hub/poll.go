@@ -8,20 +8,21 @@ import (
 // Watcher is woken when a subscription may have something new; see Subscription.Watch. It must be
 // comparable, as pointers are. One value may watch any number of subscriptions.
 type Watcher interface {
-	// Wake is called with locks of the hub held, by whoever makes the change, and by several
-	// goroutines at once. It must not block and not call the hub. It should take note and have
-	// another goroutine poll. A call may still come when the subscription is closed.
+	// Wake is called by whoever makes the change, with locks of the hub held, and by several
+	// goroutines at once. It must not block and not call the hub: take note, and have another
+	// goroutine poll. A call may still come when the subscription is closed.
 	Wake()
 }
 
-// Watch makes the subscription one that never has to be waited for: from now on, until it is closed,
-// Poll does not say Behind and sets no Batch.Changed. It begins the read that it needs and says
-// Waiting. Whenever Poll may find something else than before, a watcher is woken: topic for a change
-// of the topic, once for a change however many of the topic's subscriptions it watches; and own when
-// a read for this subscription is done. The two may be the same.
+// Watch makes the subscription one that never has to be waited for. From now on, until it is
+// closed, Poll does not say Behind and sets no Batch.Changed: it begins the read that it needs
+// and says Waiting. Whenever Poll may find something else than before, a watcher is woken: topic
+// for a change of the topic, once for a change however many of the topic's subscriptions it
+// watches; and own when a read for this subscription is done. The two may be the same.
 //
-// Poll once after Watch has returned: nobody is woken for what came before. Watch is called by the
-// goroutine that polls, at most once. Fetch must not be called any more.
+// Poll once after Watch has returned: nobody is woken for what came before. Watch is called by
+// the goroutine that polls, at most once. Do not call Fetch any more. While the backend fails,
+// Poll begins the read anew, at the hub's pace; there is no error to see.
 func (s *Subscription) Watch(topic, own Watcher) {
 	s.own, s.fetching = own, nil
 	s.mu.Lock() // before the topic's, as in close
@@ -40,8 +41,9 @@ func (s *Subscription) Watch(topic, own Watcher) {
 	f.hub.counters.watched.Add(1)
 }
 
-// Poll returns what is there now, without blocking, appended to dst: up to limit entries and about bytes of contents, but at least one entry
-// if there is one. It is the way for code that serves many subscriptions, or writes in batches; All is simpler.
+// Poll returns what is there now, without blocking, appended to dst: up to limit entries and
+// about bytes of contents, but at least one entry if there is one. Use it for code that serves
+// many subscriptions, or writes in batches; All is simpler.
 //
 // After Hub.Shutdown has begun it still returns what is in the window, and then ErrClosed.
 func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
@@ -91,7 +93,8 @@ func (s *Subscription) end() Batch {
 	return b
 }
 
-// tellGap ends the subscription at a gap, or notes the gap for the next batch, as the subscriber chose.
+// tellGap ends the subscription at a gap, or notes the gap for the next batch, as the subscriber
+// chose.
 func (s *Subscription) tellGap() {
 	s.hub.counters.readerGaps.Add(1)
 	s.lost = false
@@ -113,7 +116,9 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 		s.pageAt++
 		limit, bytes = limit-1, bytes-e.size()
 		if e.Final {
-			s.ended = true // whatever the page has after it: the topic may have been published to after it was finished
+			// Whatever the page has after it: the topic may have been published to after it was
+			// finished.
+			s.ended = true
 		}
 		if e.Final || s.pageAt == len(p.entries) {
 			p = nil
@@ -127,8 +132,10 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 // keptBytes is how much of pages readers may keep alive, together, between two polls.
 const keptBytes = 16 << 20
 
-// keep keeps the rest of a page for the next poll, nil for none. A page is up to PageBytes and more, and a reader that stalls would hold it for as long as it
-// stalls; so beyond keptBytes a page stays only as long as the garbage collector, or another reader, leaves it, and is read again then.
+// keep keeps the rest of a page for the next poll, nil for none. A page has up to PageBytes and
+// more, and a reader that stalls would hold it for as long as it stalls. So beyond keptBytes a
+// page stays only as long as the garbage collector, or another reader, leaves it; then it is read
+// again.
 func (s *Subscription) keep(p *page) {
 	if p != nil && p == s.page && s.kept.Load() > 0 {
 		return
@@ -168,8 +175,8 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) (b Batch) {
 	switch {
 	case len(b.Entries) > first || s.gap:
 	case s.hub.isClosing():
-		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not see
-		// it closed here, under the lock, waits for a change that finish will make.
+		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not
+		// see it closed here, under the lock, waits for a change that finish will make.
 		b.Status, b.Err = Ended, s.wrap(ErrClosed)
 	case s.opts.earlyGaps && f.gapNext:
 		s.tellGap()
@@ -190,7 +197,8 @@ func (s *Subscription) wait(b *Batch) {
 	}
 }
 
-// enter sees to it that the reader is inside the window. It reports false when it is not, and what it does instead is in b. f.mu is held.
+// enter sees to it that the reader is inside the window. It reports false when it is not, and
+// what it does instead is in b. f.mu is held.
 func (s *Subscription) enter(b *Batch) (inside bool) {
 	f := s.f
 	if f.state == released {
@@ -245,7 +253,8 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 	return dst
 }
 
-// outside decides what a reader does whose place is not in the window. It reports true when the reader was moved into the window. f.mu is held.
+// outside decides what a reader does whose position is not in the window. It reports true when the
+// reader was moved into the window. f.mu is held.
 func (s *Subscription) outside() (Batch, bool) {
 	f := s.f
 	if s.hub.isClosing() {
@@ -307,7 +316,8 @@ type fetch struct {
 
 // startFetch begins to read what comes after s.last.
 func (s *Subscription) startFetch() *fetch {
-	// Counted before the Read begins: what is appended after it shows up in the page, or as a change.
+	// Counted before the Read begins: what is appended after it shows up in the page, or as a
+	// change.
 	changes := s.f.log.Changes()
 	return &fetch{s.hub.reads.begin(s.f.name, s.last, pageLimit, s.own), changes}
 }
@@ -338,7 +348,8 @@ func (s *Subscription) turn(p *page) {
 		return
 	}
 	if len(p.entries) > 0 {
-		s.page, s.pageAt = p, 0 // kept for the first poll at any rate, so that the reader comes forward
+		// Kept for the first poll at any rate, so that the reader comes forward.
+		s.page, s.pageAt = p, 0
 		return
 	}
 	s.last, s.quiet = p.next, changes

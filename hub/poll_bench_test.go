@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// BenchmarkPoll measures one Poll from the window: that finds nothing, one message, and as many as it may take.
+// BenchmarkPoll measures one Poll from the window: that finds nothing, one message, and as many
+// as it may take.
 func BenchmarkPoll(b *testing.B) {
 	for _, batch := range []int{0, 1, 64} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
@@ -35,7 +36,8 @@ func BenchmarkPoll(b *testing.B) {
 	}
 }
 
-// BenchmarkPollParallel measures readers of one topic that poll at the same moment, on as many goroutines as there are CPUs: what they share is the topic's lock.
+// BenchmarkPollParallel measures readers of one topic that poll at the same moment, on as many
+// goroutines as there are CPUs: what they share is the topic's lock.
 func BenchmarkPollParallel(b *testing.B) {
 	h := open(b, &loopBackend{}, Options{})
 	b.ReportAllocs()

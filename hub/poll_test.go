@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestPollBytes: a batch ends with the entry that reaches the bytes asked for, from the window and from a page alike.
+// TestPollBytes: a batch ends with the entry that reaches the bytes asked for, from the window
+// and from a page alike.
 func TestPollBytes(t *testing.T) {
 	for name, window := range map[string]int{"window": 100, "page": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -40,7 +41,8 @@ func TestPollBytes(t *testing.T) {
 	}
 }
 
-// TestShutdownDeliversTheWindow: what was appended before Shutdown began still reaches those who are in the window; what comes later does not, so that they come to an end.
+// TestShutdownDeliversTheWindow: what was appended before Shutdown began still reaches those who
+// are in the window; what comes later does not, so that they come to an end.
 func TestShutdownDeliversTheWindow(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		all, polling := subscribe(t, h, "t", Latest()), subscribe(t, h, "t", Latest())
@@ -76,8 +78,9 @@ func TestShutdownDeliversTheWindow(t *testing.T) {
 	})
 }
 
-// TestStalledReaders (G7): of readers that stop in the middle of their pages only some keep the rest of it in memory, within keptBytes. The others read
-// it again when they go on, and nobody loses anything.
+// TestStalledReaders (G7): of readers that stop in the middle of their pages only some keep the
+// rest of it in memory, within keptBytes. The others read it again when they go on, and nobody
+// loses anything.
 func TestStalledReaders(t *testing.T) {
 	walk(t, chained, Options{Window: 1}, func(t *testing.T, b *fake, h *Hub) {
 		const readers, messages = 40, 200
@@ -124,7 +127,8 @@ func TestStalledReaders(t *testing.T) {
 	})
 }
 
-// TestFetchIsTakenUp: a caller that waits for a slow Read in short pieces gets its page, by one Read.
+// TestFetchIsTakenUp: a caller that waits for a slow Read in short pieces gets its page, by one
+// Read.
 func TestFetchIsTakenUp(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", After("of-another-life"), MarkGaps())
@@ -159,8 +163,9 @@ func TestFetchIsTakenUp(t *testing.T) {
 	})
 }
 
-// TestFetchIsForgottenInTheWindow (G1): a reader breaks off a Fetch, the live path brings what it waited for, and it falls behind the window later. The page of the first
-// Fetch is of a place that it has left.
+// TestFetchIsForgottenInTheWindow (G1): a reader breaks off a Fetch, the live path brings what it
+// waited for, and it falls behind the window later. The page of the first Fetch is of a place
+// that it has left.
 func TestFetchIsForgottenInTheWindow(t *testing.T) {
 	walk(t, chained, Options{Window: 5}, func(t *testing.T, b *fake, h *Hub) {
 		subscribe(t, h, "t", Latest()) // follows the topic from before the first message

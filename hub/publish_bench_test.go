@@ -36,8 +36,9 @@ type benchWatcher struct{ _ byte }
 
 func (*benchWatcher) Wake() {}
 
-// BenchmarkPublish measures publishing to a topic that nobody follows, and to one with so many followers, that is subscriptions, which share so many watchers as the connections
-// of an engine do. None of them polls.
+// BenchmarkPublish measures publishing to a topic that nobody follows, and to one with so many
+// followers, that is subscriptions, which share so many watchers as the connections of an engine
+// do. None of them polls.
 func BenchmarkPublish(b *testing.B) {
 	for _, bc := range []struct{ followers, watchers int }{{0, 0}, {1, 0}, {1, 1}, {1000, 1}, {1000, 1000}} {
 		b.Run(fmt.Sprintf("followers=%d/watchers=%d", bc.followers, bc.watchers), func(b *testing.B) {
@@ -89,7 +90,8 @@ func benchTopic[T any](b *testing.B, v T) {
 	}
 }
 
-// BenchmarkSubscribe measures opening and closing one more subscription to a topic that is followed, under a context that ends like that of a request.
+// BenchmarkSubscribe measures opening and closing one more subscription to a topic that is
+// followed, under a context that ends like that of a request.
 func BenchmarkSubscribe(b *testing.B) {
 	h := benchHub(b)
 	first, err := h.Subscribe(b.Context(), "t", hub.Latest())

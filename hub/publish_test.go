@@ -271,7 +271,8 @@ func TestFinishErrors(t *testing.T) {
 	})
 }
 
-// TestForeignMessages: what others wrote to the backend is made fit for readers, live and from pages.
+// TestForeignMessages: what others wrote to the backend is made fit for readers, live and from
+// pages.
 func TestForeignMessages(t *testing.T) {
 	tests := []struct {
 		m    Message
@@ -338,7 +339,8 @@ func TestMessagesWithoutAValidIDAreSkipped(t *testing.T) {
 	})
 }
 
-// TestFinishTwice: where keys are stored a topic is ended once, however often it is finished, and the key is nobody else's.
+// TestFinishTwice: where keys are stored a topic is ended once, however often it is finished, and
+// the key is nobody else's.
 func TestFinishTwice(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		first, err := h.Finish(t.Context(), "t")

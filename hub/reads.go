@@ -12,8 +12,9 @@ const (
 	pageLimit   = 256              // messages asked for at a time
 	maxReads    = 16               // Reads under way per hub
 	readTimeout = 10 * time.Second // of one Read
-	pageLife    = time.Second      // how long a page is handed to readers that come to the same place a little later
-	cachedBytes = 16 << 20         // of pages kept for them
+	// How long a page is handed to readers that come to the same position a little later.
+	pageLife    = time.Second
+	cachedBytes = 16 << 20 // of pages kept for them
 	failingPace = 50 * time.Millisecond
 )
 
@@ -32,19 +33,22 @@ type readKey struct {
 	limit int
 }
 
-// reads makes the hub's calls to Backend.Read: equal concurrent ones are one call, at most maxReads are under way, pages are handed on to readers that
-// come to the same place within pageLife, and while the backend fails the calls are spaced.
+// reads makes the hub's calls to Backend.Read. Equal concurrent ones are one call, and at most
+// maxReads are under way. Pages are handed on to readers that come to the same position within
+// pageLife. While the backend fails the calls are spaced.
 type reads struct {
 	hub   *Hub
 	slots chan struct{}
-	pace  retry.Pace // so that all topics and readers together ask a failing backend about twenty times a second
+	// So that all topics and readers together ask a failing backend about twenty times a second.
+	pace retry.Pace
 
 	mu      sync.Mutex
 	waiting map[readKey]*readCall // calls that have not begun: who comes now may join
-	begun   map[readKey]*readCall // the newest call that has: who comes now may have its page if there are messages in it
-	cache   map[readKey]*page
-	bytes   int64
-	purge   *time.Timer
+	// The newest call that has: who comes now may have its page if there are messages in it.
+	begun map[readKey]*readCall
+	cache map[readKey]*page
+	bytes int64
+	purge *time.Timer
 }
 
 type readCall struct {
@@ -61,10 +65,13 @@ func newReads(h *Hub) *reads {
 	}
 }
 
-// read returns what the backend retains after an ID. It waits at most until ctx ends or the hub shuts down; the call itself belongs to the hub, so that one caller's end does not fail the others.
+// read returns what the backend retains after an ID. It waits at most until ctx ends or the hub
+// shuts down. The call itself belongs to the hub, so that one caller's end does not fail the
+// others.
 //
-// The Read began after read was called, unless its page has messages: those are never wrong, only perhaps not the newest, while an empty page
-// from before the caller looked at the log would make it wait for a message that is already there.
+// The Read began after read was called, unless its page has messages. Those are never wrong, only
+// perhaps not the newest; an empty page from before the caller looked at the log would make it
+// wait for a message that is already there.
 func (r *reads) read(ctx context.Context, topic string, after ID, limit int) (*page, error) {
 	w := r.begin(topic, after, limit, nil)
 	return w.wait(ctx, nil)
@@ -86,7 +93,8 @@ func (r *reads) begin(topic string, after ID, limit int, watcher Watcher) *wait 
 	return w
 }
 
-// join finds a call that serves the caller, or makes one. A call that has begun will do only at first.
+// join finds a call that serves the caller, or makes one. A call that has begun will do only at
+// first.
 func (w *wait) join(first bool) {
 	r := w.reads
 	r.mu.Lock()
@@ -143,7 +151,8 @@ func (w *wait) done() bool {
 // outcome returns the page, or why there is none, once done.
 func (w *wait) outcome() (*page, error) { return w.call.page, w.call.err }
 
-// wait returns the page, or the cause when ctx ends, stop is closed or the hub shuts down before it is there.
+// wait returns the page, or the cause when ctx ends, stop is closed or the hub shuts down before
+// it is there.
 func (w *wait) wait(ctx context.Context, stop <-chan struct{}) (*page, error) {
 	for !w.done() {
 		select {
@@ -243,16 +252,19 @@ func (r *reads) share(topic string, got Page) *page {
 			r.hub.counters.skipped.Add(1)
 			continue
 		}
-		// Each entry is an allocation of its own: part of one block, the entry that stays longest in a window would keep the whole page alive.
+		// Each entry is an allocation of its own: part of one block, the entry that stays longest
+		// in a window would keep the whole page alive.
 		p.entries = append(p.entries, &Entry{Message: got.Messages[i]})
 		p.bytes += int64(windowSize(&got.Messages[i]))
 	}
 	return p
 }
 
-// keep caches a page for a moment. Readers that resume at the same place after a restart of everything come within that moment, and cost one Read a page together.
-// Pages without messages are not kept: they grow old at once. Nor are the oldest retained messages: who comes for them because retention overtook it
-// must not be given what is gone meanwhile, to be told of the next gap.
+// keep caches a page for a moment. Readers that resume at the same position after a restart of
+// everything come within that moment, and cost one Read a page together. Pages without messages
+// are not kept: they grow old at once. Nor are the oldest retained messages: who comes for them
+// because retention overtook it must not be given what is gone meanwhile, to be told of the next
+// gap.
 func (r *reads) keep(key readKey, p *page) {
 	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" {
 		return

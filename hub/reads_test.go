@@ -14,7 +14,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// TestReadersAtTheSamePlaceShareReads lets 5,000 readers resume at the same place, at once and one after the other within five seconds.
+// TestReadersAtTheSamePlaceShareReads lets 5,000 readers resume at the same place, at once and
+// one after the other within five seconds.
 func TestReadersAtTheSamePlaceShareReads(t *testing.T) {
 	testenv.Long(t)
 	for name, apart := range map[string]time.Duration{"at once": 0, "staggered": time.Millisecond} {
@@ -140,7 +141,8 @@ func TestOneReaderLeavesASharedRead(t *testing.T) {
 	})
 }
 
-// TestReadBeginsAfterItWasAskedFor: who asks while an equal call is under way may not be given its empty page, which is older than the question.
+// TestReadBeginsAfterItWasAskedFor: who asks while an equal call is under way may not be given
+// its empty page, which is older than the question.
 func TestReadBeginsAfterItWasAskedFor(t *testing.T) {
 	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		subscribe(t, h, "t", Latest())
@@ -282,7 +284,8 @@ func TestCachedPagesAreBounded(t *testing.T) {
 	})
 }
 
-// TestEarliestIsNotOldNews: who starts again at the oldest message because retention overtook it is not given a page of a moment ago.
+// TestEarliestIsNotOldNews: who starts again at the oldest message because retention overtook it
+// is not given a page of a moment ago.
 func TestEarliestIsNotOldNews(t *testing.T) {
 	eachReplay(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 10)
@@ -292,7 +295,8 @@ func TestEarliestIsNotOldNews(t *testing.T) {
 	})
 }
 
-// TestEmptyPagesAreShared: pages without messages are not kept, so only the call itself can be shared.
+// TestEmptyPagesAreShared: pages without messages are not kept, so only the call itself can be
+// shared.
 func TestEmptyPagesAreShared(t *testing.T) {
 	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		for range maxReads {
@@ -317,7 +321,8 @@ func TestEmptyPagesAreShared(t *testing.T) {
 	})
 }
 
-// TestRunningReadIsShared: who comes while a Read is under way has its messages too, so that readers on a long way do not catch up with each other, and then all read.
+// TestRunningReadIsShared: who comes while a Read is under way has its messages too, so that
+// readers on a long way do not catch up with each other, and then all read.
 func TestRunningReadIsShared(t *testing.T) {
 	walkBoth(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 5)

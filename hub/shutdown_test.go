@@ -155,7 +155,8 @@ func TestShutdownWhileTheBackendHangs(t *testing.T) {
 	})
 }
 
-// TestPollThatLookedBeforeShutdownBegan: a reader is between its look at the hub and its look at the log when Shutdown begins and wakes all.
+// TestPollThatLookedBeforeShutdownBegan: a reader is between its look at the hub and its look at
+// the log when Shutdown begins and wakes all.
 func TestPollThatLookedBeforeShutdownBegan(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())

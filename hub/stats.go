@@ -28,7 +28,7 @@ type Observer struct {
 type Stats struct {
 	Topics        int   // followed topics now
 	Subscriptions int   // open subscriptions now; the hub's own, for leases, is not among them
-	Watched       int   // of them those with a Watcher: streams that a few goroutines serve for all connections
+	Watched       int   // of them those with a Watcher, as the streams of feeds have one
 	WindowBytes   int64 // bytes of all windows, and of messages held while a live path heals, now
 
 	Published  uint64 // messages appended by Publish, Finish and Revoke

@@ -9,33 +9,38 @@ import (
 	"weak"
 )
 
-// Subscription is one reader of a topic: a place in the topic's shared log. It has no queue of its own, so it may be slow.
+// Subscription is one reader of a topic: a position in the topic's shared log. It has no queue of
+// its own, so it may be slow.
 //
-// All, Poll and Fetch are for one goroutine at a time; Close may be called from any.
+// All, Watch, Poll and Fetch are for one goroutine at a time. Close may be called from any, and
+// so may Topic and Start.
 type Subscription struct {
 	hub   *Hub
 	f     *followed
 	opts  subscribeOptions
 	start ID
 
-	// The place: the last ID the reader has, and, while the reader is inside the window, the sequence number of the next entry.
+	// The position: the last ID the reader has, and, while the reader is inside the window, the
+	// sequence number of the next entry.
 	last     ID
 	seq      uint64
 	attached bool
 	lost     bool // the position cannot even be asked for: what comes is behind a gap
-	// quiet is the log's count of changes at which there was nothing for this reader; see Log.Changes.
-	// While it stands, the reader need not look again, nor ask the backend. Never is no count.
+	// quiet is the log's count of changes at which there was nothing for this reader; see
+	// Log.Changes. While it stands, the reader need not look again, nor ask the backend. Never is
+	// no count.
 	quiet uint64
 	own   Watcher // woken when a read for this reader is done; nil if it is not watched
 
-	fetching *fetch             // the read under way, or the Fetch that was broken off
-	page     *page              // read from the backend and not polled to its end
-	rest     weak.Pointer[page] // instead of page, where too much is kept alive by readers already: it can be read again
-	pageAt   int                // the entry of page, or rest, that is polled next
-	kept     atomic.Int64       // what page counts for in hub.keptBytes
-	gap      bool               // to be said with the next batch
-	ended    bool
-	err      error
+	fetching *fetch // the read under way, or the Fetch that was broken off
+	page     *page  // read from the backend and not polled to its end
+	// Instead of page, where too much is kept alive by readers already: it can be read again.
+	rest   weak.Pointer[page]
+	pageAt int          // the entry of page, or rest, that is polled next
+	kept   atomic.Int64 // what page counts for in hub.keptBytes
+	gap    bool         // to be said with the next batch
+	ended  bool
+	err    error
 
 	mu      sync.Mutex
 	closed  atomic.Bool // written under mu, after cause
@@ -64,12 +69,13 @@ const (
 type Batch struct {
 	// Status says what to do next.
 	Status Status
-	// Entries follow each other without a gap. They are shared with other readers and must not be modified.
-	// The entry that ends the topic has Final set and is the last one.
+	// Entries follow each other without a gap. They are shared with other readers and must not be
+	// modified. The entry that ends the topic has Final set and is the last one.
 	Entries []*Entry
 	// Gap says that messages before Entries or, when there are none, before At are gone.
 	Gap bool
-	// At is the place of the subscription after the batch: the ID of the last entry, or the place behind a gap; "" when that place has no name.
+	// At is the position of the subscription after the batch: the ID of the last entry, or the ID
+	// behind a gap; "" when that position has no ID.
 	At ID
 	// Changed is set with Waiting, unless the subscription is watched.
 	Changed <-chan struct{}
@@ -77,13 +83,16 @@ type Batch struct {
 	Err error
 }
 
-// Subscribe opens a subscription to topic at a position. The position is fixed when Subscribe returns: everything appended from there on is
-// delivered, however much later the reader begins.
+// Subscribe opens a subscription to topic at a position. The position is fixed when Subscribe
+// returns: everything appended from there on is delivered, however much later the reader begins.
 //
-// The first subscription to a topic makes the hub follow it at the backend, and Subscribe blocks until that is done, at most until ctx ends.
-// The end of ctx also ends the subscription, except with UntilClosed. Close it, or range over All, to let go of it.
+// The first subscription to a topic makes the hub follow it at the backend. Subscribe blocks
+// until that is done, at most until ctx ends; a position of Earliest also waits for a read of the
+// first page. The end of ctx also ends the subscription, except with UntilClosed. Close it, or
+// range over All, to let go of it.
 //
-// Errors are *Error: ErrTopic, ErrPosition, ErrClosed, the context's, or the backend's. A position whose messages are gone is not an error here; see MarkGaps.
+// Errors are *Error: ErrTopic, ErrPosition, ErrClosed, the context's, or the backend's. A
+// position whose messages are gone is not an error here; see MarkGaps.
 func (h *Hub) Subscribe(ctx context.Context, topic string, at Position, opts ...SubscribeOption) (*Subscription, error) {
 	s, err := h.subscribe(ctx, topic, at, opts)
 	if err != nil {
@@ -175,7 +184,7 @@ func (s *Subscription) place(ctx context.Context, at Position) error {
 // attach places the reader inside the window. f.mu is held.
 func (s *Subscription) attach(seq uint64) {
 	s.seq, s.attached = seq, true
-	s.quiet, s.fetching = never, nil // of a place that the reader leaves now
+	s.quiet, s.fetching = never, nil // of a position that the reader leaves now
 	if s.f.endedBefore(seq) {
 		s.ended = true
 	}
@@ -184,15 +193,18 @@ func (s *Subscription) attach(seq uint64) {
 // Topic returns the name of the topic.
 func (s *Subscription) Topic() string { return s.f.name }
 
-// Start returns the ID of the position where the subscription started. A new subscription After it gets the same messages. It is "" for
-// Earliest when there were messages, since the place before the oldest retained message has no lasting name, and for an invalid ID.
+// Start returns the ID of the position where the subscription started. A new subscription After
+// it gets the same messages. It is "" for Earliest when there were messages, since the position
+// before the oldest retained message has no lasting ID, and for an invalid ID.
 func (s *Subscription) Start() ID { return s.start }
 
-// All returns the messages of the subscription, from its position on, as they come. It blocks while there are none. Leaving the loop closes
-// the subscription; the sequence can be used once.
+// All returns the messages of the subscription, from its position on, as they come. It blocks
+// while there are none. Leaving the loop closes the subscription; the sequence can be used once.
+// It is not for a subscription that is watched.
 //
-// An error comes at most once, last, and without a message; it is an *Error: ErrGap, ErrClosed, or the cause of Subscribe's context. The sequence
-// ends without an error after the message that finished the topic.
+// An error comes at most once, last, and without a message. It is an *Error: ErrGap, ErrClosed,
+// or the cause of Subscribe's context. The sequence ends without an error after the message that
+// finished the topic.
 func (s *Subscription) All() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		defer s.Close()
@@ -233,7 +245,9 @@ func (s *Subscription) All() iter.Seq2[Message, error] {
 	}
 }
 
-// Close ends the subscription and lets go of the topic, and has done so when it returns. It never blocks on the backend, may be called more than once, and by any goroutine; a loop over All ends.
+// Close ends the subscription and lets go of the topic; both are done when it returns. It never
+// blocks on the backend, and may be called more than once and by any goroutine. A loop over All
+// ends.
 func (s *Subscription) Close() { s.close(ErrClosed) }
 
 // close holds s.mu to its end: who closes while the context does, returns when both are done.

@@ -174,7 +174,8 @@ type deaf struct{ _ byte }
 
 func (*deaf) Wake() {}
 
-// TestCloseBesideTheContext: of two that close at the same time the second one waits until the first has let go.
+// TestCloseBesideTheContext: of two that close at the same time the second one waits until the
+// first has let go.
 func TestCloseBesideTheContext(t *testing.T) {
 	h, err := New(newFake(chained), Options{})
 	if err != nil {
@@ -232,7 +233,8 @@ func TestUntilClosed(t *testing.T) {
 		if n := h.Stats().Subscriptions; n != 0 {
 			t.Errorf("%d subscriptions", n)
 		}
-		for topic := range strings.SplitSeq("t t t t t t t t t t t t t t t t u", " ") { // it must not be a matter of luck, where the topic is ready
+		// It must not be a matter of luck, where the topic is ready.
+		for topic := range strings.SplitSeq("t t t t t t t t t t t t t t t t u", " ") {
 			if _, err := h.Subscribe(ctx, topic, Latest(), UntilClosed()); !errors.Is(err, context.Canceled) {
 				t.Fatalf("opened under a context that has ended: %v", err)
 			}
@@ -320,8 +322,8 @@ func (c *countingEncoder) Encode(m *Message) []byte {
 	return []byte(m.ID)
 }
 
-// TestAppendedDuringAReadThatLeadsElsewhere: the place that the reader is given will never be in the window, so only the wake-up of the message that came meanwhile
-// makes it ask again.
+// TestAppendedDuringAReadThatLeadsElsewhere: the place that the reader is given will never be in
+// the window, so only the wake-up of the message that came meanwhile makes it ask again.
 func TestAppendedDuringAReadThatLeadsElsewhere(t *testing.T) {
 	eachReplay(t, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
 		r := subscribe(t, h, "t", After("unheard-of"), MarkGaps())
@@ -383,7 +385,8 @@ func TestEvictedUnderAReader(t *testing.T) {
 	})
 }
 
-// TestPageAheadOfTheLivePath: a reader gets from a page what the live path has not brought yet. It waits for it without asking again and again.
+// TestPageAheadOfTheLivePath: a reader gets from a page what the live path has not brought yet.
+// It waits for it without asking again and again.
 func TestPageAheadOfTheLivePath(t *testing.T) {
 	eachReplay(t, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 2)
@@ -413,7 +416,8 @@ func TestPageAheadOfTheLivePath(t *testing.T) {
 	})
 }
 
-// TestAppendedDuringAnEmptyRead: the message comes while the Read that does not see it is under way.
+// TestAppendedDuringAnEmptyRead: the message comes while the Read that does not see it is under
+// way.
 func TestAppendedDuringAnEmptyRead(t *testing.T) {
 	walkByHand(t, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 2)

@@ -8,21 +8,23 @@ import (
 	"unicode/utf8"
 )
 
-// Typed is implemented by values that say of which message type they are. Values of other types are published without one.
+// Typed is implemented by values that say of which message type they are. Values of other types
+// are published without one.
 type Typed interface {
 	// MessageType returns the message's type, by the rules of Message.Type.
 	MessageType() string
 }
 
-// Topic is a typed view of one topic: its messages are values of T. A string or []byte goes as it is (bytes that are not UTF-8 as Binary), anything
-// else as JSON.
-// A Topic holds nothing; it may be copied, and is safe for concurrent use.
+// Topic is a typed view of one topic: its messages are values of T. A string or []byte goes as it
+// is (bytes that are not UTF-8 as Binary), anything else as JSON. A Topic holds nothing; it may
+// be copied, and is safe for concurrent use.
 type Topic[T any] struct {
 	hub  *Hub
 	name string
 }
 
-// NewTopic returns a typed view of the topic with this name; JoinTopic makes names of values. The name is checked by Publish and Subscribe.
+// NewTopic returns a typed view of the topic with this name; JoinTopic makes names of values. The
+// name is checked by Publish and Subscribe.
 func NewTopic[T any](h *Hub, name string) Topic[T] { return Topic[T]{hub: h, name: name} }
 
 // Name returns the topic's name.
@@ -37,8 +39,9 @@ func (t Topic[T]) Publish(ctx context.Context, v T) (ID, error) {
 	return t.hub.Publish(ctx, t.name, m)
 }
 
-// Message returns the message that Publish appends, for Hub.Publish when there is more to say, such as a Key or Headers. Its type is v's MessageType, if v is Typed.
-// A value that cannot be encoded is ErrRejected together with the error of encoding/json.
+// Message returns the message that Publish appends, for Hub.Publish when there is more to say,
+// such as a Key or Headers. Its type is v's MessageType, if v is Typed. A value that cannot be
+// encoded is ErrRejected together with the error of encoding/json.
 func (t Topic[T]) Message(v T) (Message, error) {
 	m := Message{}
 	typed, ok := any(v).(Typed)
@@ -71,14 +74,16 @@ type Event[T any] struct {
 	Message
 	// Value is the decoded data.
 	Value T
-	// Err is why the data could not be decoded, nil if it was. Such a message, of a foreign writer perhaps, does not end the subscription.
+	// Err is why the data could not be decoded, nil if it was. Such a message, of a foreign
+	// writer perhaps, does not end the subscription.
 	Err error
 }
 
 // TopicSubscription is one reader of a typed topic. See Subscription.
 type TopicSubscription[T any] struct{ s *Subscription }
 
-// All returns the events from the subscription's position on; see Subscription.All. The message that ends the topic has no value, and is not among them.
+// All returns the events from the subscription's position on; see Subscription.All. The message
+// that ends the topic has no value, and is not among them.
 func (t *TopicSubscription[T]) All() iter.Seq2[Event[T], error] {
 	return func(yield func(Event[T], error) bool) {
 		for m, err := range t.s.All() {

@@ -19,7 +19,8 @@ type untyped struct{ A []int }
 
 type namedString string
 
-// through publishes values and returns the messages' types and data, and the values as they are received.
+// through publishes values and returns the messages' types and data, and the values as they are
+// received.
 func through[T any](t *testing.T, values ...T) (types, data []string, received []T) {
 	t.Helper()
 	walk(t, chained, Options{}, func(t *testing.T, _ *fake, h *Hub) {

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// walk runs a test on fake time with a hub over a fake backend. In the end everything must let go within a second.
+// walk runs a test on fake time with a hub over a fake backend. In the end everything must let go
+// within a second.
 func walk(t *testing.T, traits Traits, o Options, test func(t *testing.T, b *fake, h *Hub)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -53,7 +54,8 @@ func open(t testing.TB, b Backend, o Options) *Hub {
 	return h
 }
 
-// reader tells what a subscription gives in words: IDs, "gap", and in the end "end" or the error's cause.
+// reader tells what a subscription gives in words: IDs, "gap", and in the end "end" or the
+// error's cause.
 type reader struct {
 	*Subscription
 	t     *testing.T

@@ -100,7 +100,8 @@ func TestTotalBytes(t *testing.T) {
 	})
 }
 
-// TestTotalBytesCountsWhatIsHeld: while the backend cannot be read, held messages take the place of windows.
+// TestTotalBytesCountsWhatIsHeld: while the backend cannot be read, held messages take the place
+// of windows.
 func TestTotalBytesCountsWhatIsHeld(t *testing.T) {
 	const total, topics = 100_000, 20
 	eachReplay(t, Options{TotalBytes: total}, func(t *testing.T, b *fake, h *Hub) {

@@ -120,7 +120,8 @@ func validField(s string) bool {
 }
 
 func appendFrame(dst []byte, id, typ string, data []byte) []byte {
-	// What a frame with its data on one line takes: one allocation where dst is short, not one for each line.
+	// What a frame with its data on one line takes: one allocation where dst is short, not one
+	// for each line.
 	dst = slices.Grow(dst, len("event: \ndata: \nid: \n\n")+len(typ)+len(data)+len(id))
 	if typ != "" {
 		dst = appendField(dst, "event: ", typ)

@@ -20,8 +20,8 @@ type embedding struct{ http.ResponseWriter }
 
 func (w embedding) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
 
-// TestRespondBelowEmbeddingWriters: the server's deadlines are reached through writers that hide them, so the server's WriteTimeout does not end the stream and
-// Abort does.
+// TestRespondBelowEmbeddingWriters: the server's deadlines are reached through writers that hide
+// them, so the server's WriteTimeout does not end the stream and Abort does.
 func TestRespondBelowEmbeddingWriters(t *testing.T) {
 	next := make(chan struct{})
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,7 +57,8 @@ func TestRespondBelowEmbeddingWriters(t *testing.T) {
 	}
 }
 
-// pieces is a response writer that takes a while for each write, by a fake clock, and keeps to its deadline.
+// pieces is a response writer that takes a while for each write, by a fake clock, and keeps to
+// its deadline.
 type pieces struct {
 	header   http.Header
 	perWrite time.Duration
@@ -83,7 +84,8 @@ func (w *pieces) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestLargeFrameOfSlowClient: a client that takes each piece in time gets a frame that as a whole takes longer than the write timeout.
+// TestLargeFrameOfSlowClient: a client that takes each piece in time gets a frame that as a whole
+// takes longer than the write timeout.
 func TestLargeFrameOfSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &pieces{header: http.Header{}, perWrite: 8 * time.Second}
@@ -113,7 +115,8 @@ func TestShortWriteIsAnError(t *testing.T) {
 	}
 }
 
-// TestRequestWithUnsentBody: a client that announces a body and does not send it gets its stream, and does not keep the server waiting.
+// TestRequestWithUnsentBody: a client that announces a body and does not send it gets its stream,
+// and does not keep the server waiting.
 func TestRequestWithUnsentBody(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		stream, err := sse.Respond(w, r)

@@ -42,7 +42,8 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 		// connection for another request, and after the handler in any case, and
 		// waits for a client that does not send it.
 		w.Header().Set("Connection", "close")
-		_ = writer.rc.SetReadDeadline(time.Unix(1, 0)) // a writer without deadlines has no such body either
+		// A writer without deadlines has no such body either.
+		_ = writer.rc.SetReadDeadline(time.Unix(1, 0))
 	}
 	w.WriteHeader(http.StatusOK)
 	if err := writer.Write(); err != nil {

@@ -64,9 +64,9 @@ func newWriter(w http.ResponseWriter, r *http.Request) *Writer {
 	}
 }
 
-// SetWriteTimeout sets how long a write may take for each 64 KiB of it,
-// beginning with the next one; d ≤ 0 means as long as it takes. The default is [DefaultWriteTimeout].
-// Writers that have no write deadline, such as those of httptest, ignore it.
+// SetWriteTimeout sets how long a write may take for each 64 KiB of it, beginning with the next
+// one; d ≤ 0 means as long as it takes. The default is [DefaultWriteTimeout]. Writers that have
+// no write deadline, such as those of httptest, ignore it.
 func (w *Writer) SetWriteTimeout(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

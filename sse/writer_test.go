@@ -86,7 +86,8 @@ func (p *pipes) Close() error {
 
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
-// serveInBubble is serve within a synctest bubble: connections are pipes, and HTTP/2 comes without TLS.
+// serveInBubble is serve within a synctest bubble: connections are pipes, and HTTP/2 comes
+// without TLS.
 func serveInBubble(t *testing.T, http2 bool, configure func(*http.Server), h http.HandlerFunc) *http.Response {
 	t.Helper()
 	listener, protocols := newPipes(), new(http.Protocols)
@@ -112,7 +113,8 @@ func serveInBubble(t *testing.T, http2 bool, configure func(*http.Server), h htt
 	return resp
 }
 
-// onBothInBubble has fake time: what a write timeout of real time leaves to a busy machine may be too little.
+// onBothInBubble has fake time: what a write timeout of real time leaves to a busy machine may be
+// too little.
 func onBothInBubble(t *testing.T, test func(t *testing.T, http2 bool)) {
 	onBoth(t, func(t *testing.T, http2 bool) {
 		synctest.Test(t, func(t *testing.T) { test(t, http2) })

@@ -1,4 +1,5 @@
-// Package all registers the backends that belong to headrace with package backends. Import it for its side effect:
+// Package all registers the backends that belong to headrace with package backends. Import it for
+// its side effect:
 //
 //	import _ "github.com/headrace/headrace/backends/all"
 package all

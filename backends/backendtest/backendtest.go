@@ -1,5 +1,5 @@
-// Package backendtest is the conformance suite of hub.Backend: one named subtest for each numbered rule of the interface. Whoever writes
-// a backend runs it in a test of his own:
+// Package backendtest is the conformance suite of hub.Backend: one named subtest for each
+// numbered rule of the interface. Whoever writes a backend runs it in a test of his own:
 //
 //	func TestBackend(t *testing.T) {
 //		backendtest.Run(t, backendtest.Config{
@@ -7,8 +7,9 @@
 //		})
 //	}
 //
-// The suite asks the backend for its Traits and expects what they declare. A rule that cannot be driven with what Config offers is
-// skipped, and says what is missing. It waits for conditions and never for time to pass, and it is worth running with the race detector.
+// The suite asks the backend for its Traits and expects what they declare. A rule that cannot be
+// driven with what Config offers is skipped, and says what is missing. It waits for conditions
+// and never for time to pass, and it is worth running with the race detector.
 package backendtest
 
 import (
@@ -21,36 +22,42 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Config tells Run how to get backends and what can be done to them. Only New must be set. The functions may fail or skip the test they are given.
+// Config tells Run how to get backends and what can be done to them. Only New must be set. The
+// functions may fail or skip the test they are given.
 type Config struct {
-	// New returns a backend. It is called at least once for each rule, and the suite closes what it returns. The store behind it may be
-	// the same each time, since the suite invents new topics for each rule; it must retain at least 500 messages of a topic, for some minutes.
+	// New returns a backend. It is called at least once for each rule, and the suite closes what
+	// it returns. The store behind it may be the same each time, since the suite invents new
+	// topics for each rule; it must retain at least 500 messages of a topic, for some minutes.
 	New func(t testing.TB) hub.Backend
 
-	// Peer returns another instance over the store of b, as in another process. The suite closes it. Without it a backend with
-	// Traits.Shared is tested as if it were alone.
+	// Peer returns another instance over the store of b, as in another process. The suite closes
+	// it. Without it a backend with Traits.Shared is tested as if it were alone.
 	Peer func(t testing.TB, b hub.Backend) hub.Backend
 
-	// Trim makes retention remove all messages that topic has when it is called. It may append messages of its own, and it returns when
-	// the removal shows.
+	// Trim makes retention remove all messages that topic has when it is called. It may append
+	// messages of its own, and it returns when the removal shows.
 	Trim func(t testing.TB, b hub.Backend, topic string)
 
-	// Break breaks the path on which b gets live messages of topic, such that what is appended before restore is called is not delivered
-	// as it is appended. Publish and Read go on. restore makes the path usable again.
+	// Break breaks the path on which b gets live messages of topic, such that what is appended
+	// before restore is called is not delivered as it is appended. Publish and Read go on.
+	// restore makes the path usable again.
 	Break func(t testing.TB, b hub.Backend, topic string) (restore func())
 
-	// Outage makes the store of b unreachable, and restore makes it reachable again. With Outage the rules on errors, on stop and on
-	// contexts are tested at the time they are made for.
+	// Outage makes the store of b unreachable, and restore makes it reachable again. With Outage
+	// the rules on errors, on stop and on contexts are tested at the time they are made for.
 	Outage func(t testing.TB, b hub.Backend) (restore func())
 
-	// Lacks names rules, by number such as "F9", that are known not to hold, with the reason. They are skipped.
+	// Lacks names rules, by number such as "F9", that are known not to hold, with the reason.
+	// They are skipped.
 	Lacks map[string]string
 
-	// Timeout is how long the suite waits for something that should happen. It passes only where a rule is broken. Default 10 s.
+	// Timeout is how long the suite waits for something that should happen. It passes only where
+	// a rule is broken. Default 10 s.
 	Timeout time.Duration
 }
 
-// Run runs every rule as a subtest of t, named by its number and its gist. Rules run one after another.
+// Run runs every rule as a subtest of t, named by its number and its gist. Rules run one after
+// another.
 func Run(t *testing.T, c Config) {
 	t.Helper()
 	if c.New == nil {

@@ -13,7 +13,8 @@ type fault struct {
 	rule  string
 	name  string
 	plant func(d *double)
-	// also names other rules that may find it, because they cannot be tested without what the fault destroys.
+	// also names other rules that may find it, because they cannot be tested without what the
+	// fault destroys.
 	also []string
 }
 

@@ -25,7 +25,8 @@ func exactlyAfterTail(s *suite) {
 		r, tail := s.follow(b, topic)
 		all = append(all, followed{b, r, tail})
 	}
-	// On a quiet topic, and across publishers that are running: the tail must fit what is delivered wherever it falls.
+	// On a quiet topic, and across publishers that are running: the tail must fit what is
+	// delivered wherever it falls.
 	add(s.b)
 	p := s.startPublishers(topic, 4, 40)
 	for i := range 12 {
@@ -151,7 +152,8 @@ func stopIsImmediate(s *suite) {
 	quiet(r, r.begun())
 	s.bounded("a second stop", stop)
 
-	// While publishers are running. A call that was decided on before stop returned counts as running.
+	// While publishers are running. A call that was decided on before stop returned counts as
+	// running.
 	r = newRecorder()
 	_, stop = s.followWith(s.ctx, s.b, topic, r)
 	p := s.startPublishers(topic, 4, 25)
@@ -161,7 +163,8 @@ func stopIsImmediate(s *suite) {
 	p.wait(s)
 	quiet(r, begun+1)
 
-	// From within the sink, and while the sink is held up: the hub may hold in stop a lock that its sink waits for.
+	// From within the sink, and while the sink is held up: the hub may hold in stop a lock that
+	// its sink waits for.
 	r = newRecorder()
 	stopped := make(chan struct{})
 	release := make(chan struct{})
@@ -325,7 +328,8 @@ func brokenPathIsRestored(s *suite) {
 				s.Fatalf("Read after the message before the break: %s (gap: %v), want %s", list(ids(ms)), gap, list(want))
 			}
 			if mark.tail != "" {
-				// The tail is where the live path goes on: all that Read has after it was delivered.
+				// The tail is where the live path goes on: all that Read has after it was
+				// delivered.
 				ms, gap := s.readAll(s.b, topic, mark.tail)
 				if gap {
 					s.Fatalf("Read after the tail %q of Restored: gap", mark.tail)

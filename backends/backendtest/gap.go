@@ -67,7 +67,7 @@ func removedIsGap(s *suite) {
 					s.Fatalf("%s: Read after %q: %s, want the oldest retained: %s", when, id, list(got), list(want))
 				}
 			}
-			// The place after the last removed message may or may not be provable, but if it is,
+			// The position after the last removed message may or may not be provable, but if it is,
 			// nothing is missing there.
 			if ms, gap := s.readAll(b, topic, old[9]); !gap && !slices.Equal(ids(ms), ids(retained)) {
 				s.Fatalf("%s: Read after %q: %s and no gap, retained: %s", when, old[9], list(ids(ms)), list(ids(retained)))
@@ -89,7 +89,7 @@ func unknownIsGap(s *suite) {
 	own := s.publishN(s.b, topic, 5)
 	foreign := s.publishN(s.b, other, 5)
 
-	// Whatever the answer, it is made of the topic's own newest messages and has a place to go on
+	// Whatever the answer, it is made of the topic's own newest messages and has an ID to go on
 	// from.
 	sound := func(b hub.Backend, after hub.ID) hub.Page {
 		s.Helper()
@@ -111,8 +111,8 @@ func unknownIsGap(s *suite) {
 		hub.ID("backendtest~" + rand.Text()), hub.ID(strings.Repeat("z", hub.MaxID)), "-", "~", ".", "_", "...",
 		" ", "\x00", "a\nb", "a b", "$", "*", "+", "%s", "ü", "\xff", hub.ID(strings.Repeat("9", 10_000)), own[0] + " ", " " + own[0], own[0] + "\n",
 	}
-	// IDs that may look like the backend's own: it may know the place, as long as it tells no lies
-	// about it.
+	// IDs that may look like the backend's own: it may know the position, as long as it tells no
+	// lies about it.
 	likely := []hub.ID{
 		"0", "1", "0-0", "0-1", "-1", "1-", "00", "18446744073709551615", "18446744073709551616", "18446744073709551615-18446744073709551615", "9999999999999-0",
 		own[0][:len(own[0])-1] + "~", own[0][:len(own[0])-1], own[0] + "0", "0" + own[0], own[0] + "-" + own[0], own[4] + "-0",

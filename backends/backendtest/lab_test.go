@@ -12,8 +12,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// A handle is one instance of a shared backend: several of them use one store in memory, and the path from the store to a handle can be
-// broken like a network. It obeys every rule, so that the suite can be tested with one fault at a time.
+// A handle is one instance of a shared backend: several of them use one store in memory, and the
+// path from the store to a handle can be broken like a network. It obeys every rule, so that the
+// suite can be tested with one fault at a time.
 type handle struct {
 	store  *memory.Backend
 	closed chan struct{}
@@ -137,7 +138,8 @@ func (h *handle) outage() (restore func()) {
 	})
 }
 
-// gate is the path from the store to one sink. Its lock is held while the sink runs, which keeps calls serial.
+// gate is the path from the store to one sink. Its lock is held while the sink runs, which keeps
+// calls serial.
 type gate struct {
 	sink    hub.Sink
 	topic   string
@@ -209,7 +211,8 @@ func (d *double) Close() error { return d.shutDown() }
 
 const labAge = time.Hour
 
-// labConfig gives every possibility that a Config can have. It belongs into a synctest bubble, where trimming by age takes no time.
+// labConfig gives every possibility that a Config can have. It belongs into a synctest bubble,
+// where trimming by age takes no time.
 func labConfig(plant func(d *double)) Config {
 	return Config{
 		New: func(t testing.TB) hub.Backend {

@@ -14,7 +14,8 @@ import (
 
 func nilMeansAppended(s *suite) {
 	for i, b := range s.instances {
-		// Read and followers are looked at apart: neither may depend on the other having asked first.
+		// Read and followers are looked at apart: neither may depend on the other having asked
+		// first.
 		for _, data := range [][]byte{[]byte("text"), []byte("0"), {}, nil} {
 			topic := s.topic()
 			before, _ := s.follow(s.b, topic)
@@ -179,7 +180,8 @@ func rejectedMeansAbsent(s *suite) {
 			rejected[string(m.Data)] = err
 		}
 	}
-	// A context that ends at the first, second, … time that it is looked at, so that a Publish is cut off wherever it can be.
+	// A context that ends at the first, second, … time that it is looked at, so that a Publish is
+	// cut off wherever it can be.
 	for looks := range 25 {
 		ctx := newCountdown(s.ctx, looks)
 		try(ctx, text("cut off at look %d", looks))

@@ -62,7 +62,8 @@ func nextGoesOn(s *suite) {
 			case !p.Next.Valid():
 				s.Fatalf("%s: Next is %q, which is no valid ID", when, p.Next)
 			}
-			// Asked more than once: the place must hold while nothing happens here, and something does elsewhere.
+			// Asked more than once: the position must hold while nothing happens here, and
+			// something does elsewhere.
 			s.publish(s.b, s.topic(), text("another topic"))
 			again := s.read(b, topic, p.Next, 100)
 			if again.Gap || len(again.Messages) > 0 || !again.Next.Valid() {

@@ -13,7 +13,8 @@ import (
 
 // recorder is a hub.Sink that keeps what it gets.
 type recorder struct {
-	spin      int                 // how often each call lets others run, so that overlapping calls meet
+	// How often each call lets others run, so that overlapping calls meet.
+	spin      int
 	onDeliver func([]hub.Message) // called without a lock held
 
 	inside  atomic.Int32
@@ -122,7 +123,8 @@ func (s *suite) delivered(r *recorder, want ...hub.ID) []hub.Message {
 	return r.got()
 }
 
-// fence publishes a message and waits until it is delivered: what was to be delivered before is delivered then.
+// fence publishes a message and waits until it is delivered: what was to be delivered before is
+// delivered then.
 func (s *suite) fence(b hub.Backend, topic string, rs ...*recorder) hub.ID {
 	s.Helper()
 	id := s.publish(b, topic, text("fence"))

@@ -16,8 +16,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// suite is what one rule's test works with. Methods that do not return an error end the test when something goes wrong, so they belong
-// to the test's goroutine; publishers that run beside it use the backend itself.
+// suite is what one rule's test works with. Methods that do not return an error end the test when
+// something goes wrong, so they belong to the test's goroutine; publishers that run beside it use
+// the backend itself.
 type suite struct {
 	testing.TB
 	c      Config
@@ -208,7 +209,8 @@ func (s *suite) read(b hub.Backend, topic string, after hub.ID, limit int) hub.P
 	return p
 }
 
-// readAll reads on until an empty page. Gap is that of the first page; a gap on a later one ends the test.
+// readAll reads on until an empty page. Gap is that of the first page; a gap on a later one ends
+// the test.
 func (s *suite) readAll(b hub.Backend, topic string, after hub.ID) (ms []hub.Message, gap bool) {
 	s.Helper()
 	for n := 0; ; n++ {

@@ -8,7 +8,8 @@ import (
 	"github.com/headrace/headrace/internal/log"
 )
 
-// What is too old is given to nobody who asks this backend, because each access to a topic removes it first. The janitor frees what nobody asks for.
+// What is too old is given to nobody who asks this backend, because each access to a topic
+// removes it first. The janitor frees what nobody asks for.
 
 // arm starts the janitor's timer unless it is running.
 func (b *Backend) arm() {
@@ -35,7 +36,8 @@ func (b *Backend) arm() {
 
 // clean removes what is too old from all topics, and topics that are of no use.
 func (b *Backend) clean() {
-	// Before the first look: who adds something to a topic that was already looked at has to arm the timer himself.
+	// Before the first look: who adds something to a topic that was already looked at has to arm
+	// the timer himself.
 	b.armed.Store(false)
 	again := false
 	for i := range b.shards {
@@ -78,8 +80,8 @@ func (b *Backend) drop(name string, t *topic) {
 	b.total.Add(-int64(topicOverhead + len(name)))
 }
 
-// shrink removes the oldest messages and keys of all topics until a sixteenth of MaxTotalBytes is free: the walk over all topics is
-// then paid for by the many messages until the next one.
+// shrink removes the oldest messages and keys of all topics until a sixteenth of MaxTotalBytes is
+// free: the walk over all topics is then paid for by the many messages until the next one.
 func (b *Backend) shrink() {
 	b.shrinking.Lock()
 	defer b.shrinking.Unlock()

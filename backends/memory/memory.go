@@ -1,9 +1,12 @@
-// Package memory is the backend of one process: topics are bounded logs in memory. Nothing survives the process and no other process sees
-// it, but within it order, replay, gaps and idempotency keys are exact.
+// Package memory is the backend of one process: topics are bounded logs in memory. Nothing
+// survives the process and no other process sees it, but within it order, replay, gaps and
+// idempotency keys are exact.
 //
-// An ID is <epoch>-<n>. The epoch is random, new with each Backend; n counts the messages of all topics of the Backend, so no ID is ever
-// used twice, not even by a topic that was let go and came back. An ID is therefore a place in the one sequence of the process, and Read
-// can place one that it never gave for this very topic: it answers with what the topic got after that place.
+// An ID is <epoch>-<n>. The epoch is random, new with each Backend; n counts the messages of all
+// topics of the Backend, so no ID is ever used twice, not even by a topic that was let go and
+// came back. An ID is therefore a position in the one sequence of the process, and Read can place
+// one that it never gave for this very topic: it answers with what the topic got after that
+// position.
 //
 // Importing the package registers the scheme memory:// with package backends; see [Open].
 package memory
@@ -22,21 +25,26 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Options bound what a Backend retains. The zero value has the defaults; a value that is not positive counts as zero.
+// Options bound what a Backend retains. The zero value has the defaults; a value that is not
+// positive counts as zero.
 //
 // A byte bound counts a message's contents and about 450 bytes for its management.
 type Options struct {
-	// MaxMessages is how many messages a topic retains, and how many idempotency keys it remembers. Default 10,000.
+	// MaxMessages is how many messages a topic retains, and how many idempotency keys it
+	// remembers. Default 10,000.
 	MaxMessages int
-	// MaxBytes is how many bytes of messages a topic retains; the newest message is retained whatever its size. Default 16 MiB.
+	// MaxBytes is how many bytes of messages a topic retains; the newest message is retained
+	// whatever its size. Default 16 MiB.
 	MaxBytes int64
 	// MaxAge is how long a message is retained. Default 24 hours.
 	MaxAge time.Duration
 	// KeepForever retains messages whatever their age: MaxAge is ignored.
 	KeepForever bool
-	// KeyWindow is how long an idempotency key is remembered, retained or not its message. Default 24 hours.
+	// KeyWindow is how long an idempotency key is remembered, retained or not its message.
+	// Default 24 hours.
 	KeyWindow time.Duration
-	// MaxTotalBytes bounds messages and keys of all topics together; the oldest go first, whatever their topic. Default 256 MiB.
+	// MaxTotalBytes bounds messages and keys of all topics together; the oldest go first,
+	// whatever their topic. Default 256 MiB.
 	MaxTotalBytes int64
 }
 
@@ -64,8 +72,9 @@ const (
 	floorCount = 64 // per shard
 )
 
-// Backend is a hub.Backend in memory. Publish delivers to the topic's followers before it returns. No method waits for anything but
-// locks that are held briefly, so contexts matter only at the start of a call.
+// Backend is a hub.Backend in memory. Publish delivers to the topic's followers before it
+// returns. No method waits for anything but locks that are held briefly, so contexts matter only
+// at the start of a call.
 //
 // Use New.
 type Backend struct {
@@ -74,8 +83,10 @@ type Backend struct {
 	start time.Time
 	seed  maphash.Seed
 
-	counter atomic.Uint64 // the newest n; taken under the lock of the topic that gets it, so each topic's log is in order of n
-	total   atomic.Int64  // bytes of all topics
+	// The newest n; taken under the lock of the topic that gets it, so each topic's log is in
+	// order of n.
+	counter atomic.Uint64
+	total   atomic.Int64 // bytes of all topics
 	closed  atomic.Bool
 	shards  [shardCount]shard
 
@@ -86,12 +97,14 @@ type Backend struct {
 	janitor   *time.Timer
 }
 
-// shard is a part of the topics. Its lock may be held while a topic's is taken, never the other way round.
+// shard is a part of the topics. Its lock may be held while a topic's is taken, never the other
+// way round.
 type shard struct {
 	mu     sync.Mutex
 	topics map[string]*topic // nil once the backend is closed
-	// floors remember the newest n that was removed from topics that are no longer in the map, several topics sharing a place: what a
-	// topic knows about its gaps must outlive the topic, within a fixed size.
+	// floors remember the newest n that was removed from topics that are no longer in the map,
+	// several topics sharing a place: what a topic knows about its gaps must outlive the topic,
+	// within a fixed size.
 	floors [floorCount]uint64
 }
 
@@ -133,8 +146,8 @@ func (b *Backend) Publish(ctx context.Context, name string, m hub.Message) (hub.
 	return id, nil
 }
 
-// Follow implements hub.Backend. The sink is called by the publishers' goroutines, while the topic is locked: it must not call
-// Publish, Follow or Read of the same topic.
+// Follow implements hub.Backend. The sink is called by the publishers' goroutines, while the
+// topic is locked: it must not call Publish, Follow or Read of the same topic.
 func (b *Backend) Follow(ctx context.Context, name string, sink hub.Sink) (hub.ID, func(), error) {
 	if err := ctx.Err(); err != nil {
 		return "", nil, fmt.Errorf("memory: follow: %w", err)
@@ -173,7 +186,8 @@ func (b *Backend) Read(ctx context.Context, name string, after hub.ID, limit int
 		}
 		t := s.topics[name]
 		if t == nil {
-			// Still under the shard's lock: who publishes to this topic has to come through here, and takes his n later.
+			// Still under the shard's lock: who publishes to this topic has to come through here,
+			// and takes his n later.
 			newest := b.counter.Load()
 			removed := s.floors[floor]
 			s.mu.Unlock()
@@ -194,7 +208,8 @@ func (b *Backend) Read(ctx context.Context, name string, after hub.ID, limit int
 	}
 }
 
-// Close implements hub.Backend. It lets go of everything retained and does not wait for calls that are running.
+// Close implements hub.Backend. It lets go of everything retained and does not wait for calls
+// that are running.
 func (b *Backend) Close() error {
 	if b.closed.Swap(true) {
 		return nil
@@ -222,7 +237,8 @@ func (b *Backend) shard(name string) (s *shard, floor int) {
 	return &b.shards[h%shardCount], int(h / shardCount % floorCount)
 }
 
-// lock returns the topic, locked. It returns nil when the backend is closed, or when there is no such topic and create is false.
+// lock returns the topic, locked. It returns nil when the backend is closed, or when there is no
+// such topic and create is false.
 func (b *Backend) lock(name string, create bool) *topic {
 	s, floor := b.shard(name)
 	for {
@@ -256,7 +272,7 @@ func (b *Backend) id(n uint64) hub.ID {
 // place returns the n of an ID of this backend that is not after newest.
 func (b *Backend) place(id hub.ID, newest uint64) (n uint64, ok bool) {
 	digits, ok := strings.CutPrefix(string(id), b.epoch)
-	// One spelling for each place: IDs are compared for equality elsewhere.
+	// One spelling for each position: IDs are compared for equality elsewhere.
 	if !ok || digits == "" || digits[0] == '+' || digits[0] == '0' && digits != "0" {
 		return 0, false
 	}

@@ -54,7 +54,8 @@ func TestUsefulTopicIsNotDropped(t *testing.T) {
 	}
 }
 
-// A topic that is dropped while it is looked up is looked up again: nobody appends to, or follows, one that is no longer there.
+// A topic that is dropped while it is looked up is looked up again: nobody appends to, or
+// follows, one that is no longer there.
 func TestDropRaces(t *testing.T) {
 	b := New(Options{MaxAge: 1, KeyWindow: 1})
 	defer b.Close()

@@ -13,19 +13,21 @@ import (
 	"github.com/headrace/headrace/internal/log"
 )
 
-// topic is one log with its followers. Appending and delivering are one critical section under mu, which is why followers get exactly
-// what is appended after their tail, in order, and why a Read that begins after a delivery sees it.
+// topic is one log with its followers. Appending and delivering are one critical section under
+// mu, which is why followers get exactly what is appended after their tail, in order, and why a
+// Read that begins after a delivery sees it.
 type topic struct {
 	b  *Backend
 	mu sync.Mutex
 
 	messages *log.Log[entry]
 	keys     *log.Log[keyed] // by idempotency key
-	removed  uint64          // the newest n that was removed, or may have been in a former life of the topic
-	dropped  bool            // no longer in its shard: look it up again
+	// The newest n that was removed, or may have been in a former life of the topic.
+	removed uint64
+	dropped bool // no longer in its shard: look it up again
 
-	// Publish only loads the list. It is changed under followersMu and not mu, so that stop never waits for a Deliver that is running;
-	// additions hold both.
+	// Publish only loads the list. It is changed under followersMu and not mu, so that stop never
+	// waits for a Deliver that is running; additions hold both.
 	followersMu sync.Mutex
 	followers   atomic.Pointer[[]*follower]
 }
@@ -248,7 +250,8 @@ func (t *topic) evictKey() {
 	t.b.total.Add(t.keys.Bytes() - before)
 }
 
-// What is counted beside contents: the slot in the ring, which grows by doubling, its share of the index, and the ID.
+// What is counted beside contents: the slot in the ring, which grows by doubling, its share of
+// the index, and the ID.
 const (
 	messageOverhead = 450
 	keyOverhead     = 128

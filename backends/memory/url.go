@@ -11,8 +11,8 @@ import (
 
 func init() { backends.Register("memory", Open) }
 
-// Open is the backends.Opener of memory://. Each call returns a new, empty backend. The URL has neither user, host nor path; the query
-// parameters are those of Options:
+// Open is the backends.Opener of memory://. Each call returns a new, empty backend. The URL has
+// neither user, host nor path; the query parameters are those of Options:
 //
 //	messages=5000   MaxMessages
 //	bytes=4MiB      MaxBytes

@@ -7,9 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// alone is a connection for the caller who has a server to himself. He sends his command from his own goroutine: handing it to another one
-// and back would be a good part of what a call takes. A read from a connection does not end with a context, so the client is closed
-// under a caller who may not wait any longer, and the next caller gets another one.
+// alone is the fast path of an uncontended publisher: the command is sent on the caller's
+// goroutine. Handing it to another one and back would be a good part of what a call takes. A read
+// from a connection does not end with a context, so the client is closed under a caller who may
+// not wait any longer, and the next caller gets another one.
 type alone struct {
 	options *redis.Options
 
@@ -24,7 +25,8 @@ func newAlone(client *redis.Client) *alone {
 	return &alone{options: o, client: redis.NewClient(o)}
 }
 
-// run calls send, which nobody else may do meanwhile, and returns when it does: soon after the end of ctx.
+// run calls send, which nobody else may do meanwhile, and returns when it does: soon after the
+// end of ctx.
 func (a *alone) run(ctx context.Context, send func(context.Context, *redis.Client)) {
 	a.mu.Lock()
 	client := a.client

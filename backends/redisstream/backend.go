@@ -13,7 +13,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Backend is a hub.Backend over Redis Streams. Its methods may be called concurrently. Use New or Open.
+// Backend is a hub.Backend over Redis Streams. Its methods may be called concurrently. Use New or
+// Open.
 type Backend struct {
 	opts   Options
 	keys   keys
@@ -40,11 +41,13 @@ type Backend struct {
 
 var _ hub.Backend = (*Backend)(nil)
 
-// New returns a backend that uses the server, or the cluster, of a client, which must be a *redis.Client (for one server, or from
-// redis.NewFailoverClient) or a *redis.ClusterClient; otherwise the error is ErrClient. The backend makes connections of its own with the
-// client's settings, except for pool sizes, retries and hooks, and never closes the client.
+// New returns a backend that uses the server, or the cluster, of a client, which must be a
+// *redis.Client (for one server, or from redis.NewFailoverClient) or a *redis.ClusterClient;
+// otherwise the error is ErrClient. The backend makes connections of its own with the client's
+// settings, except for pool sizes, retries and hooks, and never closes the client.
 //
-// New does not wait for the server. What an operator should know about its configuration is logged later.
+// New does not wait for the server. What an operator should know about its configuration is
+// logged later.
 func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -82,12 +85,13 @@ func (b *Backend) Traits() hub.Traits {
 	return hub.Traits{Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored}
 }
 
-// Client returns the client that New was given, or that Open made of its URL, for an application that keeps other data in the same place. One
-// that Open made ends with Close.
+// Client returns the client that New was given, or that Open made of its URL, for an application
+// that keeps other data in the same place. One that Open made ends with Close.
 func (b *Backend) Client() redis.UniversalClient { return b.client }
 
-// Close implements hub.Backend. It closes the backend's own connections; a client that was given to New stays open. It waits for the
-// backend's goroutines, which takes a moment, or the few seconds that dialing a dead address may take.
+// Close implements hub.Backend. It closes the backend's own connections; a client that was given
+// to New stays open. It waits for the backend's goroutines, which takes a moment, or the few
+// seconds that dialing a dead address may take.
 func (b *Backend) Close() error {
 	b.mu.Lock()
 	closed := b.closed
@@ -112,7 +116,8 @@ func (b *Backend) Close() error {
 	return cause(errors.Join(errs...))
 }
 
-// spawn runs f on a goroutine that Close waits for. It reports false, and runs nothing, once the backend is closed.
+// spawn runs f on a goroutine that Close waits for. It reports false, and runs nothing, once the
+// backend is closed.
 func (b *Backend) spawn(f func()) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -123,7 +128,8 @@ func (b *Backend) spawn(f func()) bool {
 	return true
 }
 
-// checkServer tells an operator about a configuration that loses messages. Whoever may not read the configuration is not told.
+// checkServer tells an operator about a configuration that loses messages. Whoever may not read
+// the configuration is not told.
 func (b *Backend) checkServer() {
 	client, err := b.clients[reading].of(b.ctx, b.opts.Prefix)
 	if err != nil {

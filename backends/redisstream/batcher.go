@@ -17,21 +17,23 @@ import (
 var batchBounds = queue.Bounds{Items: 128, Bytes: 256 << 10}
 
 const (
-	// batchesAtOnce is how many batches are under way at one node. Redis runs one command at a time: with two, one batch is on its way
-	// while the other is run.
+	// batchesAtOnce is how many batches are under way at one node. Redis runs one command at a
+	// time: with two, one batch is on its way while the other is run.
 	batchesAtOnce = 2
 	// failingPace spaces batches while the node is failing.
 	failingPace = 50 * time.Millisecond
 )
 
-// job is one caller's command, or a message that shares a command with others. The caller waits for done, and may leave before.
+// job is one caller's command, or a message that shares a command with others. The caller waits
+// for done, and may leave before.
 type job struct {
 	queue.Item
-	cmd     redis.Cmder
-	again   func(bySource bool) redis.Cmder // makes the command anew, after it was certainly not run
-	message *message                        // instead of the two
-	size    int                             // about the bytes of the command
-	done    chan struct{}                   // closed when the command has its result
+	cmd redis.Cmder
+	// Makes the command anew, after it was certainly not run.
+	again   func(bySource bool) redis.Cmder
+	message *message      // instead of the two
+	size    int           // about the bytes of the command
+	done    chan struct{} // closed when the command has its result
 }
 
 func newJob(size int, command func(bySource bool) redis.Cmder) *job {
@@ -49,14 +51,16 @@ func (j *job) err() error {
 // Size implements queue.Queued.
 func (j *job) Size() int { return j.size }
 
-// batcher sends the commands of many callers to one node in few pipelines. It never waits for more to come: a worker takes what is
-// queued, up to the bounds, and what comes meanwhile is the next batch. So batches grow with the load by themselves. Workers exist only
-// while there are jobs.
+// batcher sends the commands of many callers to one node in few pipelines. It never waits for
+// more to come: a worker takes what is queued, up to the bounds, and what comes meanwhile is the
+// next batch. So batches grow with the load by themselves. Workers exist only while there are
+// jobs.
 type batcher struct {
 	ctx context.Context // of the commands; ends when the backend is closed
 	// send gives the command of every job its result. Several workers call it at once.
 	send func(jobs []*job)
-	// sendAlone, if there is one, does so on the caller's goroutine, for the job of one who finds no worker. It returns soon after ctx ends.
+	// sendAlone, if there is one, does so on the caller's goroutine, for the job of one who finds
+	// no worker. It returns soon after ctx ends.
 	sendAlone func(ctx context.Context, j *job)
 	spawn     func(func()) bool
 
@@ -72,7 +76,8 @@ func newBatcher(ctx context.Context, spawn func(func()) bool) *batcher {
 	return &batcher{ctx: ctx, spawn: spawn, pace: retry.Pace{Every: failingPace, Least: failingPace}}
 }
 
-// do runs a job and waits for it, at most until ctx ends. Then err is the context's, and maybe says whether the command may have been sent.
+// do runs a job and waits for it, at most until ctx ends. Then err is the context's, and maybe
+// says whether the command may have been sent.
 func (b *batcher) do(ctx context.Context, j *job) (maybe bool, err error) {
 	if b.sendAlone != nil && b.enter() {
 		b.sendAlone(ctx, j)
@@ -109,12 +114,14 @@ func (b *batcher) add(j *job) {
 
 func (b *batcher) start() {
 	if !b.spawn(b.work) {
-		// The backend is closed, so all commands fail at once. Others may have queued theirs, counting on this worker.
+		// The backend is closed, so all commands fail at once. Others may have queued theirs,
+		// counting on this worker.
 		b.work()
 	}
 }
 
-// enter makes the caller a worker if there is none. While the node is failing the workers keep the pace.
+// enter makes the caller a worker if there is none. While the node is failing the workers keep
+// the pace.
 func (b *batcher) enter() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,8 +132,9 @@ func (b *batcher) enter() bool {
 	return true
 }
 
-// leave ends what enter began. Others may have queued jobs meanwhile, counting on this worker. Callers who break off one after the other,
-// each with a connection closed, are sent by the workers for a while: those find out whether the node is failing.
+// leave ends what enter began. Others may have queued jobs meanwhile, counting on this worker.
+// Callers who break off one after the other, each with a connection closed, are sent by the
+// workers for a while: those find out whether the node is failing.
 func (b *batcher) leave(brokenOff bool) {
 	b.mu.Lock()
 	if brokenOff {
@@ -156,12 +164,14 @@ func (b *batcher) work() {
 		b.send(jobs)
 		b.settle(jobs...)
 		clear(jobs)
-		// The callers that have their results now run first: what they do next is in the next batch.
+		// The callers that have their results now run first: what they do next is in the next
+		// batch.
 		runtime.Gosched()
 	}
 }
 
-// settle ends jobs that have their results. The node is failing when nobody got an answer, be it that of an error, but for the one that it is not ready.
+// settle ends jobs that have their results. The node is failing when nobody got an answer, be it
+// that of an error, but for the one that it is not ready.
 func (b *batcher) settle(jobs ...*job) {
 	failing := true
 	for _, j := range jobs {
@@ -172,7 +182,8 @@ func (b *batcher) settle(jobs ...*job) {
 	b.pace.Note(failing)
 }
 
-// take moves jobs from the queue into a batch. It reports false, and the worker is no longer counted, when there are none.
+// take moves jobs from the queue into a batch. It reports false, and the worker is no longer
+// counted, when there are none.
 func (b *batcher) take(jobs []*job) ([]*job, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

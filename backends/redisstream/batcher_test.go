@@ -188,7 +188,8 @@ func TestBatcherOfClosedBackend(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBrokenOffAlone: who cannot wait for his call says nothing about the node, and callers who break off one after the other do not go on alone.
+// TestBrokenOffAlone: who cannot wait for his call says nothing about the node, and callers who
+// break off one after the other do not go on alone.
 func TestBrokenOffAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine(t.Context())

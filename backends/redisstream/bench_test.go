@@ -18,9 +18,10 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// BenchmarkPublish compares Publish with one call of the script for each message over a go-redis client with its default pool, and with
-// redis-benchmark running the script in pipelines of 16 over 50 connections, where it is installed. The ways alternate, five runs of each;
-// the metrics are ratios of medians. One iteration is the whole comparison.
+// BenchmarkPublish compares Publish with one call of the script for each message over a go-redis
+// client with its default pool, and with redis-benchmark running the script in pipelines of 16
+// over 50 connections, where it is installed. The ways alternate, five runs of each; the metrics
+// are ratios of medians. One iteration is the whole comparison.
 func BenchmarkPublish(b *testing.B) {
 	s := startServer(b)
 	r := newRig(b, s.addr, Options{})
@@ -89,8 +90,8 @@ func throughput(b *testing.B, topics int, publish func(topic string) error) floa
 	return publishers * each / time.Since(start).Seconds()
 }
 
-// latencies are the median ones of a lone publisher in two ways, in microseconds. The ways alternate quickly: what else the machine does
-// meets both.
+// latencies are the median ones of a lone publisher in two ways, in microseconds. The ways
+// alternate quickly: what else the machine does meets both.
 func latencies(b *testing.B, publish, other func(topic string) error) (of, ofOther float64) {
 	var all [2][]float64
 	for range 100 {

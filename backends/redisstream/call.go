@@ -161,7 +161,8 @@ func (c *call) settle() {
 			m.result, _ = results[i].(string)
 		}
 		if refusal, ok := strings.CutPrefix(m.result, "-"); ok {
-			m.err = redisReply(strings.TrimPrefix(refusal, "-")) // old servers have one of their own
+			// Old servers have one of their own.
+			m.err = redisReply(strings.TrimPrefix(refusal, "-"))
 		}
 	}
 }

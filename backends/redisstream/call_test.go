@@ -96,7 +96,8 @@ func TestKeyTwiceInOneCall(t *testing.T) {
 	})
 }
 
-// TestDenialIsOneTopicsOwn: a call that is refused for the key of one of its topics does not take the others with it.
+// TestDenialIsOneTopicsOwn: a call that is refused for the key of one of its topics does not take
+// the others with it.
 func TestDenialIsOneTopicsOwn(t *testing.T) {
 	s := startServer(t)
 	if err := s.Do(t.Context(), "ACL", "SETUSER", "narrow", "on", ">pw", "~headrace:{mine*", "&*", "+@all").Err(); err != nil {

@@ -17,18 +17,21 @@ import (
 // ErrClient means that New was given a client that it cannot make its own connections from.
 var ErrClient = errors.New("redisstream: New needs a *redis.Client or a *redis.ClusterClient")
 
-// Timeouts of our own clients, where those of the user's client are longer or absent: a server that hangs must be noticed.
+// Timeouts of our own clients, where those of the user's client are longer or absent: a server
+// that hangs must be noticed.
 const (
 	dialTimeout    = 3 * time.Second
 	commandTimeout = 5 * time.Second
 	followTimeout  = 3 * time.Second // of the commands that open a Pub/Sub connection
 )
 
-// idleTime is how long a connection may lie unused. Over TLS go-redis cannot see that one was closed meanwhile, as servers and balancers do
-// after some minutes, and the next command would be lost.
+// idleTime is how long a connection may lie unused. Over TLS go-redis cannot see that one was
+// closed meanwhile, as servers and balancers do after some minutes, and the next command would be
+// lost.
 const idleTime = time.Minute
 
-// purpose is what a client is for. Each has connections of its own: what waits on one must not hold up the others.
+// purpose is what a client is for. Each has connections of its own: what waits on one must not
+// hold up the others.
 type purpose uint8
 
 const (
@@ -62,10 +65,11 @@ func derive(client redis.UniversalClient, p purpose) (nodes, error) {
 	return nodes{}, fmt.Errorf("%w, not a %T", ErrClient, client)
 }
 
-// singleOptions adapts a copy of a client's options. Those of a client that is there have their defaults filled in, and a 0 in them
-// means what -1 means in new ones.
+// singleOptions adapts a copy of a client's options. Those of a client that is there have their
+// defaults filled in, and a 0 in them means what -1 means in new ones.
 func singleOptions(o redis.Options, p purpose) *redis.Options {
-	o.MaxRetries = -1 // a publish must not be repeated; reads are repeated by the hub, at its own pace
+	// A publish must not be repeated; reads are repeated by the hub, at its own pace.
+	o.MaxRetries = -1
 	o.DialerRetries = 1
 	o.DialTimeout = bounded(o.DialTimeout, dialTimeout)
 	o.ReadTimeout = bounded(o.ReadTimeout, commandTimeout)
@@ -92,7 +96,8 @@ func singleOptions(o redis.Options, p purpose) *redis.Options {
 	return &o
 }
 
-// toMaster is a dialer that tells the nil of sentinels, which know no master of that name, from the nil that servers reply to commands.
+// toMaster is a dialer that tells the nil of sentinels, which know no master of that name, from
+// the nil that servers reply to commands.
 func toMaster(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
@@ -103,8 +108,8 @@ func toMaster(dial func(context.Context, string, string) (net.Conn, error)) func
 	}
 }
 
-// clusterOptions does for a cluster what singleOptions does for one server. Reads go to masters: a replica that lags would answer that
-// there is nothing new.
+// clusterOptions does for a cluster what singleOptions does for one server. Reads go to masters:
+// a replica that lags would answer that there is nothing new.
 func clusterOptions(o redis.ClusterOptions, p purpose) *redis.ClusterOptions {
 	s := singleOptions(redis.Options{DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout}, p)
 	o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
@@ -129,8 +134,8 @@ func bounded(d, most time.Duration) time.Duration {
 	return min(d, most)
 }
 
-// of returns the client of the server that a key belongs to. In a cluster whose layout is not known yet it waits for that, at most until
-// ctx ends; go-redis itself would not look at ctx.
+// of returns the client of the server that a key belongs to. In a cluster whose layout is not
+// known yet it waits for that, at most until ctx ends; go-redis itself would not look at ctx.
 func (n nodes) of(ctx context.Context, key string) (*redis.Client, error) {
 	if n.cluster == nil {
 		return n.single, nil
@@ -159,12 +164,14 @@ func (n nodes) close() error {
 	return n.cluster.Close()
 }
 
-// redirected reports whether the server said that another one has the key. The command was certainly not run.
+// redirected reports whether the server said that another one has the key. The command was
+// certainly not run.
 func redirected(err error) bool {
 	return redis.HasErrorPrefix(err, "MOVED ") || redis.HasErrorPrefix(err, "ASK ")
 }
 
-// lanes are the batchers for one purpose, one for each server: one that hangs must not hold up what goes to the others.
+// lanes are the batchers for one purpose, one for each server: one that hangs must not hold up
+// what goes to the others.
 type lanes struct {
 	nodes
 	ctx   context.Context
@@ -231,8 +238,9 @@ func (l *lanes) close() error {
 
 // send runs jobs in one pipeline and, of them, those again that the server certainly did not run.
 //
-// A server that does not know a script, being new or restarted, says so for each command: those are sent again, the first one by its
-// source, which makes it known. Should it be forgotten in between, all go by their source.
+// A server that does not know a script, being new or restarted, says so for each command: those
+// are sent again, the first one by its source, which makes it known. Should it be forgotten in
+// between, all go by their source.
 func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
 	pipeline(ctx, client, jobs)
 	for attempt := range 2 {
@@ -267,7 +275,8 @@ func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
 
 func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
 	if len(jobs) == 1 {
-		_ = client.Process(ctx, jobs[0].cmd) // without what a pipeline costs; the command has its own error
+		// Without what a pipeline costs; the command has its own error.
+		_ = client.Process(ctx, jobs[0].cmd)
 		return
 	}
 	p := client.Pipeline()
@@ -276,16 +285,17 @@ func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
 	}
 	_, err := p.Exec(ctx)
 	for _, j := range jobs {
-		// Each command has its own error, except when the server refused the connection: go-redis leaves the commands without any then.
-		// A command that was run has a value; an empty list is one.
+		// Each command has its own error, except when the server refused the connection: go-redis
+		// leaves the commands without any then. A command that was run has a value; an empty list
+		// is one.
 		if c, ok := j.cmd.(interface{ Val() any }); ok && err != nil && j.cmd.Err() == nil && c.Val() == nil {
 			j.cmd.SetErr(err)
 		}
 	}
 }
 
-// noDial is a hook that refuses to dial under a context that says so: a go-redis PubSub whose connection fails dials another one by
-// itself, inside the call that should report the failure.
+// noDial is a hook that refuses to dial under a context that says so: a go-redis PubSub whose
+// connection fails dials another one by itself, inside the call that should report the failure.
 type noDial struct{}
 
 var errNoDial = errors.New("redisstream: not dialing again")

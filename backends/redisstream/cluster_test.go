@@ -9,7 +9,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// TestSlotMoves moves a topic from one node to the other while it is published to and read: nothing is lost, repeated or said to be.
+// TestSlotMoves moves a topic from one node to the other while it is published to and read:
+// nothing is lost, repeated or said to be.
 func TestSlotMoves(t *testing.T) {
 	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
@@ -43,7 +44,8 @@ func slotMoves(t *testing.T, o Options) {
 		t.Helper()
 		for range n {
 			text := "m" + itoa(len(want))
-			// Without a key: as long as a slot is half moved, Redis refuses commands that name a key it has and one it has not.
+			// Without a key: as long as a slot is half moved, Redis refuses commands that name a
+			// key it has and one it has not.
 			waitFor(t, "Publish", func() bool {
 				id, err := r.Publish(ctx, "t", hub.Message{Data: []byte(text)})
 				if err != nil && !errors.Is(err, hub.ErrRejected) {

@@ -1,63 +1,78 @@
-// Package redisstream is the backend that keeps topics in Redis Streams: any number of processes over one Redis have the same topics, IDs,
-// order and replay. Importing it registers the schemes redis://, rediss://, unix://, valkey://, valkeys://, redis+sentinel://,
-// rediss+sentinel://, redis+cluster:// and rediss+cluster:// with package backends; see [Open]. [New] uses a go-redis client that is there.
+// Package redisstream is the backend that keeps topics in Redis Streams: any number of processes
+// over one Redis have the same topics, IDs, order and replay. Importing it registers the schemes
+// redis://, rediss://, unix://, valkey://, valkeys://, redis+sentinel://, rediss+sentinel://,
+// redis+cluster:// and rediss+cluster:// with package backends; see [Open]. [New] uses a go-redis
+// client that is there.
 //
 // # Keys
 //
-// A topic is one stream, <prefix>{<topic>}, with the prefix "headrace:" unless Options say otherwise; { } and % in topics are
-// percent-encoded. The ID of a message is that of its entry, so
+// A topic is one stream, <prefix>{<topic>}, with the prefix "headrace:" unless Options say
+// otherwise; { } and % in topics are percent-encoded. The ID of a message is that of its entry,
+// so
 //
 //	XRANGE headrace:{tickets/42} - + COUNT 10
 //
-// shows a topic. The fields of an entry are hr (the version 1, followed by b for binary data, f for the message that ends the topic, s for
-// the first entry of a stream, and p with an ID for the first one after everything was trimmed), type, h:<name> for each header, and data.
-// The key <stream>:key:<idempotency key> holds the ID of the message that was published with that key. The Pub/Sub channel has the name
-// of the stream, followed by :db<n> in a database other than 0.
+// shows a topic. The fields of an entry are hr (the version 1, followed by b for binary data, f
+// for the message that ends the topic, s for the first entry of a stream, and p with an ID for
+// the first one after everything was trimmed), type, h:<name> for each header, and data. The key
+// <stream>:key:<idempotency key> holds the ID of the message that was published with that key.
+// The Pub/Sub channel has the name of the stream, followed by :db<n> in a database other than 0.
 //
-// Entries of other programs, added with plain XADD to the topic's key, are part of the topic: Options.Foreign makes messages of them. They are not
-// announced, so with FollowPubSub followers get them with the next message that is, or when the topic's position is checked. With
+// Entries of other programs, added with plain XADD to the topic's key, are part of the topic:
+// Options.Foreign makes messages of them. They are not announced, so with FollowPubSub followers
+// get them with the next message that is, or when the topic's position is checked. With
 // FollowXRead, which is follow=xread in a URL, they arrive at once.
 //
 // # How it works
 //
-// Publish runs one Lua script, which appends the entry, trims, and announces the message together with the ID of the one before it. The
-// stream is the truth; the announcement, over one Pub/Sub connection for each Redis node and process, makes it fast. After that
-// connection was lost, Restored makes the hub read what it missed.
+// Publish runs one Lua script, which appends the entry, trims, and announces the message together
+// with the ID of the one before it. The stream is the truth; the announcement, over one Pub/Sub
+// connection for each Redis node and process, makes it fast. After that connection was lost,
+// Restored makes the hub read what it missed.
 //
-// With FollowXRead a few connections wait with XREAD, each at up to 256 streams; what is new is then read from the last delivered entry on.
-// Another program may trim a stream so closely, as with XADD MAXLEN 1, that this entry is gone by then: that is said as a gap although
-// perhaps nothing was missed, for there is nothing left to prove it by.
+// With FollowXRead a few connections wait with XREAD, each at up to 256 streams; what is new is
+// then read from the last delivered entry on. Another program may trim a stream so closely, as
+// with XADD MAXLEN 1, that this entry is gone by then: that is said as a gap although perhaps
+// nothing was missed, for there is nothing left to prove it by.
 //
 // Reads prove that nothing is missing by the entry with the reader's last ID.
 //
 // # What survives
 //
-//	appendonly no                  nothing that is newer than the last snapshot; the loss is said as a gap
-//	appendfsync everysec           all but about the last second of a crash of the machine; a killed process loses nothing
-//	appendfsync always             every message that Publish returned an ID for
-//	replicas                       a failover loses what was not replicated yet, also messages that Publish returned an ID for; readers that
-//	                               had got them are told of a gap; min-replicas-to-write makes the window smaller
+//	appendonly no         nothing that is newer than the last snapshot; the loss is a gap
+//	appendfsync everysec  all but about the last second before a crash of the machine; a
+//	                      killed process loses nothing
+//	appendfsync always    every message that Publish returned an ID for
+//	replicas              a failover loses what was not replicated yet, also messages that
+//	                      Publish returned an ID for; readers that had got them are told of
+//	                      a gap; min-replicas-to-write makes that time shorter
 //
-// maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as gaps.
+// maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
+// gaps.
 //
 // # Sizing
 //
-// An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis trims whole nodes of 100 entries, so somewhat more is
-// kept. A process has one Pub/Sub connection, and up to a handful each for publishing and reading, for each node. The client-output-buffer-limit for
-// pubsub must hold what is announced while a process pauses; one that exceeds it is disconnected and heals.
+// An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis
+// trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
+// connection, and up to a handful each for publishing and reading, for each node. The
+// client-output-buffer-limit for pubsub must hold what is announced while a process pauses; one
+// that exceeds it is disconnected and heals.
 //
 // # Rights
 //
 // Redis 6.2 or newer is needed. A user of its own needs
 //
-//	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo
+//	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time
+//	+xadd +xtrim +xrange +xrevrange +xinfo
 //	+publish +subscribe +unsubscribe +ping
 //
-// and neither CLIENT nor CONFIG. FollowXRead needs +xread instead of +subscribe and +unsubscribe; there +client|id and
-// +client|unblock are of use, since they let a newly followed topic be read at once. Where CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
+// and neither CLIENT nor CONFIG. FollowXRead needs +xread instead of +subscribe and +unsubscribe;
+// there +client|id and +client|unblock are of use, since they let a newly followed topic be read
+// at once. Where CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
 //
 // # Cluster
 //
-// A cluster needs Redis 7.0 or newer for sharded Pub/Sub, and the user +spublish, +ssubscribe, +sunsubscribe and +cluster. All names of a topic
-// share its hash tag, so a topic lives on one node. Reads go to masters.
+// A cluster needs Redis 7.0 or newer for sharded Pub/Sub, and the user +spublish, +ssubscribe,
+// +sunsubscribe and +cluster. All names of a topic share its hash tag, so a topic lives on one
+// node. Reads go to masters.
 package redisstream

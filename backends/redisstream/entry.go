@@ -12,8 +12,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// The fields of an entry that Publish writes. The first one, with this name and a value that begins with the version, tells such an entry
-// from those of other programs.
+// The fields of an entry that Publish writes. The first one, with this name and a value that
+// begins with the version, tells such an entry from those of other programs.
 const (
 	fieldMark    = "hr"
 	fieldType    = "type"
@@ -24,7 +24,9 @@ const (
 	flagBinary = 'b'
 	flagFinal  = 'f'
 	flagStart  = 's' // set by the script: the stream began with this entry
-	flagPrev   = 'p' // set by the script, last: the stream was empty, and the ID that follows is the one it had given last
+	// Set by the script, last: the stream was empty, and the ID that follows is the one it had
+	// given last.
+	flagPrev = 'p'
 )
 
 // Entry is a stream entry that another program added.
@@ -35,8 +37,9 @@ type Entry struct {
 	Fields []string
 }
 
-// JSON returns a message without type whose data is the entry as a JSON object, {"field":"value",…}, in the order of the entry. Of a
-// field that is repeated all values are there; what is not UTF-8 is replaced by U+FFFD.
+// JSON returns a message without type whose data is the entry as a JSON object,
+// {"field":"value",…}, in the order of the entry. Of a field that is repeated all values are
+// there; what is not UTF-8 is replaced by U+FFFD.
 func (e Entry) JSON() hub.Message {
 	data := []byte{'{'}
 	for i := 0; i+1 < len(e.Fields); i += 2 {
@@ -58,8 +61,8 @@ func appendJSON(dst []byte, s string) []byte {
 	return append(dst, bytes.TrimRight(b.Bytes(), "\n")...)
 }
 
-// appendFields appends the fields and values of m, all but the value of the last field, which is the data. The lengths are those of all of
-// them, as the script wants them.
+// appendFields appends the fields and values of m, all but the value of the last field, which is
+// the data. The lengths are those of all of them, as the script wants them.
 func appendFields(args []any, m *hub.Message) (fields []any, lengths []byte) {
 	lengths = make([]byte, 0, 32)
 	add := func(name, value string) {
@@ -113,7 +116,8 @@ func mark(fields []string) (flags string, ok bool) {
 	return fields[1][1:], true
 }
 
-// follows reports whether an entry says that it came right after an ID, or, for a place, that the stream began with it.
+// follows reports whether an entry says that it came right after an ID, or, for a position, that
+// the stream began with it.
 func (e *entry) follows(id entryID) bool {
 	flags, ok := mark(e.fields)
 	if !ok {
@@ -147,7 +151,8 @@ func decodeFields(fields []string) (m hub.Message) {
 	return m
 }
 
-// other maps an entry of another program. One that the user's mapping chokes on must not stop the topic.
+// other maps an entry of another program. One that the user's mapping chokes on must not stop the
+// topic.
 func (d *decoder) other(e Entry) (m hub.Message) {
 	defer func() {
 		if recover() != nil {
@@ -162,8 +167,8 @@ var errPayload = errors.New("redisstream: malformed announcement")
 // maxFields bounds what a forged announcement can make us allocate.
 const maxFields = 1 << 16
 
-// announcement decodes what the script published: "<prev> <id> <lengths>\n", the lengths with commas between them, and then the fields and
-// values that have them.
+// announcement decodes what the script published: "<prev> <id> <lengths>\n", the lengths with
+// commas between them, and then the fields and values that have them.
 func (d *decoder) announcement(payload string) (m hub.Message, err error) {
 	head, rest, ok := strings.Cut(payload, "\n")
 	prev, head, ok2 := strings.Cut(head, " ")

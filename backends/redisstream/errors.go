@@ -16,22 +16,26 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Causes, found with errors.Is in the errors of a Backend. An error names the operation, the topic and the cause; it never holds an
-// address, a user, a password or what a message contains.
+// Causes, found with errors.Is in the errors of a Backend. An error names the operation, the
+// topic and the cause; it never holds an address, a user, a password or what a message contains.
 var (
-	// ErrUnreachable means that Redis could not be reached, or that the connection failed or timed out.
+	// ErrUnreachable means that Redis could not be reached, or that the connection failed or
+	// timed out.
 	ErrUnreachable = errors.New("redis is unreachable")
 	// ErrFull means that Redis takes no writes because its memory or disk is full (OOM, MISCONF).
 	ErrFull = errors.New("redis has no room")
 	// ErrReadOnly means that the server is a replica (READONLY).
 	ErrReadOnly = errors.New("redis is a read-only replica")
-	// ErrDenied means that the credentials are wrong, missing or lack a right (NOAUTH, WRONGPASS, NOPERM).
+	// ErrDenied means that the credentials are wrong, missing or lack a right (NOAUTH, WRONGPASS,
+	// NOPERM).
 	ErrDenied = errors.New("redis denies access")
 	// ErrWrongType means that a key of the topic holds something else than it should (WRONGTYPE).
 	ErrWrongType = errors.New("a key of another type is in the way")
-	// ErrNotReady means that the server cannot serve for the moment (LOADING, BUSY, MASTERDOWN, CLUSTERDOWN, TRYAGAIN, NOREPLICAS).
+	// ErrNotReady means that the server cannot serve for the moment (LOADING, BUSY, MASTERDOWN,
+	// CLUSTERDOWN, TRYAGAIN, NOREPLICAS).
 	ErrNotReady = errors.New("redis is not ready")
-	// ErrReply means that the server refused a command for a reason without a name of its own here; an unsupported server, for example.
+	// ErrReply means that the server refused a command for a reason without a name of its own
+	// here; an unsupported server, for example.
 	ErrReply = errors.New("redis refuses the command")
 )
 
@@ -78,7 +82,8 @@ func notReady(err error) bool {
 	return false
 }
 
-// cause reduces an error of go-redis to what may be shown. Texts of the network and of the server hold addresses, user names and arguments.
+// cause reduces an error of go-redis to what may be shown. Texts of the network and of the server
+// hold addresses, user names and arguments.
 func cause(err error) error {
 	known, ok := errors.AsType[*failure](err)
 	switch {
@@ -91,7 +96,8 @@ func cause(err error) error {
 	case isReply(err):
 		return replyCause(err)
 	case errors.Is(err, context.Canceled):
-		// Commands run under the backend's context, which ends with Close. A deadline is the network's.
+		// Commands run under the backend's context, which ends with Close. A deadline is the
+		// network's.
 		return hub.ErrClosed
 	}
 	return &failure{ErrUnreachable, networkDetail(err)}
@@ -114,7 +120,8 @@ func replyCause(err error) error {
 	if len(code) > 16 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
 		code = ""
 	}
-	// Within a script the text is another one, and an argument that is not known is an error of syntax.
+	// Within a script the text is another one, and an argument that is not known is an error of
+	// syntax.
 	for _, lack := range []string{"unknown command", "Unknown Redis command", "syntax error"} {
 		if strings.Contains(text, lack) {
 			code = "it lacks a command: Redis 6.2 or newer is needed, 7.0 in a cluster"

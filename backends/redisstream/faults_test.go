@@ -109,7 +109,9 @@ func TestFaults(t *testing.T) {
 		do     func(t *testing.T, s *server, key string)
 		gap    bool // must be said before any later message
 		pubsub bool
-		absent bool // … to a reader that was away and had seen all but the last message; otherwise it continues
+		// To a reader that was away and had seen all but the last message; otherwise it
+		// continues.
+		absent bool
 	}{
 		{name: "killed and restarted with AOF", args: []string{"--appendonly", "yes", "--appendfsync", "always"}, do: func(_ *testing.T, s *server, _ string) {
 			s.program.Kill()
@@ -255,7 +257,8 @@ func TestCallsWhileDown(t *testing.T) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			for err := hub.ErrRejected; err != nil && ctx.Err() == nil; { // the backend spaces attempts
+			// The backend spaces attempts.
+			for err := hub.ErrRejected; err != nil && ctx.Err() == nil; {
 				_, err = r.Publish(ctx, "t"+itoa(i), hub.Message{Data: []byte("back")})
 			}
 		})

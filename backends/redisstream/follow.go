@@ -8,14 +8,16 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// follower is one Follow. It holds what arrives until its tail is known, and then lets through what is newer.
+// follower is one Follow. It holds what arrives until its tail is known, and then lets through
+// what is newer.
 type follower struct {
 	sink        hub.Sink
 	stopped     atomic.Bool
 	established bool // guarded by live.mu
 
-	mu    sync.Mutex // held during calls into the sink, which makes them serial; never taken by stop
-	begun bool       // the tail is known
+	// Held during calls into the sink, which makes them serial; never taken by stop.
+	mu    sync.Mutex
+	begun bool // the tail is known
 	tail  hub.ID
 	at    entryID
 	fresh bool // what arrives may still be from before the tail
@@ -32,8 +34,10 @@ const (
 	heldBytes    = 4 << 20
 )
 
-// Follow implements hub.Backend. With FollowPubSub it subscribes to the topic's channel, waits for the confirmation and reads the tail afterwards, so that
-// nothing falls in between; with FollowXRead it reads the tail, and all reading goes on from there. While the server is unreachable it tries twice, or until ctx ends, and fails.
+// Follow implements hub.Backend. With FollowPubSub it subscribes to the topic's channel, waits
+// for the confirmation and reads the tail afterwards, so that nothing falls in between; with
+// FollowXRead it reads the tail, and all reading goes on from there. While the server is
+// unreachable it tries twice, or until ctx ends, and fails.
 func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.ID, func(), error) {
 	if ctx.Err() != nil {
 		return "", nil, opError("follow", topic, context.Cause(ctx))
@@ -73,8 +77,8 @@ func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.
 	}
 }
 
-// begin hands over what was held and is after the tail. It reports false when some of it had to be dropped: then the tail has to be read
-// again, to be newer than that.
+// begin hands over what was held and is after the tail. It reports false when some of it had to
+// be dropped: then the tail has to be read again, to be newer than that.
 func (f *follower) begin(tail hub.ID) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,8 +111,9 @@ func (f *follower) deliver(m hub.Message) {
 
 // pass hands a message to the sink. f.mu is held.
 //
-// IDs are compared with the tail only as long as something from before it may arrive. Later a lower ID is that of a stream that began anew under a clock
-// that went back, and the hub has to see it.
+// IDs are compared with the tail only as long as something from before it may arrive. Later a
+// lower ID is that of a stream that began anew under a clock that went back, and the hub has to
+// see it.
 func (f *follower) pass(m hub.Message) {
 	if f.fresh {
 		if id, _ := parseID(string(m.ID)); id.compare(f.at) <= 0 {
@@ -117,7 +122,8 @@ func (f *follower) pass(m hub.Message) {
 		f.fresh = false
 	}
 	if m.Prev == "" {
-		// The stream began with this message. For who was there before, it follows the place that was the tail; for anyone else, nothing that is known.
+		// The stream began with this message. For who was there before, it follows the position
+		// that was the tail; for anyone else, nothing that is known.
 		m.Prev = noEntry
 		if f.first && f.at.place() {
 			m.Prev = f.tail

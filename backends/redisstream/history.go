@@ -27,7 +27,7 @@ const maxPage = 1 << 16
 //
 // A page has no gap when it can be proven that nothing is missing: the entry with the given ID is
 // still there, and so is all that came after it; or it is the one that the stream gave last, now or
-// when everything had been trimmed and the oldest entry came; or the ID is a place before the
+// when everything had been trimmed and the oldest entry came; or the ID is a position before the
 // topic's first message, which is still there. Everything else is a gap: IDs that are malformed or
 // foreign, and those whose entry was trimmed, deleted, or lost together with the stream.
 func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
@@ -88,7 +88,7 @@ func (h *history) page(ctx context.Context, stream string, after hub.ID, limit i
 	return p, nil
 }
 
-// proven reports whether a topic that was empty at a place has lost nothing since.
+// proven reports whether a topic that was empty at a position has lost nothing since.
 func (h *history) proven(at entryID, s *state) bool {
 	if at.seq > s.now {
 		return false // forged
@@ -120,7 +120,7 @@ func (e *entry) size() (n int) {
 	return n
 }
 
-// fill makes a page of entries. hold is the place to go on from when there are none.
+// fill makes a page of entries. hold is the ID to go on from when there are none.
 func (h *history) fill(entries []entry, limit int, hold hub.ID) hub.Page {
 	p := hub.Page{Next: hold}
 	size := 0
@@ -175,7 +175,7 @@ func (h *history) xrange(ctx context.Context, stream, from string, most int) ([]
 	return parseEntries(reply), nil
 }
 
-// tail returns the newest place of a topic.
+// tail returns the newest position of a topic.
 func (h *history) tail(ctx context.Context, stream string) (hub.ID, error) {
 	s, err := h.state(ctx, stream, "", 0)
 	switch {
@@ -191,7 +191,7 @@ func (h *history) tail(ctx context.Context, stream string) (hub.ID, error) {
 type state struct {
 	now     uint64 // Redis' time in ms
 	exists  bool
-	place   string // the newest place: the next message names it as the one before
+	place   string // the newest position: the next message names it as the one before
 	last    string // the ID that was given last
 	length  int64
 	added   int64 // -1 when the server does not count

@@ -11,14 +11,16 @@ import (
 
 // entryID is the ID of a stream entry: milliseconds of Redis' clock and a sequence number.
 //
-// An ID 0-<milliseconds> names a place: before the first message of a topic whose key was absent at that time. Redis gives no entry such
-// an ID by itself.
+// An ID 0-<milliseconds> names a position: before the first message of a topic whose key was absent
+// at that time. Redis gives no entry such an ID by itself.
 type entryID struct{ ms, seq uint64 }
 
-// earliestPlace tells places from entries that someone added under an ID of his own with 0 before the dash: no clock shows a time before it.
+// earliestPlace tells positions from entries that someone added under an ID of his own with 0
+// before the dash: no clock shows a time before it.
 const earliestPlace = 100_000_000_000
 
-// parseID reads an ID as Redis writes it. Other spellings of the same numbers are refused: IDs are compared for equality elsewhere.
+// parseID reads an ID as Redis writes it. Other spellings of the same numbers are refused: IDs
+// are compared for equality elsewhere.
 func parseID(s string) (id entryID, ok bool) {
 	ms, seq, ok := strings.Cut(s, "-")
 	if !ok {

@@ -5,11 +5,13 @@ import (
 	"strings"
 )
 
-// keys makes the names of keys and channels. All names of a topic share the hash tag {topic}, so that in a cluster one script may use
-// them together. A topic's braces and percent signs are percent-encoded: no topic can forge another's tag, and equal names come from equal topics only.
+// keys makes the names of keys and channels. All names of a topic share the hash tag {topic}, so
+// that in a cluster one script may use them together. A topic's braces and percent signs are
+// percent-encoded: no topic can forge another's tag, and equal names come from equal topics only.
 type keys struct {
 	prefix string
-	// suffix tells channels of one database from those of another: keys belong to a database, but Pub/Sub has one name space for all.
+	// suffix tells channels of one database from those of another: keys belong to a database, but
+	// Pub/Sub has one name space for all.
 	suffix string
 }
 
@@ -34,5 +36,6 @@ func (k keys) stream(topic string) string {
 // channel returns the Pub/Sub channel of a topic.
 func (k keys) channel(stream string) string { return stream + k.suffix }
 
-// idempotency returns the key under which the ID of the message with an idempotency key is remembered.
+// idempotency returns the key under which the ID of the message with an idempotency key is
+// remembered.
 func (k keys) idempotency(stream, key string) string { return stream + ":key:" + key }

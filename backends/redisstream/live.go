@@ -11,8 +11,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// live is the live path: which topics are followed, by whom, and over which node's Pub/Sub connection. The stream is the truth; what is
-// lost here is noticed by its place in the chain, or said by Restored, and read from there.
+// live is the live path: which topics are followed, by whom, and over which node's Pub/Sub
+// connection. The stream is the truth; what is lost here is noticed by its place in the chain, or
+// said by Restored, and read from there.
 type live struct {
 	nodes
 	ctx     context.Context
@@ -20,7 +21,9 @@ type live struct {
 	spawn   func(func()) bool
 	sharded bool
 
-	mu        sync.RWMutex // guards everything below, and the fields of nodes, topics and sessions that say so; never held during a call into a sink
+	// Guards everything below, and the fields of nodes, topics and sessions that say so; never
+	// held during a call into a sink.
+	mu        sync.RWMutex
 	closed    bool
 	topics    map[string]*liveTopic // by channel
 	byClient  map[*redis.Client]*node
@@ -116,7 +119,8 @@ func (l *live) remove(t *liveTopic, f *follower) {
 	delete(l.topics, t.channel)
 	delete(l.homeless, t)
 	if t.node != nil {
-		// From here on the name is free: a new topic's subscription is sent after this one's end, by the same goroutine.
+		// From here on the name is free: a new topic's subscription is sent after this one's end,
+		// by the same goroutine.
 		delete(t.node.topics, t.channel)
 		if t.sent {
 			t.node.look(t.channel)
@@ -124,7 +128,8 @@ func (l *live) remove(t *liveTopic, f *follower) {
 	}
 }
 
-// await waits until a topic's subscription is confirmed, and returns the session that it belongs to.
+// await waits until a topic's subscription is confirmed, and returns the session that it belongs
+// to.
 func (l *live) await(ctx context.Context, t *liveTopic) (*session, error) {
 	failures := -1
 	for {
@@ -162,8 +167,9 @@ func (l *live) await(ctx context.Context, t *liveTopic) (*session, error) {
 	}
 }
 
-// establish makes f one of those who are told of breaks. It reports false when the subscription is no longer the one whose confirmation
-// came before the tail was read: then something may be missing after the tail.
+// establish makes f one of those who are told of breaks. It reports false when the subscription
+// is no longer the one whose confirmation came before the tail was read: then something may be
+// missing after the tail.
 func (l *live) establish(t *liveTopic, f *follower, s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 var errIdle = errors.New("redisstream: nothing to follow")
 
 const (
-	// pingEvery is how often a Pub/Sub connection is asked for a sign of life, and patience how long one may be waited for.
+	// pingEvery is how often a Pub/Sub connection is asked for a sign of life, and patience how
+	// long one may be waited for.
 	pingEvery = 3 * time.Second
 	patience  = 8 * time.Second
 	// subscribeAtOnce is how many channels one SUBSCRIBE names.
@@ -23,20 +24,23 @@ const (
 	reconnectMax  = time.Second
 )
 
-// node is a server and the one Pub/Sub connection to it. A goroutine keeps the connection while there are topics. The fields are guarded by live.mu.
+// node is a server and the one Pub/Sub connection to it. A goroutine keeps the connection while
+// there are topics. The fields are guarded by live.mu.
 type node struct {
 	live   *live
 	client *redis.Client
 
-	topics   map[string]*liveTopic
-	looks    []string // channels whose subscription has to begin or to end
-	wake     chan struct{}
-	running  bool
-	session  *session             // nil while there is no connection
-	fresh    map[*follower]uint64 // those that still compare IDs with their tail, by the pings sent before they were established
-	failures int                  // of connecting
-	err      error                // the latest one
-	failed   chan struct{}        // closed at the next one
+	topics  map[string]*liveTopic
+	looks   []string // channels whose subscription has to begin or to end
+	wake    chan struct{}
+	running bool
+	session *session // nil while there is no connection
+	// Those that still compare IDs with their tail, by the pings sent before they were
+	// established.
+	fresh    map[*follower]uint64
+	failures int           // of connecting
+	err      error         // the latest one
+	failed   chan struct{} // closed at the next one
 }
 
 func newNode(l *live, client *redis.Client) *node {
@@ -87,7 +91,8 @@ func (n *node) run() {
 	}
 }
 
-// connect opens a connection, subscribes to all topics and serves until the connection fails. It reports false when the connection was given up because there was no topic any more.
+// connect opens a connection, subscribes to all topics and serves until the connection fails. It
+// reports false when the connection was given up because there was no topic any more.
 func (n *node) connect() (failed bool) {
 	l := n.live
 	// A PubSub dials by itself when it has no connection; this one may do so once, here.
@@ -166,7 +171,8 @@ func (n *node) down(s *session, err error) {
 	}
 }
 
-// deliver hands a message to the followers of its topic. What is not a message of ours is somebody's mistake and left alone.
+// deliver hands a message to the followers of its topic. What is not a message of ours is
+// somebody's mistake and left alone.
 func (n *node) deliver(got *redis.Message) {
 	n.live.mu.RLock()
 	var fs []*follower

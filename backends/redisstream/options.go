@@ -10,25 +10,31 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Options are the settings of a Backend. The zero value has the defaults; a number or duration that is not positive counts as zero.
-// All processes that share topics must use the same Prefix, and should use the same bounds.
+// Options are the settings of a Backend. The zero value has the defaults; a number or duration
+// that is not positive counts as zero. All processes that share topics must use the same Prefix,
+// and should use the same bounds.
 type Options struct {
-	// Prefix begins every key and channel. It must have neither braces nor control characters. Default "headrace:".
+	// Prefix begins every key and channel. It must have neither braces nor control characters.
+	// Default "headrace:".
 	Prefix string
-	// MaxMessages is about how many messages a topic retains: Redis trims whole nodes of its streams, so up to some hundreds more may be
-	// there. Default 10,000.
+	// MaxMessages is about how many messages a topic retains: Redis trims whole nodes of its
+	// streams, so up to some hundreds more may be there. Default 10,000.
 	MaxMessages int
-	// MaxAge is about how long a message is retained, trimmed as MaxMessages is. A topic without new messages is removed as a whole after
-	// twice this time, and at least 24 hours. Default 24 hours.
+	// MaxAge is about how long a message is retained, trimmed as MaxMessages is. A topic without
+	// new messages is removed as a whole after twice this time, and at least 24 hours. Default 24
+	// hours.
 	MaxAge time.Duration
-	// KeepForever retains messages whatever their age and never lets a topic expire: MaxAge is ignored.
+	// KeepForever retains messages whatever their age and never lets a topic expire: MaxAge is
+	// ignored.
 	KeepForever bool
-	// KeyWindow is how long an idempotency key is remembered, retained or not its message. Default 24 hours.
+	// KeyWindow is how long an idempotency key is remembered, retained or not its message.
+	// Default 24 hours.
 	KeyWindow time.Duration
 	// Follow is how live messages arrive. Default FollowPubSub.
 	Follow FollowMode
-	// Foreign makes a message of a stream entry that another program added with plain XADD. It is called concurrently and must not keep
-	// the entry's fields. The ID and the time are set afterwards, to those of the entry. Default: the fields as a JSON object, see Entry.
+	// Foreign makes a message of a stream entry that another program added with plain XADD. It is
+	// called concurrently and must not keep the entry's fields. The ID and the time are set
+	// afterwards, to those of the entry. Default: the fields as a JSON object, see Entry.
 	Foreign func(Entry) hub.Message
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
@@ -38,12 +44,15 @@ type Options struct {
 type FollowMode uint8
 
 const (
-	// FollowPubSub listens to what publishers of this package announce. It is the fastest way, at the least cost for Redis. Entries that
-	// another program added with XADD arrive late, see the package's documentation.
+	// FollowPubSub listens to what publishers of this package announce. It is the fastest way, at
+	// the least cost for Redis. Entries that another program added with XADD arrive late, see the
+	// package's documentation.
 	FollowPubSub FollowMode = iota
-	// FollowXRead waits at the streams themselves with XREAD, so that entries arrive at once, whoever added them. It costs Redis more the
-	// more topics are followed: it is meant for some hundreds. Up to 256 topics share a connection; in a cluster each topic has its own.
-	// Where CLIENT ID and CLIENT UNBLOCK are not allowed, a message can be 0.05 s late when its topic was followed just before.
+	// FollowXRead waits at the streams themselves with XREAD, so that entries arrive at once,
+	// whoever added them. It costs Redis more the more topics are followed: it is meant for some
+	// hundreds. Up to 256 topics share a connection; in a cluster each topic has its own. Where
+	// CLIENT ID and CLIENT UNBLOCK are not allowed, a message can be 0.05 s late when its topic
+	// was followed just before.
 	FollowXRead
 )
 
@@ -71,7 +80,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxAge <= 0 {
 		o.MaxAge = 24 * time.Hour
 	}
-	// Redis counts in milliseconds, and takes no zero for a time to live. Twice the age has to be a duration too.
+	// Redis counts in milliseconds, and takes no zero for a time to live. Twice the age has to be
+	// a duration too.
 	o.MaxAge = min(max(o.MaxAge, time.Millisecond), maxAge)
 	if o.KeepForever {
 		o.MaxAge = 0

@@ -8,7 +8,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// TestOutdatedServer takes commands away from a server, each of which an old one lacks or a provider may have disabled.
+// TestOutdatedServer takes commands away from a server, each of which an old one lacks or a
+// provider may have disabled.
 func TestOutdatedServer(t *testing.T) {
 	const says = "Redis 6.2 or newer is needed"
 	for _, test := range []struct {

@@ -15,14 +15,17 @@ import (
 // commandOverhead is about what a publish command has besides the message.
 const commandOverhead = 256
 
-// maxHeaders bounds the fields of an entry: a Lua script cannot hand more than about 8,000 arguments to a command.
+// maxHeaders bounds the fields of an entry: a Lua script cannot hand more than about 8,000
+// arguments to a command.
 const maxHeaders = 3900
 
-// Publish implements hub.Backend. Concurrent publishes share commands; none waits for another one to come. The error is ErrRejected
-// when Redis answered with an error or nothing was sent, with the cause (ErrFull, ErrDenied, …; hub.ErrTooLarge for more than 3,900 headers), and hub.ErrUnknown when the command was sent
-// and no answer came. It is never sent twice.
+// Publish implements hub.Backend. Concurrent publishes share commands; none waits for another one
+// to come. The error is ErrRejected when Redis answered with an error or nothing was sent, with
+// the cause (ErrFull, ErrDenied, …; hub.ErrTooLarge for more than 3,900 headers), and
+// hub.ErrUnknown when the command was sent and no answer came. It is never sent twice.
 //
-// What Redis refuses after it appended the message, such as announcing it to followers, does not fail Publish: it is logged, at most once a minute.
+// What Redis refuses after it appended the message, such as announcing it to followers, does not
+// fail Publish: it is logged, at most once a minute.
 func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
 	if err := ctx.Err(); err != nil {
 		return "", rejected(topic, err)
@@ -61,7 +64,8 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
 }
 
-// messageJob returns the job that publishes m. It keeps nothing of m: the command may outlive its caller.
+// messageJob returns the job that publishes m. It keeps nothing of m: the command may outlive its
+// caller.
 func (b *Backend) messageJob(topic string, m *hub.Message) *job {
 	p := &message{stream: b.keys.stream(topic), data: bytes.Clone(m.Data)}
 	if m.Key != "" {
@@ -81,7 +85,8 @@ func rejected(topic string, err error) error {
 	return opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrRejected, err))
 }
 
-// callError is the cause of an error that a call got before any answer: that of its context as it is, any other one reduced.
+// callError is the cause of an error that a call got before any answer: that of its context as it
+// is, any other one reduced.
 func callError(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return err
@@ -91,7 +96,8 @@ func callError(ctx context.Context, err error) error {
 
 const warnEvery = time.Minute
 
-// warn logs what Redis refused after it appended a message. With a right that is missing, every publish has the same to tell.
+// warn logs what Redis refused after it appended a message. With a right that is missing, every
+// publish has the same to tell.
 func (b *Backend) warn(topic, warning string) {
 	now := time.Now()
 	last := b.warned.Load()

@@ -161,7 +161,8 @@ func rigOver(t testing.TB, client redis.UniversalClient, g *gate, o Options) *ri
 	return r
 }
 
-// breakLive cuts the connections of the live path and keeps it from coming back until restore is called.
+// breakLive cuts the connections of the live path and keeps it from coming back until restore is
+// called.
 func (r *rig) breakLive(t testing.TB) (restore func()) {
 	t.Helper()
 	r.liveShut.Store(true)

@@ -35,14 +35,15 @@ func (s script) args(bySource bool, most int) []any {
 	return append(make([]any, 0, most+2), "evalsha", s.digest)
 }
 
-// once is a command that no client sends a second time. Otherwise a client repeats a command whose reply was lost.
+// once is a command that no client sends a second time. Otherwise a client repeats a command
+// whose reply was lost.
 type once struct{ *redis.Cmd }
 
 // NoRetry implements redis.Cmder.
 func (once) NoRetry() bool { return true }
 
-// lastArg is the last argument of a command. A client asks for its bytes when it writes the command: as long as it did not, the
-// command was not sent in full, and Redis cannot have run it.
+// lastArg is the last argument of a command. A client asks for its bytes when it writes the
+// command: as long as it did not, the command was not sent in full, and Redis cannot have run it.
 type lastArg struct {
 	bytes   []byte
 	written atomic.Bool

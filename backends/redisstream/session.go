@@ -15,9 +15,10 @@ type session struct {
 
 	// Guarded by live.mu.
 	pings, pongs uint64
-	begun, ended map[string]int // subscriptions, and their ends, that were sent and are not confirmed, by channel
-	batches      []batch        // SUBSCRIBE commands without a complete answer, oldest first
-	err          error          // why the session's writer ended it
+	// Subscriptions, and their ends, that were sent and are not confirmed, by channel.
+	begun, ended map[string]int
+	batches      []batch // SUBSCRIBE commands without a complete answer, oldest first
+	err          error   // why the session's writer ended it
 }
 
 // batch is what one SUBSCRIBE named.
@@ -26,7 +27,8 @@ type batch struct {
 	left     int // not confirmed yet
 }
 
-// write sends subscriptions, their ends and pings, one after the other: so a channel that is let go and followed again at once is subscribed to last.
+// write sends subscriptions, their ends and pings, one after the other: so a channel that is let
+// go and followed again at once is subscribed to last.
 func (s *session) write() {
 	ctx := withoutDial(s.node.live.ctx)
 	ping := time.NewTicker(pingEvery)
@@ -68,7 +70,8 @@ func (s *session) due() (begin, end []string) {
 			t.sent = true
 			s.begun[channel]++
 			begin = append(begin, channel)
-			// The channel may have been let go before it was taken again. Then its end need not be sent: subscribing twice does no harm.
+			// The channel may have been let go before it was taken again. Then its end need not
+			// be sent: subscribing twice does no harm.
 		case t == nil:
 			s.ended[channel]++
 			end = append(end, channel)
@@ -109,7 +112,8 @@ func (s *session) ping(ctx context.Context) error {
 	n.live.mu.Lock()
 	s.pings++
 	idle := len(n.topics) == 0
-	// Subscriptions that were refused are tried again, few at a time: somebody may have given the right.
+	// Subscriptions that were refused are tried again, few at a time: somebody may have given the
+	// right.
 	again := make([]string, 0, retriesAtOnce)
 	for _, t := range n.topics {
 		if t.refused != nil && len(again) < retriesAtOnce {
@@ -129,8 +133,9 @@ func (s *session) ping(ctx context.Context) error {
 	return s.ps.Ping(ctx)
 }
 
-// receive hands on what arrives, until the connection fails. A connection that is silent for longer than patience has failed: there should have been pongs.
-// It is not read from again, for the silence may have been in the middle of a message.
+// receive hands on what arrives, until the connection fails. A connection that is silent for
+// longer than patience has failed: there should have been pongs. It is not read from again, for
+// the silence may have been in the middle of a message.
 func (s *session) receive() error {
 	ctx := withoutDial(s.node.live.ctx)
 	for {
@@ -159,7 +164,8 @@ func (s *session) receive() error {
 	}
 }
 
-// confirmed notes that a subscription has begun. With an earlier one of the same channel still unconfirmed this may be that one's, which has ended since.
+// confirmed notes that a subscription has begun. With an earlier one of the same channel still
+// unconfirmed this may be that one's, which has ended since.
 func (s *session) confirmed(channel string) {
 	l := s.node.live
 	l.mu.Lock()
@@ -192,7 +198,8 @@ func (s *session) confirmed(channel string) {
 	restored(fs)
 }
 
-// unsubscribed notes that a subscription has ended: because it was let go, or, in a cluster, because the server no longer has the slot.
+// unsubscribed notes that a subscription has ended: because it was let go, or, in a cluster,
+// because the server no longer has the slot.
 func (s *session) unsubscribed(channel string) {
 	l := s.node.live
 	l.mu.Lock()
@@ -214,7 +221,8 @@ func (s *session) unsubscribed(channel string) {
 	broken(fs, &failure{ErrNotReady, "slot moved"})
 }
 
-// refused handles an error reply, which can only be that to the oldest SUBSCRIBE. All its channels are refused, be it for the sake of one: they are tried again one by one.
+// refused handles an error reply, which can only be that to the oldest SUBSCRIBE. All its
+// channels are refused, be it for the sake of one: they are tried again one by one.
 func (s *session) refused(err error) {
 	l := s.node.live
 	l.mu.Lock()
@@ -247,8 +255,8 @@ func (s *session) refused(err error) {
 	broken(told, cause(err))
 }
 
-// pong ends the comparing of IDs for followers that were established before the ping was sent: what was published before their tail was
-// read has arrived before the answer.
+// pong ends the comparing of IDs for followers that were established before the ping was sent:
+// what was published before their tail was read has arrived before the answer.
 func (s *session) pong() {
 	l := s.node.live
 	var fs []*follower

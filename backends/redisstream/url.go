@@ -28,13 +28,17 @@ func init() {
 
 // Open is the backends.Opener of this package's schemes:
 //
-//	redis://user:password@host:6379/0             one server; rediss:// with TLS; valkey:// and valkeys:// are the same
-//	unix://user:password@/path/to/socket?db=0     one server on this machine
-//	redis+sentinel://user:password@s1:26379,s2:26379/master/0   the master that the sentinels name; rediss+sentinel:// with TLS
-//	redis+cluster://user:password@h1:6379,h2:6379               a cluster; rediss+cluster:// with TLS
+//	redis://user:password@host:6379/0                          one server
+//	unix://user:password@/path/to/socket?db=0                  one server on this machine
+//	redis+sentinel://user:password@s1:26379,s2:26379/master/0  the master they name
+//	redis+cluster://user:password@h1:6379,h2:6379              a cluster
 //
-// User and password are always those of the servers that keep the data. Those of the sentinels are the parameters sentinel_username and
-// sentinel_password. The other parameters are those of Options:
+// With TLS they are rediss, rediss+sentinel and rediss+cluster; valkey and valkeys are the same
+// as redis and rediss.
+//
+// User and password are always those of the servers that keep the data. Those of the sentinels
+// are the parameters sentinel_username and sentinel_password. The other parameters are those of
+// Options:
 //
 //	prefix=app:        Prefix
 //	maxlen=5000        MaxMessages
@@ -43,10 +47,11 @@ func init() {
 //	keys=10m           KeyWindow
 //	follow=xread       Follow: pubsub or xread
 //
-// and those that go-redis knows in its own URLs, such as dial_timeout, read_timeout, client_name, protocol and skip_verify, unless the backend
-// sets what they are for by itself.
+// and those that go-redis knows in its own URLs, such as dial_timeout, read_timeout, client_name,
+// protocol and skip_verify, unless the backend sets what they are for by itself.
 //
-// TLS trusts the authorities that the system does. For others, and for certificates of clients, use New.
+// TLS trusts the authorities that the system does. For others, and for certificates of clients,
+// use New.
 //
 // Open does not wait for the server. The backend owns its connections, and Close closes them.
 func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
@@ -166,7 +171,8 @@ func openSentinel(v url.URL, user, password string) (redis.UniversalClient, erro
 	}
 	o.TLSConfig = sharedTLS(o.TLSConfig, len(hosts)+1) // the master is one more
 	o.DialTimeout = bounded(o.DialTimeout, dialTimeout)
-	o.DialerRetries = 1 // go-redis asks a sentinel several times anyway, and all that within DialTimeout
+	// go-redis asks a sentinel several times anyway, and all that within DialTimeout.
+	o.DialerRetries = 1
 	return redis.NewFailoverClient(o), nil
 }
 
@@ -234,7 +240,8 @@ var (
 	unexpected = regexp.MustCompile(`^redis: unexpected option: ([a-z_0-9, -]{1,80})$`)
 )
 
-// parseError reduces an error of go-redis' parsers, which quote values, to the parameter it is about.
+// parseError reduces an error of go-redis' parsers, which quote values, to the parameter it is
+// about.
 func parseError(err error) error {
 	if m := unexpected.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:6], ", "))

@@ -132,7 +132,8 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%q and %q have the same key", topic, other)
 		}
 		seen[key] = topic
-		// What decides the slot is between the first { and the next }, and must be all of the topic.
+		// What decides the slot is between the first { and the next }, and must be all of the
+		// topic.
 		tag := key[strings.IndexByte(key, '{')+1:]
 		tag = tag[:strings.IndexByte(tag, '}')]
 		if key != "p:{"+tag+"}" || strings.ContainsAny(tag, "{}") {

@@ -13,8 +13,9 @@ import (
 // streamsAtOnce is how many streams one XREAD names: its cost grows with them.
 const streamsAtOnce = 256
 
-// xreaders are the live path of FollowXRead. XREAD only tells which topics have something new; what that is, is read as history is, from the
-// last entry that was delivered on, so that what was trimmed in between is noticed. Each reader has a connection of its own.
+// xreaders are the live path of FollowXRead. XREAD only tells which topics have something new;
+// what that is, is read as history is, from the last entry that was delivered on, so that what
+// was trimmed in between is noticed. Each reader has a connection of its own.
 type xreaders struct {
 	nodes
 	ctx     context.Context
@@ -24,7 +25,9 @@ type xreaders struct {
 	open func(stream string) (*redis.Client, error)
 	most int // streams of a reader
 
-	mu      sync.Mutex // guards everything below, and the follows of readers; never held during a call into a sink or to the server
+	// Guards everything below, and the follows of readers; never held during a call into a sink
+	// or to the server.
+	mu      sync.Mutex
 	closed  bool
 	readers map[*xreader]bool
 }
@@ -47,7 +50,8 @@ func newXReaders(h *history, n nodes, spawn func(func()) bool) *xreaders {
 	return x
 }
 
-// follow implements Backend.Follow for FollowXRead. The tail is an ID that Redis gave, and all reading goes on from it: nothing depends on when it begins.
+// follow implements Backend.Follow for FollowXRead. The tail is an ID that Redis gave, and all
+// reading goes on from it: nothing depends on when it begins.
 func (x *xreaders) follow(ctx context.Context, stream string, sink hub.Sink) (hub.ID, func(), error) {
 	tail, err := x.history.tail(ctx, stream)
 	if err != nil {

@@ -14,15 +14,19 @@ import (
 )
 
 const (
-	// longBlock is how long XREAD waits at a server where CLIENT UNBLOCK ends the waiting when another topic is followed, and shortBlock how
-	// long at others, where that topic is read when the waiting is over.
+	// longBlock is how long XREAD waits at a server where CLIENT UNBLOCK ends the waiting when
+	// another topic is followed, and shortBlock how long at others, where that topic is read when
+	// the waiting is over.
 	longBlock  = time.Second
 	shortBlock = 50 * time.Millisecond
-	// wakeAgain is after how long, and then twice as long, a reader is woken again that has not noticed: it may not have been waiting yet.
+	// wakeAgain is after how long, and then twice as long, a reader is woken again that has not
+	// noticed: it may not have been waiting yet.
 	wakeAgain = 5 * time.Millisecond
-	// leastCycle is how long a cycle without messages takes at least, whatever the server answers how soon.
+	// leastCycle is how long a cycle without messages takes at least, whatever the server answers
+	// how soon.
 	leastCycle = 20 * time.Millisecond
-	// verifyEvery is how often a topic is looked at that XREAD is silent about: a stream that is deleted and begins again with lower IDs does not wake it.
+	// verifyEvery is how often a topic is looked at that XREAD is silent about: a stream that is
+	// deleted and begins again with lower IDs does not wake it.
 	verifyEvery = 3 * time.Second
 	// retryEvery is how often a topic is tried that cannot be read.
 	retryEvery = 500 * time.Millisecond
@@ -79,7 +83,8 @@ func (r *xreader) connected(id int64) {
 	r.conn = id
 }
 
-// wake ends the reader's waiting, over and over until it has noticed what was added. What fails here only makes the topic late.
+// wake ends the reader's waiting, over and over until it has noticed what was added. What fails
+// here only makes the topic late.
 func (r *xreader) wake(stream string) {
 	ctx := r.set.ctx
 	for again := wakeAgain; ; {
@@ -106,7 +111,8 @@ func (r *xreader) wake(stream string) {
 	}
 }
 
-// wakeable returns the ID by which a connection can be woken, 0 when the server or the user's rights do not allow it.
+// wakeable returns the ID by which a connection can be woken, 0 when the server or the user's
+// rights do not allow it.
 func wakeable(ctx context.Context, client *redis.Client) (int64, error) {
 	id, err := client.ClientID(ctx).Result()
 	if err == nil {
@@ -140,7 +146,8 @@ func (r *xreader) run() {
 		if client == nil {
 			if client, err = r.set.open(fs[0].stream); err == nil {
 				c := client
-				hangUp = context.AfterFunc(ctx, func() { _ = c.Close() }) // the only way to end a read that waits
+				// The only way to end a read that waits.
+				hangUp = context.AfterFunc(ctx, func() { _ = c.Close() })
 				var id int64
 				id, err = wakeable(ctx, client)
 				block = shortBlock
@@ -190,7 +197,8 @@ func (r *xreader) run() {
 	}
 }
 
-// poll waits until one of the streams has something new, at most for as long as given, and returns those that have.
+// poll waits until one of the streams has something new, at most for as long as given, and
+// returns those that have.
 func poll(ctx context.Context, client *redis.Client, fs []*xfollow, block time.Duration) (map[string]bool, error) {
 	from := make(map[string]entryID, len(fs))
 	for _, f := range fs {
@@ -237,7 +245,8 @@ func poll(ctx context.Context, client *redis.Client, fs []*xfollow, block time.D
 	return news, nil
 }
 
-// blame reads each topic by itself, after a command for all of them was refused. It reports whether that found one to leave out.
+// blame reads each topic by itself, after a command for all of them was refused. It reports
+// whether that found one to leave out.
 func (r *xreader) blame(fs []*xfollow) bool {
 	var whole []*xfollow
 	for _, f := range fs {
@@ -260,7 +269,8 @@ func (r *xreader) breakDown(fs []*xfollow, err error) {
 	}
 }
 
-// advance reads on in several topics, and reports whether there was anything. It returns when all are done: calls into one sink are serial.
+// advance reads on in several topics, and reports whether there was anything. It returns when all
+// are done: calls into one sink are serial.
 func (r *xreader) advance(fs []*xfollow) bool {
 	var next atomic.Int64
 	var got atomic.Bool
@@ -280,8 +290,8 @@ func (r *xreader) advance(fs []*xfollow) bool {
 	return got.Load()
 }
 
-// advance delivers a page of what comes after the last message that was delivered. When it cannot be proven that nothing is missing in
-// between, it says so first.
+// advance delivers a page of what comes after the last message that was delivered. When it cannot
+// be proven that nothing is missing in between, it says so first.
 func (f *xfollow) advance(ctx context.Context, h *history) bool {
 	p, err := h.page(ctx, f.stream, f.last, pageEntries)
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Backend is a hub.Backend over a Watermill Pub/Sub. Its methods may be called concurrently. Use New.
+// Backend is a hub.Backend over a Watermill Pub/Sub. Its methods may be called concurrently. Use
+// New.
 type Backend struct {
 	opts       Options
 	publisher  message.Publisher
@@ -41,11 +42,14 @@ var _ hub.Backend = (*Backend)(nil)
 
 // Stats are what a Backend has counted since it was made.
 type Stats struct {
-	// Skipped are messages that were not shown because they were malformed, or because Options.Decode refused them.
+	// Skipped are messages that were not shown because they were malformed, or because
+	// Options.Decode refused them.
 	Skipped uint64
-	// Lost are messages that, by their numbers, were published and did not come. Readers were told of a gap.
+	// Lost are messages that, by their numbers, were published and did not come. Readers were
+	// told of a gap.
 	Lost uint64
-	// Late are messages that came after a later one of the same origin, redelivered or out of order, and were not shown.
+	// Late are messages that came after a later one of the same origin, redelivered or out of
+	// order, and were not shown.
 	Late uint64
 	// Reopened are subscriptions that ended or fell silent and had to be opened again.
 	Reopened uint64
@@ -53,7 +57,8 @@ type Stats struct {
 
 type counters struct{ skipped, lost, late, reopened atomic.Uint64 }
 
-// New returns a backend over a Pub/Sub. The backend uses the two concurrently and never closes them, unless Options.OnClose does. The error says what is missing.
+// New returns a backend over a Pub/Sub. The backend uses the two concurrently and never closes
+// them, unless Options.OnClose does. The error says what is missing.
 func New(publisher message.Publisher, subscriber message.Subscriber, o Options) (*Backend, error) {
 	if publisher == nil || subscriber == nil {
 		return nil, errors.New("watermill: New needs a Publisher and a Subscriber")
@@ -77,8 +82,9 @@ func (b *Backend) Stats() Stats {
 	return Stats{Skipped: c.skipped.Load(), Lost: c.lost.Load(), Late: c.late.Load(), Reopened: c.reopened.Load()}
 }
 
-// Publish implements hub.Backend. Concurrent publishes to one topic share calls of the Publisher, one call after the other. The error is
-// ErrRejected when the message was not handed to the Publisher, and hub.ErrUnknown when the Publisher failed, or was not done when ctx ended.
+// Publish implements hub.Backend. Concurrent publishes to one topic share calls of the Publisher,
+// one call after the other. The error is ErrRejected when the message was not handed to the
+// Publisher, and hub.ErrUnknown when the Publisher failed, or was not done when ctx ended.
 func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
 	rejected := func(err error) (hub.ID, error) {
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrRejected, err))
@@ -123,13 +129,15 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	return o.ID, nil
 }
 
-// Read implements hub.Backend. There is nothing to read from, and hubs do not ask: the error is ErrNoReplay.
+// Read implements hub.Backend. There is nothing to read from, and hubs do not ask: the error is
+// ErrNoReplay.
 func (b *Backend) Read(_ context.Context, topic string, _ hub.ID, _ int) (hub.Page, error) {
 	return hub.Page{}, opError("read", topic, ErrNoReplay)
 }
 
-// Follow implements hub.Backend. Without Options.NoProbes it returns when a probe has come back, so it takes a round trip at least. The first Follow of a
-// backend also sees whether every probe comes back, and fails with ErrCompeting if not.
+// Follow implements hub.Backend. Without Options.NoProbes it returns when a probe has come back,
+// so it takes a round trip at least. The first Follow of a backend also sees whether every probe
+// comes back, and fails with ErrCompeting if not.
 func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.ID, func(), error) {
 	name, err := b.opts.Topic(topic)
 	if err != nil {
@@ -205,8 +213,8 @@ func (b *Backend) unfollow(f *follower) {
 // closeTimeout bounds how long Close waits for a Pub/Sub that is in the middle of something.
 const closeTimeout = 10 * time.Second
 
-// Close implements hub.Backend. It ends all subscriptions and waits for what is under way at the Publisher, at most some seconds, and then
-// calls Options.OnClose.
+// Close implements hub.Backend. It ends all subscriptions and waits for what is under way at the
+// Publisher, at most some seconds, and then calls Options.OnClose.
 func (b *Backend) Close() error {
 	b.mu.Lock()
 	closed := b.closed

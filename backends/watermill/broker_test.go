@@ -23,7 +23,8 @@ type fakeBroker struct {
 	next    int // the subscription of a group that gets the next message
 
 	// Scripts. They are called with mu held, and nil does nothing.
-	onPublish   func(m *message.Message) error // errAccepted and appended are told apart by what it does
+	// errAccepted and appended are told apart by what it does.
+	onPublish   func(m *message.Message) error
 	onDeliver   func(s *fakeSub, m *message.Message) (drop bool)
 	onSubscribe func(n int) error
 	delay       time.Duration // how long after Subscribe a subscription begins to get messages
@@ -177,7 +178,8 @@ func (f *fakeBroker) newest(topic string) *fakeSub {
 	return subs[len(subs)-1]
 }
 
-// sink records what a follower is told: the data of messages, "gap" for Restored with an unknown tail, "broken".
+// sink records what a follower is told: the data of messages, "gap" for Restored with an unknown
+// tail, "broken".
 type sink struct {
 	mu   sync.Mutex
 	told []string

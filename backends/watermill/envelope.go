@@ -81,8 +81,8 @@ func enveloped(m *message.Message) bool {
 	return ok
 }
 
-// unwrap is the inverse of wrap. Origin and sequence number are there even beside an error, if they can be read: a message that cannot be shown has not
-// been lost on the way.
+// unwrap is the inverse of wrap. Origin and sequence number are there even beside an error, if
+// they can be read: a message that cannot be shown has not been lost on the way.
 func unwrap(m *message.Message) (envelope, error) {
 	e := envelope{Message: hub.Message{ID: hub.ID(m.Metadata[keyID]), Data: m.Payload}, probe: m.Metadata[keyProbe]}
 	var err error

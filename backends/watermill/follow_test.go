@@ -60,7 +60,8 @@ func TestSubscriptionIsClosed(t *testing.T) {
 	})
 }
 
-// TestSubscriptionFallsSilent: nothing tells a subscription that is dead from a quiet one, but a probe.
+// TestSubscriptionFallsSilent: nothing tells a subscription that is dead from a quiet one, but a
+// probe.
 func TestSubscriptionFallsSilent(t *testing.T) {
 	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
 		s := mustFollow(t, b, "t")
@@ -100,7 +101,8 @@ func TestQuietSubscriptionIsLeftAlone(t *testing.T) {
 	})
 }
 
-// TestSlowProbe: one that comes back within the time that it has is no reason to open another subscription.
+// TestSlowProbe: one that comes back within the time that it has is no reason to open another
+// subscription.
 func TestSlowProbe(t *testing.T) {
 	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
 		s := mustFollow(t, b, "t")
@@ -195,7 +197,8 @@ func TestProbesCannotBePublishedAnyMore(t *testing.T) {
 	})
 }
 
-// TestCompetingInstances: each message goes to one of two subscriptions, so neither instance has them all.
+// TestCompetingInstances: each message goes to one of two subscriptions, so neither instance has
+// them all.
 func TestCompetingInstances(t *testing.T) {
 	for _, ordered := range []bool{true, false} {
 		run(t, Options{Ordered: ordered}, func(t *testing.T, f *fakeBroker, b *Backend) {
@@ -211,7 +214,8 @@ func TestCompetingInstances(t *testing.T) {
 	}
 }
 
-// TestCompetingLater: a group whose newcomer takes over for a while, as those do that hand out partitions, is noticed by who had it all before.
+// TestCompetingLater: a group whose newcomer takes over for a while, as those do that hand out
+// partitions, is noticed by who had it all before.
 func TestCompetingLater(t *testing.T) {
 	for _, ordered := range []bool{true, false} {
 		run(t, Options{Ordered: ordered}, func(t *testing.T, f *fakeBroker, b *Backend) {
@@ -281,7 +285,8 @@ func TestStopEndsSubscription(t *testing.T) {
 	})
 }
 
-// TestHubSaysGap: what the backend cannot vouch for reaches readers as a gap, and the window is replayed.
+// TestHubSaysGap: what the backend cannot vouch for reaches readers as a gap, and the window is
+// replayed.
 func TestHubSaysGap(t *testing.T) {
 	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
 		h, err := hub.New(b, hub.Options{})

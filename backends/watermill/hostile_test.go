@@ -29,7 +29,8 @@ func (s subscriberFunc) Subscribe(ctx context.Context, topic string) (<-chan *me
 }
 func (subscriberFunc) Close() error { return nil }
 
-// TestReplayToAnotherFollow: a topic is let go and followed again, over a broker that begins with what is old, old probes among it.
+// TestReplayToAnotherFollow: a topic is let go and followed again, over a broker that begins with
+// what is old, old probes among it.
 func TestReplayToAnotherFollow(t *testing.T) {
 	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
 		f.set(func() { f.replay = true })
@@ -66,7 +67,8 @@ func TestForgedProbe(t *testing.T) {
 	})
 }
 
-// TestForgedNumber: somebody uses the name of an origin with a number far ahead. The origin is heard again, behind a gap.
+// TestForgedNumber: somebody uses the name of an origin with a number far ahead. The origin is
+// heard again, behind a gap.
 func TestForgedNumber(t *testing.T) {
 	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
 		other := open(t, f, Options{Ordered: true})
@@ -102,7 +104,8 @@ func TestNilMessage(t *testing.T) {
 	})
 }
 
-// TestPublisherThatBlocks: it does not keep a dead subscription from being noticed, nor what nobody waits for in memory.
+// TestPublisherThatBlocks: it does not keep a dead subscription from being noticed, nor what
+// nobody waits for in memory.
 func TestPublisherThatBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -205,7 +208,8 @@ func TestLongReplay(t *testing.T) {
 	})
 }
 
-// TestNothingIsPublishedAfterClose: what waits when Close comes was not sent, and its publishers learn that.
+// TestNothingIsPublishedAfterClose: what waits when Close comes was not sent, and its publishers
+// learn that.
 func TestNothingIsPublishedAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed, after atomic.Bool
@@ -241,7 +245,8 @@ func TestNothingIsPublishedAfterClose(t *testing.T) {
 	})
 }
 
-// TestCloseEndsFollow: also one that has no deadline and waits for probes behind a Publisher that blocks.
+// TestCloseEndsFollow: also one that has no deadline and waits for probes behind a Publisher that
+// blocks.
 func TestCloseEndsFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()

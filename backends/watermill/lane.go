@@ -13,17 +13,19 @@ import (
 	"github.com/headrace/headrace/internal/queue"
 )
 
-// batchBounds are those of a call of the Publisher. A large message goes alone: a broker that refuses
-// it for its size should refuse no other one with it.
+// batchBounds are those of a call of the Publisher. A large message goes alone: a broker that
+// refuses it for its size should refuse no other one with it.
 var batchBounds = queue.Bounds{Items: 128, Bytes: 256 << 10, Alone: 64 << 10}
 
 const (
 	publishTimeout = 30 * time.Second
-	// lanesKept is how many topics are remembered in which nothing is being published. A lane that was forgotten begins anew as another origin.
+	// lanesKept is how many topics are remembered in which nothing is being published. A lane
+	// that was forgotten begins anew as another origin.
 	lanesKept = 4096
 )
 
-// outgoing is an envelope on its way to the broker. The caller waits for done, and may leave before.
+// outgoing is an envelope on its way to the broker. The caller waits for done, and may leave
+// before.
 type outgoing struct {
 	envelope
 	queue.Item
@@ -35,8 +37,8 @@ type outgoing struct {
 // Size implements queue.Queued.
 func (o *outgoing) Size() int { return len(o.Data) }
 
-// lane publishes to one topic: one call after the other, so that numbers are given in the order in which messages reach the broker. What comes meanwhile goes
-// with the next call.
+// lane publishes to one topic: one call after the other, so that numbers are given in the order
+// in which messages reach the broker. What comes meanwhile goes with the next call.
 type lane struct {
 	name string // of the topic, at the broker
 
@@ -71,7 +73,8 @@ func (b *Backend) send(name string, o *outgoing) bool {
 	return true
 }
 
-// forgetLanes makes room for another lane: of some, those that are idle are forgotten. b.mu is held.
+// forgetLanes makes room for another lane: of some, those that are idle are forgotten. b.mu is
+// held.
 func (b *Backend) forgetLanes() {
 	if len(b.lanes) < lanesKept {
 		return
@@ -111,8 +114,8 @@ func (b *Backend) run(l *lane) {
 		if len(batch) == 0 {
 			continue
 		}
-		// After an error too the numbers go on. What is not there then looks like a loss, and readers are told of a gap; with a new origin
-		// a loss of before would go unnoticed.
+		// After an error too the numbers go on. What is not there then looks like a loss, and
+		// readers are told of a gap; with a new origin a loss of before would go unnoticed.
 		err := errNotSent
 		if b.ctx.Err() == nil {
 			err = b.publishAll(l.name, batch)
@@ -124,7 +127,8 @@ func (b *Backend) run(l *lane) {
 	}
 }
 
-// take returns what goes with the next call, numbered. It returns nil, and the lane stops running, when there is nothing.
+// take returns what goes with the next call, numbered. It returns nil, and the lane stops
+// running, when there is nothing.
 func (l *lane) take() []*outgoing {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -93,7 +93,8 @@ func TestUnorderedIsShownAsItComes(t *testing.T) {
 	})
 }
 
-// TestUnknownOutcome: the Publisher fails, the message may be there or not. If it is not, nobody can tell that from a loss.
+// TestUnknownOutcome: the Publisher fails, the message may be there or not. If it is not, nobody
+// can tell that from a loss.
 func TestUnknownOutcome(t *testing.T) {
 	for _, there := range []bool{true, false} {
 		run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {

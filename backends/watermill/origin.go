@@ -3,8 +3,8 @@ package watermill
 // maxOrigins bounds how many origins of a topic are remembered.
 const maxOrigins = 1024
 
-// inRow is how many numbers that have passed must follow one another before their origin is believed to count from there: somebody else
-// may have used a number far ahead.
+// inRow is how many numbers that have passed must follow one another before their origin is
+// believed to count from there: somebody else may have used a number far ahead.
 const inRow = 3
 
 // origins are the numbers that have come from each origin of a topic, within one subscription.

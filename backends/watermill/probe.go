@@ -68,7 +68,8 @@ func (p *probes) passed(number uint64, ordered, proven bool, since uint64) (over
 			continue
 		}
 		delete(p.pending, token)
-		if proven && one.number > since { // else it was sent before the subscription delivered anything
+		// Else it was sent before the subscription delivered anything.
+		if proven && one.number > since {
 			overtaken++
 		}
 	}

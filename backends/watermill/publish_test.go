@@ -121,7 +121,8 @@ func TestRejected(t *testing.T) {
 	})
 }
 
-// TestConcurrentPublishersShareCalls: one call at a time for each topic, in the order of the numbers.
+// TestConcurrentPublishersShareCalls: one call at a time for each topic, in the order of the
+// numbers.
 func TestConcurrentPublishersShareCalls(t *testing.T) {
 	run(t, Options{Ordered: true}, func(t *testing.T, f *fakeBroker, b *Backend) {
 		calls := &countingPublisher{fakeBroker: f}

@@ -25,7 +25,8 @@ import (
 type inbox struct {
 	*memory.Backend
 	keys hub.KeyReach
-	// before and after are called for each message, before and after it is appended, with its number from 1. An error is the outcome.
+	// before and after are called for each message, before and after it is appended, with its
+	// number from 1. An error is the outcome.
 	before, after func(ctx context.Context, n int) error
 
 	mu  sync.Mutex
@@ -175,7 +176,8 @@ func TestPublisherMapsTopics(t *testing.T) {
 	}
 }
 
-// TestPublisherStopsAtAFailure: the messages before it are appended, those after it are not tried, and the error says which it was and what is known.
+// TestPublisherStopsAtAFailure: the messages before it are appended, those after it are not
+// tried, and the error says which it was and what is known.
 func TestPublisherStopsAtAFailure(t *testing.T) {
 	away := errors.New("connection refused")
 	tests := []struct {
@@ -254,7 +256,8 @@ func TestPublisherRefuses(t *testing.T) {
 	}
 }
 
-// TestPublisherKeepsToEachContext: a message counts under its own context, before and while it is published.
+// TestPublisherKeepsToEachContext: a message counts under its own context, before and while it is
+// published.
 func TestPublisherKeepsToEachContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &inbox{before: func(ctx context.Context, n int) error {
@@ -382,7 +385,8 @@ func TestPublisherIsConcurrent(t *testing.T) {
 	}
 }
 
-// TestPublisherLeavesOutProbes: a router that forwards a topic of the backend's brings its probes too.
+// TestPublisherLeavesOutProbes: a router that forwards a topic of the backend's brings its probes
+// too.
 func TestPublisherLeavesOutProbes(t *testing.T) {
 	b := &inbox{}
 	ms := testMessages("1", "probe", "2")
@@ -395,7 +399,8 @@ func TestPublisherLeavesOutProbes(t *testing.T) {
 	}
 }
 
-// losesAnswers makes a backend append every message and yet report an unknown outcome, that many times: more often than the hub tries again by itself.
+// losesAnswers makes a backend append every message and yet report an unknown outcome, that many
+// times: more often than the hub tries again by itself.
 func losesAnswers(times int) func(context.Context, int) error {
 	return func(_ context.Context, n int) error {
 		if n <= times {
@@ -405,8 +410,9 @@ func losesAnswers(times int) func(context.Context, int) error {
 	}
 }
 
-// TestPublisherRetriedByRouter: a router hands a message that could not be published to its handler again. What the handler makes of it is another message then, and the
-// same one only by its UUID.
+// TestPublisherRetriedByRouter: a router hands a message that could not be published to its
+// handler again. What the handler makes of it is another message then, and the same one only by
+// its UUID.
 func TestPublisherRetriedByRouter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &inbox{keys: hub.KeysStored, after: losesAnswers(7)}
@@ -429,7 +435,8 @@ func TestPublisherRetriedByRouter(t *testing.T) {
 	})
 }
 
-// TestPublisherBehindForwarder: the outbox of components/forwarder forwards into the hub, and again after an unknown outcome.
+// TestPublisherBehindForwarder: the outbox of components/forwarder forwards into the hub, and
+// again after an unknown outcome.
 func TestPublisherBehindForwarder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &inbox{keys: hub.KeysStored, after: losesAnswers(7)}

@@ -14,7 +14,8 @@ const (
 	probePace  = 100 * time.Millisecond // while a proof is wanted
 	probeAgain = time.Second            // between probes while one has not come back
 	probeWait  = 10 * time.Second       // for a probe to come back
-	// maxStrikes is how many probes may be overtaken, each within strikeTime of the one before, until somebody else is believed to get them. One can be lost.
+	// maxStrikes is how many probes may be overtaken, each within strikeTime of the one before,
+	// until somebody else is believed to get them. One can be lost.
 	maxStrikes = 3
 	strikeTime = 10 * time.Minute
 	// backlogWait is for one that may stand behind messages that still come.
@@ -33,10 +34,11 @@ type subscription struct {
 	timer   *time.Timer
 	pace    time.Duration // until the next probe
 	probing *outgoing     // a probe that is at the Publisher
-	asked   time.Time     // since when no probe has come back though one was sent; zero if none is missing
-	strikes int           // how many probes others overtook
-	struck  time.Time     // when the last of them was noticed
-	heard   time.Time     // when the last message came
+	// Since when no probe has come back though one was sent; zero if none is missing.
+	asked   time.Time
+	strikes int       // how many probes others overtook
+	struck  time.Time // when the last of them was noticed
+	heard   time.Time // when the last message came
 }
 
 // subscribe opens a subscription and serves the topic's followers from it. It returns why it ended.
@@ -105,7 +107,8 @@ func (s *subscription) serve() error {
 	}
 }
 
-// silent reports whether a probe should have come back by now. One that cannot be published proves nothing either, and one behind a backlog may take longer.
+// silent reports whether a probe should have come back by now. One that cannot be published
+// proves nothing either, and one behind a backlog may take longer.
 func (s *subscription) silent() bool {
 	if s.asked.IsZero() {
 		return false
@@ -117,7 +120,8 @@ func (s *subscription) silent() bool {
 	return time.Since(quiet) >= probeWait || s.proven && time.Since(s.asked) >= backlogWait
 }
 
-// probe sends a probe, unless the last one is still at the Publisher, and sets the timer for the next one.
+// probe sends a probe, unless the last one is still at the Publisher, and sets the timer for the
+// next one.
 func (s *subscription) probe() {
 	if s.b.opts.NoProbes {
 		return
@@ -227,7 +231,8 @@ func (s *subscription) proof(number uint64, id hub.ID) {
 	}
 }
 
-// prove makes followers active that a probe with this number proves it for. The first proof of a subscription that was opened again ends what may have been missed.
+// prove makes followers active that a probe with this number proves it for. The first proof of a
+// subscription that was opened again ends what may have been missed.
 func (s *subscription) prove(number uint64, tail hub.ID) {
 	if !s.proven {
 		s.proven = true

@@ -19,8 +19,8 @@ import (
 type follower struct {
 	topic *topic
 	sink  hub.Sink
-	// after is the number of the last probe that was sent before the Follow: a later one that comes back proves that what is published from
-	// now on is delivered.
+	// after is the number of the last probe that was sent before the Follow: a later one that
+	// comes back proves that what is published from now on is delivered.
 	after   uint64
 	active  bool // guarded by topic.mu
 	stopped atomic.Bool
@@ -29,8 +29,8 @@ type follower struct {
 	err     error
 }
 
-// topic is a followed one. It has one subscription, shared by its followers, and one goroutine that makes all calls into sinks: run. No lock is
-// held in those calls.
+// topic is a followed one. It has one subscription, shared by its followers, and one goroutine
+// that makes all calls into sinks: run. No lock is held in those calls.
 type topic struct {
 	b      *Backend
 	name   string // at the broker
@@ -117,7 +117,8 @@ func (t *topic) each(f func(hub.Sink)) {
 	}
 }
 
-// sendProbe queues a probe to the topic, for a check if that is not nil. Its number is the backend's next. It returns nil when the backend is closed.
+// sendProbe queues a probe to the topic, for a check if that is not nil. Its number is the
+// backend's next. It returns nil when the backend is closed.
 func (t *topic) sendProbe(c *check) *outgoing {
 	number := t.b.probes.Add(1)
 	token := wm.NewUUID()
@@ -163,7 +164,8 @@ func (t *topic) run() {
 	}
 }
 
-// giveUp fails the Follows that wait for a subscription that could not be opened. Those that wait for a probe are bounded by their contexts.
+// giveUp fails the Follows that wait for a subscription that could not be opened. Those that wait
+// for a probe are bounded by their contexts.
 func (t *topic) giveUp(err error) {
 	if !errors.Is(err, errSubscribe) {
 		return
@@ -177,7 +179,8 @@ func (t *topic) giveUp(err error) {
 
 var errSubscribe = errors.New("subscribe")
 
-// open calls the Subscriber. One that blocks is left behind when the topic is let go, and one that panics has failed.
+// open calls the Subscriber. One that blocks is left behind when the topic is let go, and one
+// that panics has failed.
 func (t *topic) open(ctx context.Context) (<-chan *message.Message, error) {
 	type opened struct {
 		messages <-chan *message.Message
@@ -213,7 +216,8 @@ func (t *topic) open(ctx context.Context) (<-chan *message.Message, error) {
 	}
 }
 
-// drain takes what a subscription that was let go still has to give, until the Subscriber closes it: some wait for that.
+// drain takes what a subscription that was let go still has to give, until the Subscriber closes
+// it: some wait for that.
 func drain(messages <-chan *message.Message) {
 	for m := range messages {
 		if m != nil {

@@ -25,7 +25,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// universalCase is a case of Watermill's universal suite: run has it, or without says why it is left out.
+// universalCase is a case of Watermill's universal suite: run has it, or without says why it is
+// left out.
 type universalCase struct {
 	run     func(*testing.T, tests.TestContext, tests.PubSubConstructor)
 	without string
@@ -64,8 +65,9 @@ var universalFeatures = tests.Features{
 	NewSubscriberReceivesOldMessages: true,
 }
 
-// TestUniversalSuite runs the cases of Watermill's suite that apply. Each reader is an instance of its own there, so a case that has several gets each message as often and
-// de-duplicates by the UUID.
+// TestUniversalSuite runs the cases of Watermill's suite that apply. Each reader is an instance
+// of its own there, so a case that has several gets each message as often and de-duplicates by
+// the UUID.
 func TestUniversalSuite(t *testing.T) {
 	for _, backend := range []struct {
 		name, url string
@@ -120,7 +122,8 @@ func universalHub(t *testing.T, url string) *hub.Hub {
 	return h
 }
 
-// hubSubscriber is a Watermill subscriber on a hub, as thin as the suite lets it be: from the oldest message on, without regard to Ack and Nack.
+// hubSubscriber is a Watermill subscriber on a hub, as thin as the suite lets it be: from the
+// oldest message on, without regard to Ack and Nack.
 type hubSubscriber struct {
 	hub *hub.Hub
 	ctx context.Context // of the case: some of them leave subscribers open
@@ -173,7 +176,8 @@ func (s *hubSubscriber) Close() error {
 	return nil
 }
 
-// TestUniversalCasesAreKnown fails when the suite has a case that universalCases does not list, or lacks one that it does.
+// TestUniversalCasesAreKnown fails when the suite has a case that universalCases does not list,
+// or lacks one that it does.
 func TestUniversalCasesAreKnown(t *testing.T) {
 	for name, c := range universalCases {
 		if (c.run == nil) == (c.without == "") {

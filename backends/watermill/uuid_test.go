@@ -41,7 +41,8 @@ func TestNewID(t *testing.T) {
 		}
 		seen[id] = true
 	}
-	// All bits but those of the version and the variant are filled: 1000 IDs have each at least once.
+	// All bits but those of the version and the variant are filled: 1000 IDs have each at least
+	// once.
 	var union [16]byte
 	for id := range seen {
 		u, err := hex.DecodeString(strings.ReplaceAll(string(id), "-", ""))

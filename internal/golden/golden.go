@@ -81,7 +81,8 @@ func Event(id, typ, data string) string {
 	return fmt.Sprintf("event id=%q type=%q data=%q", id, typ, data)
 }
 
-// End returns the line of a case that says what was left at the end; retry is a duration, or "none".
+// End returns the line of a case that says what was left at the end; retry is a duration, or
+// "none".
 func End(lastID, retry string) string {
 	return fmt.Sprintf("end id=%q retry=%s", lastID, retry)
 }

@@ -1,8 +1,9 @@
-// Package log holds the bounded, ordered run of entries that both a followed topic's window and a topic kept in memory are made of:
-// a ring, the places in it, and the wake-ups of those who wait for more.
+// Package log holds the bounded, ordered run of entries that both a followed topic's window and a
+// topic kept in memory are made of: a ring, the positions in it, and the wake-ups of those who wait
+// for more.
 //
-// A Log has no lock. Its owner guards it together with whatever must change in the same step. Methods that change nothing, and Changed, may be called by
-// several goroutines at once.
+// A Log has no lock. Its owner guards it together with whatever must change in the same step.
+// Methods that change nothing, and Changed, may be called by several goroutines at once.
 package log
 
 import (
@@ -10,8 +11,9 @@ import (
 	"sync/atomic"
 )
 
-// Log is a ring of entries, oldest first. Each entry has an ID, unique in the log, and a local sequence number that only grows.
-// The place before the oldest entry has an ID too, the base: the ID of the entry that was evicted last, or where the log began.
+// Log is a ring of entries, oldest first. Each entry has an ID, unique in the log, and a local
+// sequence number that only grows. The position before the oldest entry has an ID too, the base:
+// the ID of the entry that was evicted last, or where the log began.
 //
 // The zero Log is not usable; see New.
 type Log[T any] struct {
@@ -19,12 +21,12 @@ type Log[T any] struct {
 	head  int       // index of the oldest entry
 	count int
 	first uint64 // sequence number of the oldest entry, or of the next one when there is none
-	base  string // "" when the place before the oldest entry has no name
+	base  string // "" when the position before the oldest entry has no ID
 	byID  map[string]uint64
 	bytes int64
 	wake  chan struct{} // closed at the next change
-	// waited says that wake was handed out, so that a change nobody waits for costs no new channel. It is atomic because Changed may be
-	// called under a lock that readers share.
+	// waited says that wake was handed out, so that a change nobody waits for costs no new
+	// channel. It is atomic because Changed may be called under a lock that readers share.
 	waited atomic.Bool
 
 	// changes counts Append, Reset and Wake.
@@ -58,7 +60,7 @@ func (l *Log[T]) First() uint64 { return l.first }
 // Next returns the sequence number that the next appended entry will get.
 func (l *Log[T]) Next() uint64 { return l.first + uint64(l.count) }
 
-// Base returns the ID of the place before the oldest entry, "" when it has none.
+// Base returns the ID of the position before the oldest entry, "" when it has none.
 func (l *Log[T]) Base() string { return l.base }
 
 // Last returns the ID of the newest entry, or the base when the log is empty.
@@ -75,7 +77,8 @@ func (l *Log[T]) Has(id string) bool {
 	return ok
 }
 
-// After returns the sequence number of the entry that follows id. It reports false when id names neither an entry nor the base.
+// After returns the sequence number of the entry that follows id. It reports false when id names
+// neither an entry nor the base.
 func (l *Log[T]) After(id string) (seq uint64, ok bool) {
 	if seq, ok := l.byID[id]; ok {
 		return seq + 1, true
@@ -92,7 +95,8 @@ func (l *Log[T]) At(seq uint64) (id string, value T) {
 	return s.id, s.value
 }
 
-// Append adds an entry after the newest one and wakes those who wait. The ID must not be in the log. size is what the entry counts for in Bytes.
+// Append adds an entry after the newest one and wakes those who wait. The ID must not be in the
+// log. size is what the entry counts for in Bytes.
 func (l *Log[T]) Append(id string, size int, value T) {
 	if l.count == len(l.ring) {
 		l.resize(max(4, 2*len(l.ring)))
@@ -107,7 +111,8 @@ func (l *Log[T]) Append(id string, size int, value T) {
 	l.Wake()
 }
 
-// Evict removes the oldest entry and returns it; its ID becomes the base. The log must not be empty.
+// Evict removes the oldest entry and returns it; its ID becomes the base. The log must not be
+// empty.
 func (l *Log[T]) Evict() (value T) {
 	s := l.at(0)
 	value = s.value
@@ -131,8 +136,9 @@ func (l *Log[T]) Evict() (value T) {
 // keepSlots is the size up to which a ring is kept when it has become empty.
 const keepSlots = 64
 
-// Reset removes every entry and begins the log anew after base, "" when that place has no name. No sequence number of before is
-// at or after First from then on, not even that of a reader who had read everything, so each reader has to look up its own ID again.
+// Reset removes every entry and begins the log anew after base, "" when that position has no ID.
+// No sequence number of before is at or after First from then on, not even that of a reader who
+// had read everything, so each reader has to look up its own ID again.
 func (l *Log[T]) Reset(base string) {
 	l.first = l.Next() + 1
 	l.ring, l.head, l.count, l.bytes, l.byID = nil, 0, 0, 0, nil
@@ -140,7 +146,8 @@ func (l *Log[T]) Reset(base string) {
 	l.Wake()
 }
 
-// Changed returns a channel that is closed at the next Append, Reset or Wake. All who wait for the same change share one channel.
+// Changed returns a channel that is closed at the next Append, Reset or Wake. All who wait for
+// the same change share one channel.
 func (l *Log[T]) Changed() <-chan struct{} {
 	l.waited.Store(true)
 	return l.wake

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestRoomIsGivenBack: a log that was long does not keep the room when it is short, and still finds everything.
+// TestRoomIsGivenBack: a log that was long does not keep the room when it is short, and still
+// finds everything.
 func TestRoomIsGivenBack(t *testing.T) {
 	l := New[int]("base")
 	for i := range 10_000 {

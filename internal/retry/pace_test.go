@@ -64,7 +64,8 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestPaceIsKeptFromOneToTheNext: a caller who comes soon after another one's turn waits for the rest.
+// TestPaceIsKeptFromOneToTheNext: a caller who comes soon after another one's turn waits for the
+// rest.
 func TestPaceIsKeptFromOneToTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &Pace{Every: every}

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestDepsSaysWhy holds that the script behind make deps has a reason for each package that it installs.
+// TestDepsSaysWhy holds that the script behind make deps has a reason for each package that it
+// installs.
 func TestDepsSaysWhy(t *testing.T) {
 	script, err := os.ReadFile(filepath.Join("..", "..", ".ci", "deps"))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 const longVariable = "HEADRACE_LONG"
 
 // IsLong reports whether make test-long runs the tests, which sets the environment variable
-// HEADRACE_LONG. That target runs the tests that call IsLong, Long or Sized, and no others, by their
-// names: so these are called in the body of a TestXxx, not in a helper.
+// HEADRACE_LONG. That target runs the tests that call IsLong, Long or Sized, and no others, by
+// their names: so these are called in the body of a TestXxx, not in a helper.
 func IsLong() bool { return os.Getenv(longVariable) != "" }
 
 // Long skips a test unless IsLong. It marks what takes long and is seldom what breaks.

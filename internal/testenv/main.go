@@ -20,9 +20,10 @@ const (
 //
 //	func TestMain(m *testing.M) { testenv.Main(m) }
 //
-// It runs the tests and ends the process. When they passed, it waits up to five seconds for the goroutines that run or were started
-// by code of this module to end; those that are left are printed with their stacks, and the exit code is 1. Goroutines that show no
-// code of this module, such as an idle connection of net/http, do not count.
+// It runs the tests and ends the process. When they passed, it waits up to five seconds for the
+// goroutines that run or were started by code of this module to end; those that are left are
+// printed with their stacks, and the exit code is 1. Goroutines that show no code of this module,
+// such as an idle connection of net/http, do not count.
 func Main(m *testing.M) {
 	os.Exit(run(m.Run, os.Stderr, leakPatience))
 }
@@ -63,7 +64,8 @@ func stacks() string {
 	}
 }
 
-// ownGoroutines returns those of the stacks that name this module, without the first one, which is the caller's.
+// ownGoroutines returns those of the stacks that name this module, without the first one, which
+// is the caller's.
 func ownGoroutines(all string) []string {
 	var own []string
 	for _, stack := range strings.Split(strings.TrimSpace(all), "\n\n")[1:] {
@@ -77,8 +79,9 @@ func ownGoroutines(all string) []string {
 	return own
 }
 
-// isOwn reports whether a function's name, as printed in a stack, belongs to this module. The character after the module's path tells
-// its packages and their tests from a module whose path only begins like it.
+// isOwn reports whether a function's name, as printed in a stack, belongs to this module. The
+// character after the module's path tells its packages and their tests from a module whose path
+// only begins like it.
 func isOwn(function string) bool {
 	rest, ok := strings.CutPrefix(function, modulePath)
 	return ok && rest != "" && strings.ContainsRune("/._", rune(rest[0]))

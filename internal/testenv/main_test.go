@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// TestMain checks this package with its own check, but passes the outcome of the tests on by itself: a broken check must not hide it.
+// TestMain checks this package with its own check, but passes the outcome of the tests on by
+// itself: a broken check must not hide it.
 func TestMain(m *testing.M) {
 	if serveInstead() {
 		return

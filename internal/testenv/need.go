@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// requireVariable names the tools, separated by commas, that must be there: a test that lacks one of them fails.
+// requireVariable names the tools, separated by commas, that must be there: a test that lacks one
+// of them fails.
 const requireVariable = "HEADRACE_REQUIRE"
 
 // tools maps each tool to the names its program goes by, the preferred one first.
@@ -24,14 +25,16 @@ var tools = map[string][]string{
 	"ip":       {"ip"},
 }
 
-// daemonDirs are searched after PATH, each a pattern as filepath.Match takes it: Debian keeps daemons out of an ordinary user's PATH,
-// and those of PostgreSQL out of everybody's.
+// daemonDirs are searched after PATH, each a pattern as filepath.Match takes it: Debian keeps
+// daemons out of an ordinary user's PATH, and those of PostgreSQL out of everybody's.
 var daemonDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/postgresql/*/bin"}
 
-// Need returns the path of a tool's program, for the tools redis (redis-server), rabbitmq (rabbitmq-server), postgres, nginx,
-// chromium, node and ip. Where the program is not installed it skips the test, saying how to get it, or fails the test if the environment variable
-// HEADRACE_REQUIRE, a list separated by commas, names the tool. An unknown name, in the call or in the variable, fails the test too. Like t.Skip and t.Fatal, Need must
-// be called from the goroutine of the test.
+// Need returns the path of a tool's program, for the tools redis (redis-server), rabbitmq
+// (rabbitmq-server), postgres, nginx, chromium, node and ip. Where the program is not installed
+// it skips the test, saying how to get it, or fails the test if the environment variable
+// HEADRACE_REQUIRE, a list separated by commas, names the tool. An unknown name, in the call or
+// in the variable, fails the test too. Like t.Skip and t.Fatal, Need must be called from the
+// goroutine of the test.
 func Need(t testing.TB, tool string) string {
 	t.Helper()
 	check(t, tool)
@@ -42,8 +45,9 @@ func Need(t testing.TB, tool string) string {
 	return path
 }
 
-// Lacks ends a test that lacks something which make deps installs for a tool, as Need does where the program itself is missing. It says
-// what: "the package x is not installed". It never returns.
+// Lacks ends a test that lacks something which make deps installs for a tool, as Need does where
+// the program itself is missing. It says what: "the package x is not installed". It never
+// returns.
 func Lacks(t testing.TB, tool, what string) {
 	t.Helper()
 	const advice = "testenv: %s: run make deps"

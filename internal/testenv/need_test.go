@@ -130,7 +130,8 @@ func TestNeed(t *testing.T) {
 	}
 }
 
-// TestDepsKnowsEveryProgram keeps the script behind make deps in step with the programs looked for here.
+// TestDepsKnowsEveryProgram keeps the script behind make deps in step with the programs looked
+// for here.
 func TestDepsKnowsEveryProgram(t *testing.T) {
 	script, err := os.ReadFile(filepath.Join("..", "..", ".ci", "deps"))
 	if err != nil {

@@ -38,7 +38,8 @@ func prefersDocument(h http.Header) bool {
 	return document
 }
 
-// mediaRanges returns the media ranges of the Accept header in lower case, and whether each is accepted, which it is not with a weight of zero.
+// mediaRanges returns the media ranges of the Accept header in lower case, and whether each is
+// accepted, which it is not with a weight of zero.
 func mediaRanges(h http.Header) iter.Seq2[string, bool] {
 	return func(yield func(string, bool) bool) {
 		for _, line := range h.Values("Accept") {

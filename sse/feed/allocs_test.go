@@ -15,8 +15,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// TestDeliveryAllocatesNothing: what publishing a message allocates, anywhere in the process until the last connection has read it, does not grow with the number of connections
-// that the engine serves.
+// TestDeliveryAllocatesNothing: what publishing a message allocates, anywhere in the process
+// until the last connection has read it, does not grow with the number of connections that the
+// engine serves.
 func TestDeliveryAllocatesNothing(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("elsewhere each delivery has a goroutine of its own")
@@ -24,7 +25,9 @@ func TestDeliveryAllocatesNothing(t *testing.T) {
 	const few, many = 10, 200
 	most := 0.02 // a delivery: after a garbage collection pools are filled anew
 	if raceDetector() {
-		most = 0.9 // pools then drop a quarter of what is put into them, so that each of the two polls of a delivery may have to make its list
+		// Pools then drop a quarter of what is put into them, so that each of the two polls of a
+		// delivery may have to make its list.
+		most = 0.9
 	}
 	base, all := allocsPerMessage(t, few), allocsPerMessage(t, many)
 	t.Logf("allocations for a message: %v with %d connections, %v with %d", base, few, all, many)
@@ -33,7 +36,8 @@ func TestDeliveryAllocatesNothing(t *testing.T) {
 	}
 }
 
-// allocsPerMessage returns how many allocations the process makes for a message that so many clients read from sockets.
+// allocsPerMessage returns how many allocations the process makes for a message that so many
+// clients read from sockets.
 func allocsPerMessage(t *testing.T, clients int) float64 {
 	h := newHub(t, nil, hub.Options{})
 	var (
@@ -82,7 +86,8 @@ func allocsPerMessage(t *testing.T, clients int) float64 {
 	})
 }
 
-// readMarks reads a stream until the connection is closed. It says once that the stream has begun, and when the last of left has read a mark; it allocates nothing meanwhile.
+// readMarks reads a stream until the connection is closed. It says once that the stream has
+// begun, and when the last of left has read a mark; it allocates nothing meanwhile.
 func readMarks(conn net.Conn, ready chan<- struct{}, left *atomic.Int64, all chan<- struct{}) {
 	buf := make([]byte, 4096)
 	var head []byte

@@ -20,7 +20,8 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// BenchmarkEncode measures making the shared bytes of a message, which is done once for all connections.
+// BenchmarkEncode measures making the shared bytes of a message, which is done once for all
+// connections.
 func BenchmarkEncode(b *testing.B) {
 	text := strings.Repeat("x", 200)
 	for _, bc := range []struct {
@@ -58,7 +59,8 @@ func (s *busySubscription) Poll(dst []*hub.Entry, _, _ int) hub.Batch {
 	return hub.Batch{Entries: append(dst, s.batch...), At: s.batch[len(s.batch)-1].ID}
 }
 
-// BenchmarkSourcePoll measures what becomes of 64 messages between the hub and the machine of one connection: shared as they are, and for feeds that make something of them for each connection.
+// BenchmarkSourcePoll measures what becomes of 64 messages between the hub and the machine of one
+// connection: shared as they are, and for feeds that make something of them for each connection.
 func BenchmarkSourcePoll(b *testing.B) {
 	const batch = 64
 	h := newHub(b, nil, hub.Options{})
@@ -127,8 +129,10 @@ func (s *nullSocket) Release()   { close(s.released) }
 func (s *nullSocket) Interrupt() {}
 func (s *nullSocket) Close(bool) {}
 
-// BenchmarkDeliver measures the whole way of messages from Publish to so many connections of an engine, without the sockets: a burst is published, and is over when every connection
-// has its last message. Deliveries of a burst overlap with its publishing, so that connections that are behind get several messages at once.
+// BenchmarkDeliver measures the whole way of messages from Publish to so many connections of an
+// engine, without the sockets: a burst is published, and is over when every connection has its
+// last message. Deliveries of a burst overlap with its publishing, so that connections that are
+// behind get several messages at once.
 func BenchmarkDeliver(b *testing.B) {
 	for _, conns := range []int{1, 100, 1000} {
 		for _, burst := range []int{1, 64} {
@@ -189,8 +193,9 @@ func benchDeliver(b *testing.B, conns, burst int) {
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/delivery")
 }
 
-// BenchmarkStream measures opening a stream over loopback, reading what it begins with, and leaving it: with its server and its client, and, for comparison, a handler
-// that writes as much and waits for the client to leave.
+// BenchmarkStream measures opening a stream over loopback, reading what it begins with, and
+// leaving it: with its server and its client, and, for comparison, a handler that writes as much
+// and waits for the client to leave.
 func BenchmarkStream(b *testing.B) {
 	h := newHub(b, nil, hub.Options{})
 	publish(b, h, "t", "before")

@@ -7,14 +7,18 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Causes of a stream's end: in End.Cause, as context.Cause of a generator's context and, those that are no clean ends, from Serve and Generate.
-// A request's context that ended with a cause of its own has that cause instead.
+// Causes of a stream's end: in End.Cause, as context.Cause of a generator's context and, those
+// that are no clean ends, from Serve and Generate. A request's context that ended with a cause of
+// its own has that cause instead.
 var (
 	// ErrClientGone: the client closed the connection.
 	ErrClientGone = session.ErrClientGone
-	// ErrWriteFailed: a write failed or took longer than Options.WriteTimeout. It wraps the connection's error.
+	// ErrWriteFailed: a write failed or took longer than Options.WriteTimeout. It wraps the
+	// connection's error.
 	ErrWriteFailed = session.ErrWriteFailed
-	// ErrFailed: the generator yielded an error, or an event that has no wire form, or the subscription failed. It wraps that error. The connection was aborted.
+	// ErrFailed: the generator yielded an error, or an event that has no wire form; or the
+	// subscription, a Snapshot after a gap, or an event of Map failed. It wraps that error. The
+	// connection was aborted.
 	ErrFailed = session.ErrFailed
 	// ErrPanicked: the generator, or a function of the Feed, panicked. The connection was aborted.
 	ErrPanicked = session.ErrPanicked
@@ -33,7 +37,8 @@ var (
 
 // Errors of Serve and Generate about requests that were answered without a stream.
 var (
-	// ErrUnavailable means that the backend did not answer in time, or that Snapshot or Hello failed; it wraps what is known. The client was told to come back.
+	// ErrUnavailable means that the backend did not answer in time, or that Snapshot or Hello
+	// failed; it wraps what is known. The client was told to come back.
 	ErrUnavailable = errors.New("feed: the backend is unavailable")
 	// ErrMethod means that the request's method is neither GET nor HEAD.
 	ErrMethod = errors.New("feed: method not allowed")
@@ -41,8 +46,9 @@ var (
 	ErrAccept = errors.New("feed: the client accepts no event stream")
 )
 
-// Status returns an error that carries an HTTP status, for the function given to HandlerFunc: the client is answered with the status and its standard text, never with
-// err's. A code that is no 4xx or 5xx counts as 500. err may be nil.
+// Status returns an error that carries an HTTP status, for the function given to HandlerFunc and
+// for Snapshot and Hello. The client is answered with the status and its standard text, never
+// with err's. A code that is no 4xx or 5xx counts as 500. err may be nil.
 func Status(code int, err error) error {
 	if code < 400 || code > 599 {
 		code = http.StatusInternalServerError

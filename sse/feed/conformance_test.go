@@ -78,14 +78,17 @@ type lab struct {
 	proto  string
 	o      Options
 	end    chan End
-	// unwound receives what the request's context has ended by when the middleware's deferred function runs.
+	// unwound receives what the request's context has ended by when the middleware's deferred
+	// function runs.
 	unwound chan error
-	// context, if not nil, makes the context that the handler gives to Serve, each the options for one request.
+	// context, if not nil, makes the context that the handler gives to Serve, each the options
+	// for one request.
 	context atomic.Pointer[func(context.Context) context.Context]
 	each    atomic.Pointer[func(*http.Request, *Options)]
 }
 
-// onEachWay runs a test on each way, with a feed of each shape. change prepares the feed and the options.
+// onEachWay runs a test on each way, with a feed of each shape. change prepares the feed and the
+// options.
 func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
 	onSomeWays(t, len(shapes), change, test)
 }
@@ -167,8 +170,8 @@ func (l *lab) finish() {
 	}
 }
 
-// cursor returns the cursor of a client that has read the topic t up to an ID, and the others to their
-// ends.
+// cursor returns the cursor of a client that has read the topic t up to an ID, and the others to
+// their ends.
 func (l *lab) cursor(id string) string {
 	l.t.Helper()
 	if l.set == nil {
@@ -251,7 +254,8 @@ func (l *lab) dial() net.Conn {
 	return conn
 }
 
-// ended checks how the stream ended, and that the handler has returned, to middleware whose context has ended if and only if the client has left.
+// ended checks how the stream ended, and that the handler has returned, to middleware whose
+// context has ended if and only if the client has left.
 func (l *lab) ended(want error) End {
 	l.t.Helper()
 	e := <-l.end
@@ -280,7 +284,8 @@ func TestConformanceResume(t *testing.T) {
 		e := l.ended(ErrClientGone)
 		equal(t, "events", e.Events, 2)
 
-		ids = append(ids, publish(t, l.hub, "t", "d", "e", "f", "g")...) // the first ones leave the window
+		// The first ones leave the window.
+		ids = append(ids, publish(t, l.hub, "t", "d", "e", "f", "g")...)
 		c = l.open("Last-Event-ID", start)
 		equal(t, "prelude", c.block(t), prelude+event(ids[0], "a"))
 		c.block(t)
@@ -433,7 +438,8 @@ func TestConformanceLarge(t *testing.T) {
 	})
 }
 
-// TestConformanceInput: what a client sends behind its request is no harm, and its leaving is noticed at once, by a half-closed connection too.
+// TestConformanceInput: what a client sends behind its request is no harm, and its leaving is
+// noticed at once, by a half-closed connection too.
 func TestConformanceInput(t *testing.T) {
 	onEachWay(t, func(_ *Feed, o *Options) { o.Heartbeat = time.Hour }, func(t *testing.T, l *lab) {
 		if l.proto == "HTTP/2" {
@@ -464,7 +470,8 @@ func TestConformanceInput(t *testing.T) {
 	})
 }
 
-// TestConformanceStalled: a client that takes nothing is given up after the write timeout, and holds nobody else.
+// TestConformanceStalled: a client that takes nothing is given up after the write timeout, and
+// holds nobody else.
 func TestConformanceStalled(t *testing.T) {
 	onLargeWays(t, nil, func(t *testing.T, l *lab) {
 		if l.proto == "HTTP/2" {
@@ -527,7 +534,8 @@ func TestConformanceLeaseAndLimits(t *testing.T) {
 	})
 }
 
-// TestConformanceContextEnds: a context that middleware ends ends the stream as a handler that returns does: the client sees the end of the response.
+// TestConformanceContextEnds: a context that middleware ends ends the stream as a handler that
+// returns does: the client sees the end of the response.
 func TestConformanceContextEnds(t *testing.T) {
 	reason := errors.New("the user has signed out")
 	onEachWay(t, func(_ *Feed, o *Options) { o.Detach = false }, func(t *testing.T, l *lab) {
@@ -565,8 +573,8 @@ func TestConformanceContextNeverEnds(t *testing.T) {
 	})
 }
 
-// TestConformancePanic: what Filter or Map panics with ends the stream, not as a clean end, and goes on
-// to where the handler is called.
+// TestConformancePanic: what Filter or Map panics with ends the stream, not as a clean end, and
+// goes on to where the handler is called.
 func TestConformancePanic(t *testing.T) {
 	explode := func(_ string, m *hub.Message) {
 		if string(m.Data) == "bad" {
@@ -604,8 +612,8 @@ func TestConformancePanic(t *testing.T) {
 	}
 }
 
-// TestConformanceSlowCode: user code that does not return holds its own connection and no other, and its
-// stream ends when it has returned.
+// TestConformanceSlowCode: user code that does not return holds its own connection and no other,
+// and its stream ends when it has returned.
 func TestConformanceSlowCode(t *testing.T) {
 	for _, topics := range [][]string{{"t"}, {"t", "a"}} {
 		t.Run(fmt.Sprint(len(topics)), func(t *testing.T) {

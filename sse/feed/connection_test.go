@@ -23,7 +23,8 @@ func bothVersions(t *testing.T, f func(t *testing.T, http2 bool)) {
 	}
 }
 
-// TestWriteTimeout: the server's WriteTimeout does not cut a stream, and a stream does not leave a deadline of its own behind.
+// TestWriteTimeout: the server's WriteTimeout does not cut a stream, and a stream does not leave
+// a deadline of its own behind.
 func TestWriteTimeout(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})
@@ -102,7 +103,8 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// TestSlowClient: a client that takes nothing is given up after the write timeout, and does not hold a publisher.
+// TestSlowClient: a client that takes nothing is given up after the write timeout, and does not
+// hold a publisher.
 func TestSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, nil, hub.Options{})
@@ -187,7 +189,8 @@ func ask(t *testing.T, conn net.Conn) *http.Response {
 	return resp
 }
 
-// TestShutdown: every stream ends with another reconnection time, cleanly, and Shutdown waits for all (G9).
+// TestShutdown: every stream ends with another reconnection time, cleanly, and Shutdown waits for
+// all (G9).
 func TestShutdown(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})

@@ -11,18 +11,25 @@ import (
 	"time"
 )
 
-// CORS lets pages of other origins read streams: with EventSource, also withCredentials, and with fetch. The zero value lets none.
+// CORS lets pages of other origins read streams: with EventSource, also withCredentials, and with
+// fetch. The zero value lets none.
 //
-// It is no authorisation. Browsers alone heed it, and after the fact: a request of an origin that is not listed still reaches the handler, cookies included, and the browser keeps
-// the answer from the page. Authorise as if it were not there.
+// It does not authorise. Only browsers heed it, and after the fact: a request of an origin that
+// is not listed still reaches the handler, cookies included, and the browser keeps the answer
+// from the page. Authorise as if it were not there.
 type CORS struct {
-	// Origins are the origins that may read, each as browsers write it, such as "https://app.example.com"; or "*" alone for every origin, which excludes Credentials. Default none.
+	// Origins are the origins that may read, each as browsers write it, such as
+	// "https://app.example.com"; or "*" alone for every origin, which excludes Credentials.
+	// Default none.
 	Origins []string
-	// Credentials says that the listed origins' requests may carry cookies, and HTTP authentication, of this one.
+	// Credentials says that the listed origins' requests may carry cookies, and HTTP
+	// authentication, of this one.
 	Credentials bool
-	// Headers are further request headers that fetch may send, besides Last-Event-ID, Authorization, Cache-Control, Content-Type and Accept.
+	// Headers are further request headers that fetch may send, besides Last-Event-ID,
+	// Authorization, Cache-Control, Content-Type and Accept.
 	Headers []string
-	// MaxAge is how long browsers may keep a preflight's answer, in whole seconds. Default 10 min, at most 24 h; what is longer counts as that.
+	// MaxAge is how long browsers may keep a preflight's answer, in whole seconds. Default 10
+	// min, at most 24 h; what is longer counts as that.
 	MaxAge time.Duration
 }
 
@@ -35,7 +42,8 @@ type CORSError struct {
 // Error implements error.
 func (e *CORSError) Error() string { return fmt.Sprintf("feed: CORS.%s %s", e.Field, e.Reason) }
 
-// Check returns a *CORSError for each field and element that is wrong, joined, or nil. It is to be called when the program starts: what fails Check allows no origin anything.
+// Check returns a *CORSError for each field and element that is wrong, joined, or nil. Call it
+// when the program starts: a CORS that fails Check allows no origin anything.
 func (c CORS) Check() error {
 	var errs []error
 	report := func(field, reason string) {
@@ -66,8 +74,9 @@ func (c CORS) Check() error {
 	return errors.Join(errs...)
 }
 
-// Handler returns a handler that does for each request what Apply does, and has next serve what is no preflight. It copies c. A pattern that is registered for it
-// on an http.ServeMux must match OPTIONS, too, for fetch with a cursor: one that begins with GET does not.
+// Handler returns a handler that does for each request what Apply does, and passes what is no
+// preflight to next. It copies c. A pattern for it on an http.ServeMux must match OPTIONS, too,
+// for fetch with a cursor; one that begins with GET does not.
 func (c CORS) Handler(next http.Handler) http.Handler {
 	p := c.policy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -77,11 +86,14 @@ func (c CORS) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// Apply sets the response headers that tell the browser whether the page that asks may read the answer, and has to be called before anything is written to w. If the request is
-// a preflight, it is answered, with 204 whether the origin is listed or not, and Apply returns true: there is nothing left to do.
+// Apply sets the response headers that tell the browser whether the page that asks may read the
+// answer. Call it before anything is written to w. If the request is a preflight, Apply answers
+// it, with 204 whether the origin is listed or not, and returns true: there is nothing left to
+// do.
 //
-// It decides alone: an Access-Control-Allow-Origin or -Credentials that others have set before is replaced or deleted. Vary and Access-Control-Expose-Headers are added to. A CORS
-// that fails Check allows no origin anything. Apply can be called concurrently.
+// It decides alone: it replaces or deletes an Access-Control-Allow-Origin or -Credentials that
+// others have set before. It adds to Vary and Access-Control-Expose-Headers. A CORS that fails
+// Check allows no origin anything. Apply is safe for concurrent use.
 func (c CORS) Apply(w http.ResponseWriter, r *http.Request) (preflight bool) {
 	return c.policy().apply(w, r)
 }
@@ -120,7 +132,8 @@ func (c CORS) policy() corsPolicy {
 func (p corsPolicy) apply(w http.ResponseWriter, r *http.Request) (preflight bool) {
 	h := w.Header()
 	preflight = r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
-	addToList(h, "Vary", "Origin") // also where there is none: a cache must not give that answer to a page
+	// Also where there is none: a cache must not give that answer to a page.
+	addToList(h, "Vary", "Origin")
 	if preflight {
 		addToList(h, "Vary", "Access-Control-Request-Method")
 		addToList(h, "Vary", "Access-Control-Request-Headers")
@@ -147,7 +160,8 @@ func (p corsPolicy) apply(w http.ResponseWriter, r *http.Request) (preflight boo
 	return preflight
 }
 
-// allowed returns the Access-Control-Allow-Origin for a request's headers Origin, or "". It never is the request's own string unless that is listed.
+// allowed returns the Access-Control-Allow-Origin for a request's headers Origin, or "". It never
+// is the request's own string unless that is listed.
 func (p corsPolicy) allowed(origins []string) string {
 	switch {
 	case len(origins) != 1 || origins[0] == "":
@@ -172,8 +186,9 @@ func addToList(h http.Header, name, element string) {
 	h.Add(name, element)
 }
 
-// faultOfOrigin says what keeps a string from being an origin as browsers write it, or "". It is strict because origins are compared as strings: one written
-// otherwise would never match, and nobody would know why.
+// faultOfOrigin says what keeps a string from being an origin as browsers write it, or "". It is
+// strict because origins are compared as strings: one written otherwise would never match, and
+// nobody would know why.
 func faultOfOrigin(origin string) string {
 	scheme, authority, ok := strings.Cut(origin, "://")
 	switch {
@@ -221,7 +236,8 @@ func isHost(s string) bool {
 	if inner, ok := strings.CutPrefix(s, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
 		addr, err := netip.ParseAddr(inner)
-		// Browsers write the last half of an IPv4-mapped address otherwise than netip, and can well be given the IPv4 address.
+		// Browsers write the last half of an IPv4-mapped address otherwise than netip, and can
+		// well be given the IPv4 address.
 		return ok && err == nil && addr.Is6() && !addr.Is4In6() && addr.Zone() == "" && addr.String() == inner
 	}
 	labels := strings.Split(strings.TrimSuffix(s, "."), ".")

@@ -15,7 +15,8 @@ const (
 	unlisted = "https://evil.example.com"
 )
 
-// asks returns a request of a page of that origin, "" being none. The method "preflight" stands for the preflight of a GET.
+// asks returns a request of a page of that origin, "" being none. The method "preflight" stands
+// for the preflight of a GET.
 func asks(method, origin string) *http.Request {
 	preflight := method == "preflight"
 	if preflight {
@@ -32,7 +33,8 @@ func asks(method, origin string) *http.Request {
 	return r
 }
 
-// answer has a CORS handle a request, in both ways, which must agree. It returns the response, of a handler that answers 418 if it was asked.
+// answer has a CORS handle a request, in both ways, which must agree. It returns the response, of
+// a handler that answers 418 if it was asked.
 func answer(t *testing.T, c CORS, r *http.Request, before http.Header) *httptest.ResponseRecorder {
 	t.Helper()
 	asked := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })

@@ -9,11 +9,15 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Detachable returns r with a context that ends as r's does; but what is derived from it and given to Serve, whose stream is then detached, lasts as long as the stream. That is for a lease; others
-// need it not. The handler calls release before it returns, after Serve. The context has the values of r's.
+// Detachable returns a copy of r whose context follows r's until Serve detaches the stream, and
+// then lasts until the stream ends. It has the values of r's. Take leases under it; otherwise you
+// do not need it. Call release before the handler returns, after Serve.
 //
-// A stream does not outlive a right that depends on the context of its request by a deadline, or by a lease that was taken before: then r is returned as it is, and Serve does not detach it. A context that
-// middleware ends by itself, when a session does for example, cannot be told from the server's: what it says is lost to a stream that is detached. Derive such a one from Detachable's, or do not detach.
+// A stream does not outlive a right that depends on its request's context by a deadline, or by a
+// lease that was taken before. Then r is returned as it is, and Serve does not detach the stream.
+// A context that middleware ends by itself, with a session for example, cannot be told from the
+// server's, and its end is lost to a detached stream. Derive such a context from Detachable's, or
+// do not detach.
 //
 //	r, release := feed.Detachable(r)
 //	defer release()
@@ -32,12 +36,14 @@ func Detachable(r *http.Request) (_ *http.Request, release func()) {
 	return r.WithContext(l.ctx), l.release
 }
 
-// life is a context that may outlive its request. Its methods are called by the handler's goroutine.
+// life is a context that may outlive its request. Its methods are called by the handler's
+// goroutine.
 type life struct {
 	ctx     context.Context
 	request context.Context // nil when it is kept
 	end     context.CancelCauseFunc
-	unbind  func() bool // keeps the end of the request from being the end of ctx; nil when it is kept
+	// Keeps the end of the request from being the end of ctx; nil when it is kept.
+	unbind func() bool
 }
 
 type lifeKey struct{}

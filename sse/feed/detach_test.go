@@ -25,7 +25,8 @@ type detached struct {
 	ends     chan End
 }
 
-// newDetached starts a server. change prepares the feed, the options and, unless it returns nil, the request.
+// newDetached starts a server. change prepares the feed, the options and, unless it returns nil,
+// the request.
 func newDetached(t *testing.T, change func(*Feed, *Options, *http.Request) *http.Request) *detached {
 	t.Helper()
 	d := &detached{hub: newHub(t, memory.New(memory.Options{MaxMessages: 8}), hub.Options{Window: 4}), returned: make(chan error, 4)}
@@ -48,7 +49,8 @@ func (d *detached) open(t *testing.T) *follower {
 	return connect(t, d.Client(), d.URL, "")
 }
 
-// TestDetach: the handler returns, its request's context ends, and the stream goes on, with its place among the Limits and in the Drain, until it ends by itself.
+// TestDetach: the handler returns, its request's context ends, and the stream goes on, with its
+// place among the Limits and in the Drain, until it ends by itself.
 func TestDetach(t *testing.T) {
 	limits, drain := &Limits{}, &Drain{Window: -1}
 	var request context.Context
@@ -78,7 +80,8 @@ func TestDetach(t *testing.T) {
 	equal(t, "open", limits.Open(), 0)
 }
 
-// TestDetachRight: a stream does not outlive the right to it. One whose right ends with the request's context is not detached.
+// TestDetachRight: a stream does not outlive the right to it. One whose right ends with the
+// request's context is not detached.
 func TestDetachRight(t *testing.T) {
 	lease := func(h *hub.Hub, r *http.Request) *http.Request {
 		ctx, err := h.Lease(r.Context(), "ann")
@@ -154,7 +157,8 @@ type limited struct{ context.Context }
 
 func (limited) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
 
-// TestReloadSlots: a Snapshot runs after a gap when there is a slot for it, and not because its client has left.
+// TestReloadSlots: a Snapshot runs after a gap when there is a slot for it, and not because its
+// client has left.
 func TestReloadSlots(t *testing.T) {
 	for range cap(reloads) {
 		reloads <- struct{}{}
@@ -214,7 +218,8 @@ func (d *detached) fall(t *testing.T) {
 
 type key struct{}
 
-// TestDetachSnapshot: after a gap the snapshot of a detached stream has the request's values, and a context that has not ended.
+// TestDetachSnapshot: after a gap the snapshot of a detached stream has the request's values, and
+// a context that has not ended.
 func TestDetachSnapshot(t *testing.T) {
 	var loads atomic.Int32
 	d := newDetached(t, func(f *Feed, o *Options, r *http.Request) *http.Request {
@@ -252,7 +257,8 @@ func TestDetachSnapshot(t *testing.T) {
 	<-d.ends
 }
 
-// TestDetachPanic: nobody is there to recover a panic in a stream that is detached. It is logged, with where it began, and ends the stream alone.
+// TestDetachPanic: nobody is there to recover a panic in a stream that is detached. It is logged,
+// with where it began, and ends the stream alone.
 func TestDetachPanic(t *testing.T) {
 	for _, where := range []string{"Snapshot", "OnEnd"} {
 		t.Run(where, func(t *testing.T) {

@@ -67,8 +67,8 @@ func writeDocument(w http.ResponseWriter, body []byte, timeout time.Duration) er
 	return nil
 }
 
-// encodeState returns a snapshot as a JSON document. Text that goes into a stream as it is goes into the
-// document as it is too when it is JSON, and as a string otherwise.
+// encodeState returns a snapshot as a JSON document. Text that goes into a stream as it is goes
+// into the document as it is too when it is JSON, and as a string otherwise.
 func encodeState(state any) ([]byte, error) {
 	switch text := state.(type) {
 	case []byte:

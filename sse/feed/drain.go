@@ -8,9 +8,11 @@ import (
 	"time"
 )
 
-// Drain ends the streams of a server that shuts down, each at a moment of its own within a window, so that not all clients come to the other instances at once.
-// Until its moment has come a stream goes on, and its client is back on another instance soon after. One value is shared by all routes of a server, by pointer, in
-// Options.Drain; its zero value is ready. All methods are safe for concurrent use.
+// Drain ends the streams of a server that shuts down, each at a moment of its own within a
+// window, so that the clients do not all come to the other instances at once. Until its moment a
+// stream goes on, and its client is back on another instance soon after. All routes of a server
+// share one value, by pointer, in Options.Drain; its zero value is ready. All methods are safe
+// for concurrent use.
 //
 //	drain := &feed.Drain{}                  // in the Options of the routes
 //	server.RegisterOnShutdown(drain.Begin)
@@ -19,11 +21,14 @@ import (
 //	err = errors.Join(err, drain.Wait(ctx)) // until the last stream has ended
 //	err = errors.Join(err, h.Shutdown(ctx)) // and the hub has no readers left
 //
-// Wait is needed: http.Server.Shutdown does not wait for connections that were taken over from it, as most streams' are.
+// Wait is needed: http.Server.Shutdown does not wait for connections that were taken over from
+// it, as most streams' are.
 //
-// Who shuts the hub down first gets the same in a harder way: all streams end at once, and are told to come back within the window.
+// If you shut the hub down first, the streams end in a harder way: all at once, and the clients
+// are told to come back within the window.
 type Drain struct {
-	// Window is how long the ends of streams are spread over. It should leave the context of the Shutdown time to spare. Default 5 s; negative: all end at once.
+	// Window is how long the ends of streams are spread over. It should leave the context of the
+	// Shutdown time to spare. Default 5 s; negative: all end at once.
 	Window time.Duration
 
 	mu    sync.Mutex
@@ -33,10 +38,11 @@ type Drain struct {
 	idle  chan struct{}        // closed when begun and nothing is open any more
 }
 
-// ErrDraining is what remains of Wait's context when streams are still open.
+// ErrDraining means that streams were still open when the context of Wait ended.
 var ErrDraining = errors.New("feed: streams are still open")
 
-// Begin begins to end the streams, and returns at once. From now on who connects is told to come back. More calls do nothing more.
+// Begin begins to end the streams, and returns at once. From now on, a client that connects is
+// told to come back. More calls do nothing.
 func (d *Drain) Begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -52,8 +58,10 @@ func (d *Drain) Begin() {
 	d.settle()
 }
 
-// Wait waits until Begin was called and all streams have ended, with the handlers and middleware of those whose connection was taken over from the server (unless the client left before), or returns an ErrDraining with
-// ctx's cause when ctx ends before. For the handlers of the others the server's Shutdown waits.
+// Wait blocks until Begin was called and every stream has ended, including the handlers and
+// middleware of connections that were taken over, unless their client left before. If ctx ends
+// first, Wait returns ErrDraining wrapping ctx's cause. The server's Shutdown waits for the
+// handlers of the other streams.
 func (d *Drain) Wait(ctx context.Context) error {
 	d.mu.Lock()
 	d.init()
@@ -74,7 +82,8 @@ func (d *Drain) Wait(ctx context.Context) error {
 	return fmt.Errorf("%w: %d: %w", ErrDraining, d.open, context.Cause(ctx))
 }
 
-// enter takes note of a stream. It reports false when there are to be no more. A nil Drain takes every stream.
+// enter takes note of a stream. It reports false when there are to be no more. A nil Drain takes
+// every stream.
 func (d *Drain) enter() (leave func(), ok bool) {
 	if d == nil {
 		return func() {}, true
@@ -96,7 +105,8 @@ func (d *Drain) enter() (leave func(), ok bool) {
 // hasBegun reports whether Begin was called.
 func (d *Drain) hasBegun() bool { return d != nil && !d.beginning().IsZero() }
 
-// onBegin has f called when the drain begins, or at once if it has begun, unless stop was called before. f must not block.
+// onBegin has f called when the drain begins, or at once if it has begun, unless stop was called
+// before. f must not block.
 func (d *Drain) onBegin(f func()) (stop func()) {
 	if d == nil {
 		return func() {}

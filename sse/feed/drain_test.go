@@ -14,7 +14,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// TestDrain: streams end at moments of their own, get what is published until then, and are told to come back soon after.
+// TestDrain: streams end at moments of their own, get what is published until then, and are told
+// to come back soon after.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const streams = 50
@@ -92,7 +93,8 @@ func TestDrainOfAServer(t *testing.T) {
 	equal(t, "shutdown", <-done, nil)
 }
 
-// TestLimits: who comes too late is told to come back, in the way it understands, and nobody else notices.
+// TestLimits: who comes too late is told to come back, in the way it understands, and nobody else
+// notices.
 func TestLimits(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	limits := &Limits{Max: 2, PerKey: 1, Key: func(r *http.Request) string { return r.URL.Query().Get("user") }}
@@ -175,7 +177,8 @@ func TestDrainKeyPanics(t *testing.T) {
 	}
 }
 
-// TestDrainCutShort: a hub that is shut down before the window is over still spreads who comes back.
+// TestDrainCutShort: a hub that is shut down before the window is over still spreads who comes
+// back.
 func TestDrainCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, nil, hub.Options{})

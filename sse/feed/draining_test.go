@@ -17,7 +17,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// TestGenerateOverHubShutdown (G9): a generator that passes on what its subscription yields ends like a feed when the hub shuts down: whole, with a time to come back.
+// TestGenerateOverHubShutdown (G9): a generator that passes on what its subscription yields ends
+// like a feed when the hub shuts down: whole, with a time to come back.
 func TestGenerateOverHubShutdown(t *testing.T) {
 	backend := memory.New(memory.Options{})
 	defer backend.Close()

@@ -20,7 +20,8 @@ import (
 
 type yieldFunc = func(sse.Event, error) bool
 
-// generator returns a handler that runs f, with the error of Generate sent to errs unless that is nil.
+// generator returns a handler that runs f, with the error of Generate sent to errs unless that is
+// nil.
 func generator(o Options, errs chan<- error, f func(ctx context.Context, yield yieldFunc)) http.Handler {
 	if o.Logger == nil {
 		o.Logger = quiet()
@@ -79,7 +80,8 @@ func TestGenerateRefusals(t *testing.T) {
 	isCause(t, <-errs, sse.ErrNotFlushable)
 }
 
-// TestGenerateClientLeaves: the context ends at once, yield returns false, and deferred functions ran before the handler returned.
+// TestGenerateClientLeaves: the context ends at once, yield returns false, and deferred functions
+// ran before the handler returned.
 func TestGenerateClientLeaves(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		errs := make(chan error, 1)
@@ -117,7 +119,8 @@ func TestGenerateHeartbeats(t *testing.T) {
 	})
 }
 
-// recovering is like the recovery middleware of frameworks: the panic ends there, and the handler returns.
+// recovering is like the recovery middleware of frameworks: the panic ends there, and the handler
+// returns.
 func recovering(next http.Handler, recovered chan<- any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { recovered <- recover() }()
@@ -137,7 +140,8 @@ var broken = map[string]func(ctx context.Context, yield yieldFunc){
 	},
 }
 
-// TestGenerateBrokenHTTP1: what the client reads is neither the last chunk nor, over HTTP/1.0, an orderly end, although a middleware recovered.
+// TestGenerateBrokenHTTP1: what the client reads is neither the last chunk nor, over HTTP/1.0, an
+// orderly end, although a middleware recovered.
 func TestGenerateBrokenHTTP1(t *testing.T) {
 	for name, f := range broken {
 		for _, version := range []string{"1.0", "1.1"} {
@@ -198,7 +202,8 @@ func TestGenerateBrokenHTTP1(t *testing.T) {
 	}
 }
 
-// TestGenerateBrokenClients: a client of net/http sees an error and not the end, over both versions.
+// TestGenerateBrokenClients: a client of net/http sees an error and not the end, over both
+// versions.
 func TestGenerateBrokenClients(t *testing.T) {
 	for name, f := range broken {
 		for _, over := range []string{"HTTP1", "HTTP1 and TLS", "HTTP2"} {

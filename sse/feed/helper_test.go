@@ -151,7 +151,8 @@ func (s *follower) leave() {
 
 var retryLine = regexp.MustCompile(`retry: \d+\n`)
 
-// block reads up to the next blank line, with "N" for reconnection times; "" at the end. Heartbeats are left out.
+// block reads up to the next blank line, with "N" for reconnection times; "" at the end.
+// Heartbeats are left out.
 func (s *follower) block(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
@@ -260,7 +261,8 @@ func (n *memNet) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// memServer serves a handler in memory, over HTTP/1.1 or, unencrypted, HTTP/2. It is to be used in a synctest bubble; stop ends it.
+// memServer serves a handler in memory, over HTTP/1.1 or, unencrypted, HTTP/2. It is to be used
+// in a synctest bubble; stop ends it.
 func memServer(handler http.Handler, http2 bool, change func(*http.Server)) (client *http.Client, stop func()) {
 	n := newMemNet()
 	protocols := new(http.Protocols)

@@ -11,21 +11,27 @@ import (
 	"time"
 )
 
-// ErrTooMany means that a stream was refused because of Options.Limits. The error has a method StatusCode() int, for errors.As: 503 where Limits.Max was reached, 429 where
-// only Limits.PerKey was.
+// ErrTooMany means that a stream was refused because of Options.Limits. The error has a method
+// StatusCode() int, for errors.As: 503 where Limits.Max was reached, 429 where only Limits.PerKey
+// was.
 var ErrTooMany = errors.New("feed: too many streams")
 
-// Limits bound how many streams are open at once. One value is shared, by pointer, by all routes that it is to bound together; the zero value bounds nothing. Its fields are not
-// changed once a stream was served. Nobody who has a stream loses it to somebody else. Its methods can be called concurrently.
+// Limits bound how many streams are open at once. All routes that it is to bound together share
+// one value, by pointer; the zero value bounds nothing. Do not change its fields once a stream
+// was served. Nobody who has a stream loses it to somebody else. Its methods are safe for
+// concurrent use.
 type Limits struct {
 	// Max is how many streams may be open at once in this process. Default 0: any number.
 	Max int
 	// PerKey is how many streams with the same key may be open at once. Default 0: any number.
 	PerKey int
-	// Key says whose stream a request asks for: a user, a tenant, an address. The key "" is not bounded by PerKey. It is called for each request, concurrently, if PerKey is
-	// set; a panic in it is the handler's. Default ClientAddr(), the address of the connection's other end.
+	// Key says whose stream a request asks for: a user, a tenant, an address. PerKey does not
+	// bound the key "". If PerKey is set, Key is called for each request, for several at once, on
+	// the handler's goroutine; a panic in it is the handler's. Default ClientAddr(), the address
+	// of the connection's other end.
 	Key func(*http.Request) string
-	// Retry is the least time that refused clients are asked to wait; each is told a random time up to half as long again. Default 15 s.
+	// Retry is the least time that refused clients are asked to wait; each is told a random time
+	// up to half as long again. Default 15 s.
 	Retry time.Duration
 
 	mu   sync.Mutex
@@ -45,8 +51,8 @@ func (l *Limits) Open() int {
 
 var peerAddr = ClientAddr()
 
-// acquire takes a stream's place, which release gives back; further calls of release do nothing. release is nil when there is an error, which is ErrTooMany. A nil Limits has
-// places for all.
+// acquire counts a stream as open until release is called; further calls of release do nothing.
+// release is nil when there is an error, which is ErrTooMany. A nil Limits has room for all.
 func (l *Limits) acquire(r *http.Request) (release func(), err error) {
 	if l == nil {
 		return func() {}, nil
@@ -57,7 +63,8 @@ func (l *Limits) acquire(r *http.Request) (release func(), err error) {
 		if of == nil {
 			of = peerAddr
 		}
-		key = of(r) // before the lock and before anything is counted, because it may panic and may block
+		// Before the lock and before anything is counted, because it may panic and may block.
+		key = of(r)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,19 +119,23 @@ func (e *tooManyError) Is(target error) bool { return target == ErrTooMany }
 // StatusCode is how errors of other packages carry a status too.
 func (e *tooManyError) StatusCode() int { return e.code }
 
-// ClientAddr returns a Limits.Key: the client's address, which a client cannot choose as it likes. That is the address of the connection's other end, http.Request.RemoteAddr,
-// unless it is a trusted proxy's; then it is the last entry of X-Forwarded-For that is no trusted proxy's, several such headers counting as one. Where all entries are
-// trusted proxies', it is the first. An entry that is no address is not believed, nor is what stands before it: the proxy that sent it counts as the client then. No other header is
-// read.
+// ClientAddr returns a Limits.Key: the client's address, as far as the client cannot choose it.
+// That is the address of the connection's other end, http.Request.RemoteAddr, unless that belongs
+// to a trusted proxy. Then it is the last entry of X-Forwarded-For that belongs to no trusted
+// proxy; several such headers count as one. Where all entries belong to trusted proxies, it is
+// the first. An entry that is no address is not believed, and neither is what stands before it:
+// the proxy that sent it then counts as the client. No other header is read.
 //
-// trusted are the networks of proxies that append to X-Forwarded-For, or replace it, and of nothing else: a client with an address in them can forge its key. Middleware that
-// takes RemoteAddr from a header lets everybody do that.
+// trusted are the networks of proxies that append to X-Forwarded-For, or replace it, and of
+// nothing else: a client with an address in them can forge its key. Middleware that takes
+// RemoteAddr from a header lets everybody do that.
 //
-// An IPv4 address is the whole key. Of an IPv6 address it is the /64, because one subscriber has at least that many addresses. Ports, brackets and zones are
-// dropped, and an IPv4-mapped IPv6 address is the IPv4 address, in trusted too. The key is "", which is not bounded per key, where RemoteAddr is no address, as
-// on Unix sockets: behind those PerKey needs another Key.
+// An IPv4 address is the whole key. Of an IPv6 address the key is the /64, because one subscriber
+// has at least that many addresses. Ports, brackets and zones are dropped, and an IPv4-mapped
+// IPv6 address is the IPv4 address, in trusted too. The key is "", which is not bounded per key,
+// where RemoteAddr is no address, as on Unix sockets: there PerKey needs another Key.
 //
-// The function can be called concurrently.
+// The function is safe for concurrent use.
 func ClientAddr(trusted ...netip.Prefix) func(*http.Request) string {
 	proxies := make([]netip.Prefix, len(trusted))
 	for i, p := range trusted {
@@ -152,7 +163,8 @@ func ClientAddr(trusted ...netip.Prefix) func(*http.Request) string {
 	}
 }
 
-// hops yields the entries of X-Forwarded-For, the last one first. Empty ones are yielded too: a proxy that knows no address may have written them.
+// hops yields the entries of X-Forwarded-For, the last one first. Empty ones are yielded too: a
+// proxy that knows no address may have written them.
 func hops(h http.Header) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, line := range slices.Backward(h.Values("X-Forwarded-For")) {
@@ -178,7 +190,8 @@ func contain(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// parseAddr reads an address with or without a port, and with or without brackets if it is an IPv6 address.
+// parseAddr reads an address with or without a port, and with or without brackets if it is an
+// IPv6 address.
 func parseAddr(s string) (netip.Addr, bool) {
 	s = strings.Trim(s, " \t")
 	addr, err := netip.ParseAddr(s)

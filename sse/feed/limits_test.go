@@ -337,7 +337,8 @@ func TestClientAddrCopiesTrusted(t *testing.T) {
 	equal(t, "key", key(r), "192.0.2.1")
 }
 
-// FuzzClientAddr: whatever a client sends, its key is that of its address, be it connected directly or through a proxy.
+// FuzzClientAddr: whatever a client sends, its key is that of its address, be it connected
+// directly or through a proxy.
 func FuzzClientAddr(f *testing.F) {
 	for _, forged := range []string{"", ",", "198.51.100.7", "10.0.0.1", "10.0.0.1, 10.0.0.2", "[::1]", "\n192.0.2.2", "unknown,"} {
 		f.Add(forged)

@@ -17,7 +17,8 @@ import (
 
 func checkpointEvent(id string) string { return "event: checkpoint\ndata: \nid: " + id + "\n\n" }
 
-// TestFilter: what is filtered is passed over; the cursor follows at the next heartbeat, or at a clean end.
+// TestFilter: what is filtered is passed over; the cursor follows at the next heartbeat, or at a
+// clean end.
 func TestFilter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, nil, hub.Options{})
@@ -42,7 +43,8 @@ func TestFilter(t *testing.T) {
 	})
 }
 
-// TestFilterGap: a gap is said although the message behind it is filtered, with the place to come back to.
+// TestFilterGap: a gap is said although the message behind it is filtered, with the place to come
+// back to.
 func TestFilterGap(t *testing.T) {
 	h := newHub(t, memory.New(memory.Options{MaxMessages: 1}), hub.Options{Window: 1})
 	f := Of(h, "t")
@@ -93,7 +95,8 @@ func TestMap(t *testing.T) {
 	equal(t, "events", (<-end).Events, 3)
 }
 
-// TestMapFails: what cannot be sent breaks the stream off, behind what came before it, and says nothing of itself.
+// TestMapFails: what cannot be sent breaks the stream off, behind what came before it, and says
+// nothing of itself.
 func TestMapFails(t *testing.T) {
 	for name, bad := range map[string]sse.Event{
 		"line break in the type": {Type: "a\nb", Data: "x"},

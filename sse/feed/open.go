@@ -14,7 +14,8 @@ import (
 // opening says where the streams of a request begin.
 type opening struct {
 	at []hub.Position // one for each topic
-	// stated says that the client came with a cursor that counts, partly that this knows not all topics.
+	// stated says that the client came with a cursor that counts, partly that this knows not all
+	// topics.
 	stated, partly bool
 	gap            bool // of the cursor nobody can tell where it is
 }
@@ -28,8 +29,8 @@ func latest(f Feed) opening {
 	return o
 }
 
-// openingOf takes the cursor that a client came with apart. Topics that it does not know begin at start
-// or, where there is a Snapshot, at the newest message.
+// openingOf takes the cursor that a client came with apart. Topics that it does not know begin at
+// start or, where there is a Snapshot, at the newest message.
 func openingOf(f Feed, set *cursor.Set, start hub.Position, text string, stated bool) opening {
 	o := latest(f)
 	if f.Snapshot == nil {
@@ -73,8 +74,8 @@ func openingOf(f Feed, set *cursor.Set, start hub.Position, text string, stated 
 	return o
 }
 
-// open subscribes to a feed's topics. It blocks, at most for Options.ConnectTimeout and until connect
-// ends, which is the context of the request. ctx is the stream's.
+// open subscribes to a feed's topics. It blocks, at most for Options.ConnectTimeout and until
+// connect ends, which is the context of the request. ctx is the stream's.
 func open(ctx, connect context.Context, f Feed, set *cursor.Set, at []hub.Position, o *Options) (*source, error) {
 	s := &source{ctx: ctx, feed: f, set: set, spread: o.Retry, within: o.SnapshotTimeout}
 	bounded := &patience{Context: connect, timeout: o.ConnectTimeout}
@@ -143,9 +144,9 @@ func (s *subscriptions) close() {
 	}
 }
 
-// finished reports whether the client's cursor is at the end of all topics. Only the backend may know
-// that, and a status cannot wait for the stream: so the first page is fetched here, within a time. A
-// failure shows in the stream.
+// finished reports whether the client's cursor is at the end of all topics. Only the backend may
+// know that, and a status cannot wait for the stream: so the first page is fetched here, within a
+// time. A failure shows in the stream.
 func (s *subscriptions) finished(ctx context.Context, within time.Duration) bool {
 	bounded := &patience{Context: ctx, timeout: within}
 	defer bounded.end()

@@ -9,41 +9,61 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Options are the settings of a stream. The zero value is right for most; durations that are not positive count as zero.
+// Options are the settings of a stream. The zero value is right for most; durations that are not
+// positive count as zero.
 type Options struct {
-	// Start is where a client starts that states no cursor. Default hub.Latest(). Generators, and feeds with a Snapshot, ignore it.
+	// Start is where a client starts that states no cursor. Default hub.Latest(). Generators, and
+	// feeds with a Snapshot, ignore it.
 	Start hub.Position
 	// Heartbeat is the silence after which a comment line is sent. Default 15 s.
 	Heartbeat time.Duration
-	// Retry is the least time that clients are asked to wait before they reconnect; each is told a random time up to half as long again. Default 2 s.
+	// Retry is the least time that clients are asked to wait before they reconnect; each is told
+	// a random time up to half as long again. Default 2 s.
 	Retry time.Duration
-	// WriteTimeout is how long a client may take for 64 KiB, or for the whole of a shorter write, before it counts as gone. Shutdown may have to wait for as long. It replaces http.Server.WriteTimeout for the stream. Default 10 s.
+	// WriteTimeout is how long a client may take for 64 KiB, or for the whole of a shorter write,
+	// before it counts as gone. Shutdown may have to wait for as long. It replaces
+	// http.Server.WriteTimeout for the stream. Default 10 s.
 	WriteTimeout time.Duration
-	// MaxLifetime is when a connection is ended for the client to come back, give or take 20 % at random: so load moves to new instances. Default 1 h.
+	// MaxLifetime is when a connection is ended for the client to come back, give or take 20 % at
+	// random, so that load moves to new instances. Default 1 h.
 	MaxLifetime time.Duration
 	// NoRotation lets connections live as long as they can; MaxLifetime is ignored.
 	NoRotation bool
-	// ExpireAt ends the stream at a time, such as that of the token it was opened with, or a little before, at random: at most a second
-	// and a twentieth of what is left. The client is back soon after it, to be checked anew. The zero time never comes.
+	// ExpireAt ends the stream at a time, such as that of the token it was opened with, or a
+	// little before, at random: at most a second and a twentieth of what is left. The client is
+	// back soon after it, to be checked anew. The zero time never comes.
 	ExpireAt time.Time
-	// ConnectTimeout is how long a client waits for the backend before the stream begins. Default 5 s.
+	// ConnectTimeout is how long a client waits for the backend before the stream begins. Default
+	// 5 s.
 	ConnectTimeout time.Duration
-	// SnapshotTimeout is how long a feed's Hello, and each run of its Snapshot, may take before their context ends, and the client comes back later; one that does not heed its context is
-	// waited for. Default 30 s.
+	// SnapshotTimeout is how long a feed's Hello, and each run of its Snapshot, may take before
+	// their context ends and the client is told to come back later. A function that does not heed
+	// its context is waited for. Default 30 s.
 	SnapshotTimeout time.Duration
-	// Limits bounds how many streams are open at once. Default nil: nothing does.
+	// Limits bounds how many streams are open at once. Default nil: no bound.
 	Limits *Limits
-	// Drain ends the stream when the server shuts down. Default nil: the hub's Shutdown, for feeds, and the request's context do.
+	// Drain ends the stream when the server shuts down. Default nil: only the hub's Shutdown, for
+	// feeds, and the request's context end it.
 	Drain *Drain
-	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever the connection can be taken over from the server: the goroutine of the
-	// handler and what the request holds are given back, and a waiting connection costs a third of the memory. Then how the stream went is for OnEnd, not for the error of
-	// Serve; what middleware measures is the connecting; and the end of the request's context, of the server's BaseContext for example, does not reach the stream, but Drain and the hub's Shutdown do. It changes nothing where the
-	// connection cannot be taken over, where a lease was taken in another way than Detachable's (those of package ginsse are taken in that way), where the request's context has a deadline, and
-	// for generators. Default false.
+	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever
+	// the stream is on the engine (see the package comment). The handler's goroutine and what the
+	// request holds are given back, and a waiting connection costs a third of the memory.
+	//
+	// Serve then returns nil, and OnEnd tells how the stream went. Middleware measures the
+	// connecting only. The end of the request's context, of the server's BaseContext for example,
+	// does not reach the stream; Drain and the hub's Shutdown do. Snapshot, Filter and Map may be
+	// called when the handler has returned; see Feed.
+	//
+	// It changes nothing for streams that are not on the engine, for generators, where the
+	// request's context has a deadline, and where a lease was taken under another context than
+	// Detachable's (package ginsse takes leases under that one). Default false.
 	Detach bool
-	// Logger gets the begin and end of streams at level Debug, and what an operator should know at Warn and Error. Default slog.Default().
+	// Logger gets the begin and end of streams at level Debug, and what an operator should know
+	// at Warn and Error. Default slog.Default().
 	Logger *slog.Logger
-	// OnEnd is called once at the end of each stream that was opened, by its goroutine. Default: nobody is told.
+	// OnEnd is called once at the end of each stream that was opened, for several streams at
+	// once. It runs on the handler's goroutine, or on one of the connection's own if the stream
+	// is detached. Default: nobody is told.
 	OnEnd func(End)
 }
 
@@ -53,14 +73,16 @@ type End struct {
 	Topics []string
 	// Cause is why it ended, for errors.Is with the causes of this package; never nil.
 	Cause error
-	// Events counts messages, or events of a generator, that were written; control events do not count.
+	// Events counts messages, or events of a generator, that were written; control events do not
+	// count.
 	Events int
 	// Bytes counts what was written, without headers and chunk headers.
 	Bytes int64
-	// Direct says that the connection was taken over from the server; see the package comment.
+	// Direct says that the stream was on the engine: its connection was taken over from the server.
 	Direct bool
-	// Why says in a few words why it was not, "" if it was: "HTTP/2.0", "TLS", or which middleware has
-	// wrapped the response writer, for example.
+	// Why says in a few words why it was not, "" if it was: "HTTP/2.0", "TLS", "a generator", or
+	// "the response writer is wrapped: " and the type that wraps it, for example. The words are
+	// for people and may change.
 	Why string
 	// Duration is the time since the stream was opened.
 	Duration time.Duration
@@ -105,7 +127,8 @@ func (o Options) config() session.Config {
 	if o.Drain != nil {
 		c.OnClosing = o.Drain.onBegin
 		drain, delay := o.Drain, upTo(o.Drain.window())
-		c.DrainAt = func() time.Time { return drain.beginning().Add(delay) } // and not o, of which each stream would hold a copy
+		// And not o, of which each stream would hold a copy.
+		c.DrainAt = func() time.Time { return drain.beginning().Add(delay) }
 	}
 	c.DrainRetry = (o.retry() + upTo(o.Drain.window())).Round(time.Millisecond)
 	if !o.NoRotation {

@@ -14,12 +14,12 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Refuse answers a request that gets no stream with a status and, in a JSON object, a text, which the
-// client sees. Nothing may have been written to w before.
+// Refuse answers a request that gets no stream with a status and, in a JSON object, a text, which
+// the client sees. Nothing may have been written to w before.
 //
-// 429 and 503 are temporary: the client may come back after a random time of at least Options.Retry. An
-// EventSource never comes back from any status but 200, so it gets a stream that ends at once and says
-// when to come back. Other clients get the status with Retry-After.
+// 429 and 503 are temporary: the client may come back after a random time of at least
+// Options.Retry. An EventSource never comes back from any status but 200, so it gets a stream
+// that ends at once and says when to come back. Other clients get the status with Retry-After.
 func Refuse(w http.ResponseWriter, r *http.Request, code int, text string, o Options) {
 	newRequest(w, r, nil, o).answer(code, text, 0)
 }
@@ -35,7 +35,8 @@ func (q *request) later(code int, retry time.Duration) {
 	q.answer(code, strings.ToLower(http.StatusText(code)), retry)
 }
 
-// answer answers with a status and a text, or with a stream that ends where the status is temporary.
+// answer answers with a status and a text, or with a stream that ends where the status is
+// temporary.
 func (q *request) answer(code int, text string, retry time.Duration) {
 	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
 		if retry == 0 {
@@ -53,11 +54,12 @@ func (q *request) answer(code int, text string, retry time.Duration) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	q.w.WriteHeader(code)
 	body, _ := json.Marshal(map[string]string{"error": text}) // strings have a JSON
-	_, _ = q.w.Write(body)                                    // a client that is gone needs no answer
+	// A client that is gone needs no answer.
+	_, _ = q.w.Write(body)
 }
 
-// comeBack tells a client when to come back: an EventSource by a stream, and then it reports true, and
-// others by a header.
+// comeBack tells a client when to come back: an EventSource by a stream, and then it reports
+// true, and others by a header.
 func (q *request) comeBack(retry time.Duration) (answered bool) {
 	if _, byName := accepts(q.r.Header); byName {
 		writer, err := sse.Respond(q.w, q.r)
@@ -114,8 +116,9 @@ func (q *request) unavailable(err error) error {
 	return err
 }
 
-// unready tells the client why there is no Snapshot or Hello: by the status below 500 that the error
-// carries, or to come back. What fails at the server may pass, and an EventSource stops at any status.
+// unready tells the client why there is no Snapshot or Hello: by the status below 500 that the
+// error carries, or to come back. What fails at the server may pass, and an EventSource stops at
+// any status.
 func (q *request) unready(err error) error {
 	var status interface{ StatusCode() int }
 	if errors.As(err, &status) && 400 <= status.StatusCode() && status.StatusCode() < 500 {

@@ -25,8 +25,8 @@ type reload struct {
 	panicked any
 }
 
-// reloads holds one for each Snapshot that runs after a gap: what happened to all clients of a process
-// must not come as one blow to what the snapshots are loaded from.
+// reloads holds one for each Snapshot that runs after a gap: what happened to all clients of a
+// process must not come as one blow to what the snapshots are loaded from.
 var reloads = make(chan struct{}, 64)
 
 // startReload begins a reload. It wakes the stream when it is done.
@@ -84,9 +84,9 @@ func (l *reload) stop() {
 	l.subs.close()
 }
 
-// load calls a feed's Snapshot or Hello, what of them, with a context that ends when the call takes too
-// long, and otherwise with ctx: there may be something that is to be cleaned up with the stream, or a
-// state that is loaded while it is encoded.
+// load calls a feed's Snapshot or Hello, what of them, with a context that ends when the call
+// takes too long, and otherwise with ctx: there may be something that is to be cleaned up with
+// the stream, or a state that is loaded while it is encoded.
 func load[T any](ctx context.Context, within time.Duration, what string, of func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(within, func() { cancel(errSnapshotTimeout) })
@@ -104,7 +104,8 @@ func load[T any](ctx context.Context, within time.Duration, what string, of func
 // errSnapshotTimeout is context.DeadlineExceeded, too.
 var errSnapshotTimeout = fmt.Errorf("it took longer than Options.SnapshotTimeout: %w", context.DeadlineExceeded)
 
-// errGoexit is what a Snapshot comes to that ends its goroutine, as the functions of package testing do.
+// errGoexit is what a Snapshot comes to that ends its goroutine, as the functions of package
+// testing do.
 var errGoexit = errors.New("feed: Snapshot called runtime.Goexit")
 
 // snapshotFrame returns the event of a state that belongs to a cursor.

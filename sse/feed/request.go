@@ -16,7 +16,7 @@ type request struct {
 	topics []string // of a feed
 	life   *life    // of a stream that may be detached; else nil
 
-	free func() // gives the stream's place among the Limits back
+	free func() // takes the stream off the Limits
 	left func() // tells the Drain that the stream has ended
 }
 
@@ -45,7 +45,7 @@ func (q *request) check(documents bool) (document, done bool, err error) {
 	return false, false, nil
 }
 
-// enter takes a place among the streams that are open, which leave gives back.
+// enter counts the stream among those that are open, until leave is called.
 func (q *request) enter() error {
 	if q.o.Drain.hasBegun() {
 		return q.draining()

@@ -128,7 +128,8 @@ func TestServeErrors(t *testing.T) {
 	isCause(t, serve("t", o, get("/")), hub.ErrPosition)
 }
 
-// TestTimeoutHandler: a response that cannot be flushed is refused before a stream begins, with a line that says why.
+// TestTimeoutHandler: a response that cannot be flushed is refused before a stream begins, with a
+// line that says why.
 func TestTimeoutHandler(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	logger, log := logged()
@@ -156,7 +157,8 @@ func (b *downBackend) Follow(ctx context.Context, _ string, _ hub.Sink) (hub.ID,
 	return "", nil, b.err
 }
 
-// TestBackendDown: an EventSource gets a stream that ends, others a status, after ConnectTimeout at most.
+// TestBackendDown: an EventSource gets a stream that ends, others a status, after ConnectTimeout
+// at most.
 func TestBackendDown(t *testing.T) {
 	down := errors.New("dial 10.0.0.1:6379: refused")
 	for _, hang := range []bool{false, true} {
@@ -217,7 +219,8 @@ func TestHubClosingAtConnect(t *testing.T) {
 	}
 }
 
-// TestRequestOverAtConnect: the request's context is over before there is a subscription. The client may still be there: then it must be told to come back.
+// TestRequestOverAtConnect: the request's context is over before there is a subscription. The
+// client may still be there: then it must be told to come back.
 func TestRequestOverAtConnect(t *testing.T) {
 	for _, cause := range []error{nil, ErrShutdown} {
 		h := newHub(t, &downBackend{memory.New(memory.Options{}), true, nil}, hub.Options{})
@@ -233,7 +236,8 @@ func TestRequestOverAtConnect(t *testing.T) {
 	}
 }
 
-// TestServeLetsGo: the subscription is closed when Serve returns, whatever the answer was, so that Hub.Shutdown has nobody to wait for.
+// TestServeLetsGo: the subscription is closed when Serve returns, whatever the answer was, so
+// that Hub.Shutdown has nobody to wait for.
 func TestServeLetsGo(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	last := finish(t, h, "t")

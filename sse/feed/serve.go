@@ -13,16 +13,16 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Serve serves a feed on one connection, from the checks of the request to the end of the stream, and
-// returns then. It must be called on the handler's goroutine, before anything is written to w; headers
+// Serve serves a feed on one connection, from the checks of the request to the end of the stream,
+// and returns then. Call it on the handler's goroutine, before anything is written to w; headers
 // set before are kept. Authorise before.
 //
 // With Options.Detach it may return as soon as the stream has begun, and then returns nil.
 //
-// It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a snapshot
-// in JSON. Otherwise the error is the cause of the end, or says why there was no stream: an error of this
-// package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in any case. A panic of one of
-// the feed's functions breaks the stream off and goes on.
+// It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a
+// snapshot in JSON. Otherwise the error is the cause of the end, or says why there was no stream:
+// an error of this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in
+// any case. A panic of one of the feed's functions aborts the stream and goes on from Serve.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 	q := newRequest(w, r, f.Topics, o)
 	s := &stream{request: q}
@@ -48,11 +48,13 @@ func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 }
 
 // engine carries the connections that can be taken over. It has goroutines only while it has
-// connections, so that it may be everybody's: connections of different hubs share nothing but these.
+// connections, so that it may be everybody's: connections of different hubs share nothing but
+// these.
 var engine direct.Engine
 
-// TakenOver reports whether Serve has taken over the connection below w, a response writer of the server
-// or Gin's. Middleware that comes after must not flush such a writer: package net/http panics then.
+// TakenOver reports whether Serve has taken over the connection below w, a response writer of the
+// server or Gin's. Middleware that runs behind Serve must not flush such a writer: package
+// net/http panics then.
 func TakenOver(w http.ResponseWriter) bool { return direct.TakenOver(w) }
 
 // stream is a request that may get a stream, and the stream.
@@ -67,7 +69,7 @@ type stream struct {
 	cause    error   // of the end
 }
 
-// admit decides whether there is to be a stream, and takes its place among those that are open. It
+// admit decides whether there is to be a stream, and counts it among those that are open. It
 // reports true when the request has its answer.
 func (s *stream) admit(f Feed) (done bool, err error) {
 	document, done, err := s.check(f.Snapshot != nil)
@@ -107,9 +109,9 @@ func (s *stream) leave() {
 	}
 	s.free()
 	if ctx := s.r.Context(); s.taken && ctx.Done() != nil && ctx.Err() == nil {
-		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait has to,
-		// and for the handlers before this one too: the context of a request ends when they have all
-		// returned. One whose client has left has ended already.
+		// The server's Shutdown does not wait for a connection that was taken over, so Drain.Wait
+		// has to, and for the handlers before this one too: the context of a request ends when
+		// they have all returned. One whose client has left has ended already.
 		context.AfterFunc(ctx, s.left)
 		return
 	}
@@ -168,7 +170,8 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 func (s *stream) open(set *cursor.Set, where opening) (err error) {
 	connect := s.r.Context()
 	if s.life != nil {
-		connect = s.life.request // what derives from a context makes it larger, and this one goes with the handler
+		// What derives from a context makes it larger, and this one goes with the handler.
+		connect = s.life.request
 	}
 	opened, err := open(s.r.Context(), connect, s.feed, set, where.at, &s.o)
 	if err != nil {
@@ -197,8 +200,8 @@ func (s *stream) hello() ([]byte, error) {
 	return frame, nil
 }
 
-// takeOver takes the connection over from the server where the engine can carry it. Nil means that the
-// handler's own goroutine is to.
+// takeOver takes the connection over from the server where the engine can carry it. Nil means
+// that the handler's own goroutine is to.
 func (s *stream) takeOver() (socket direct.Socket) {
 	socket, s.report.why = direct.TakeOver(s.w, s.r, s.o.WriteTimeout, s.life != nil)
 	s.taken = socket != nil
@@ -219,8 +222,8 @@ func (s *stream) direct(socket direct.Socket, config session.Config) error {
 	return s.outcome()
 }
 
-// respond opens the stream on the server's response, has it run, and reports its end. run calls done with
-// the result exactly once, even when it panics.
+// respond opens the stream on the server's response, has it run, and reports its end. run calls
+// done with the result exactly once, even when it panics.
 func (s *stream) respond(run func(*sse.Writer, func(session.Result))) error {
 	s.begin()
 	writer, err := sse.Respond(s.w, s.r)

@@ -21,7 +21,8 @@ func server(t testing.TB, handler http.Handler) *httptest.Server {
 	return s
 }
 
-// TestResume: a client that came without a cursor and dropped before its first message gets exactly what it missed, without a gap (G2, G5).
+// TestResume: a client that came without a cursor and dropped before its first message gets
+// exactly what it missed, without a gap (G2, G5).
 func TestResume(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	publish(t, h, "t", "before")
@@ -107,7 +108,8 @@ func TestAnyCursor(t *testing.T) {
 	}
 }
 
-// serveOnce serves a request with a cursor until as much as wanted is written, with "ID" for the id of an event gap.
+// serveOnce serves a request with a cursor until as much as wanted is written, with "ID" for the
+// id of an event gap.
 func serveOnce(t testing.TB, handler http.Handler, path, cursor string, want int) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -142,8 +144,9 @@ func (w *limitWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// FuzzCursor: no cursor is answered by an error status, a hang, a panic, or data before a gap is said (G10). One of several topics that
-// does not have this one, however, is answered as if there were none: the topic has come in since.
+// FuzzCursor: no cursor is answered by an error status, a hang, a panic, or data before a gap is
+// said (G10). One of several topics that does not have this one, however, is answered as if there
+// were none: the topic has come in since.
 func FuzzCursor(f *testing.F) {
 	for _, seed := range []string{"0-0", "x", "v1.", "\x00", "\n\ndata: x\n\n", strings.Repeat("9", 200), "~", "-", "1-1"} {
 		f.Add(seed)
@@ -249,7 +252,8 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// TestReplayIsWhole: a replay longer than the window, a page and a batch arrives whole, in order and once (G1, G3).
+// TestReplayIsWhole: a replay longer than the window, a page and a batch arrives whole, in order
+// and once (G1, G3).
 func TestReplayIsWhole(t *testing.T) {
 	h := newHub(t, nil, hub.Options{Window: 50})
 	onEnd, end := ends()

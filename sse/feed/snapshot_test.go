@@ -26,7 +26,8 @@ func snapshotEvent(id, data string) string {
 
 const gapEvent = "event: gap\ndata: {}\n\n"
 
-// TestSnapshot: state first, at a place that was fixed before it was loaded, then changes; who resumes gets none.
+// TestSnapshot: state first, at a place that was fixed before it was loaded, then changes; who
+// resumes gets none.
 func TestSnapshot(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	before := publish(t, h, "t", "a")[0]
@@ -48,7 +49,8 @@ func TestSnapshot(t *testing.T) {
 	again.leave()
 }
 
-// TestSnapshotAfterGap: the page heals by itself, from the newest place, and nothing from before the snapshot comes after it.
+// TestSnapshotAfterGap: the page heals by itself, from the newest place, and nothing from before
+// the snapshot comes after it.
 func TestSnapshotAfterGap(t *testing.T) {
 	h := newHub(t, memory.New(memory.Options{MaxMessages: 4}), hub.Options{Window: 2})
 	f := Of(h, "t")
@@ -160,7 +162,8 @@ func TestSnapshotAfterGapTakesLong(t *testing.T) {
 	}
 }
 
-// TestSnapshotRefused: before the first byte there is still a status, and what may pass is to be tried again.
+// TestSnapshotRefused: before the first byte there is still a status, and what may pass is to be
+// tried again.
 func TestSnapshotRefused(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	f := Of(h, "t")
@@ -315,7 +318,8 @@ func TestSnapshotOfFinished(t *testing.T) {
 	equal(t, "afterwards", connect(t, s.Client(), s.URL, last).StatusCode, 204)
 }
 
-// TestSnapshotLostCursor: who comes with a place that is gone still gets a status, like who comes with none.
+// TestSnapshotLostCursor: who comes with a place that is gone still gets a status, like who comes
+// with none.
 func TestSnapshotLostCursor(t *testing.T) {
 	f := Of(newHub(t, nil, hub.Options{}), "t")
 	f.Snapshot = func(context.Context) (any, error) { return nil, Status(http.StatusNotFound, nil) }
@@ -332,7 +336,7 @@ func TestSnapshotGoexit(t *testing.T) {
 	s := fakeSource(t.Context(), t, &fakeSubscription{}, "1")
 	s.feed = f
 	var w session.Work
-	s.heal(&w)
+	s.reloadState(&w)
 	equal(t, "gap", string(w.Frames[0]), "event: gap\ndata: {}\n\n")
 	<-s.reload.done
 	_, err := s.Poll(&w, 1)
@@ -340,7 +344,8 @@ func TestSnapshotGoexit(t *testing.T) {
 	s.close()
 }
 
-// TestDocumentNotRead: a client that asks for the state and does not take it holds nothing but its own handler, and that for the write timeout.
+// TestDocumentNotRead: a client that asks for the state and does not take it holds nothing but
+// its own handler, and that for the write timeout.
 func TestDocumentNotRead(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	f := Of(h, "t")

@@ -133,8 +133,8 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 			waiting = true
 		}
 	}
-	// Streams that are at the same places are to take the same turns from here on, so that they share
-	// what is made for one of them.
+	// Streams that are at the same positions are to take the same turns from here on, so that they
+	// share what is made for one of them.
 	s.turn = 0
 	switch {
 	case err != nil:
@@ -153,7 +153,7 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 // deliver puts a batch of the i-th reader on the wire.
 func (s *source) deliver(w *session.Work, i int, b hub.Batch) {
 	if b.Gap && s.feed.Snapshot != nil {
-		s.heal(w)
+		s.reloadState(w)
 		return
 	}
 	gap := len(w.Frames)
@@ -198,7 +198,8 @@ func (s *source) entry(w *session.Work, i int, e *hub.Entry) {
 	}
 }
 
-// withoutID returns the shared form of a message without the id line, which ends it, and the blank line.
+// withoutID returns the shared form of a message without the id line, which ends it, and the
+// blank line.
 func withoutID(e *hub.Entry) []byte {
 	const before, behind = "id: ", "\n\n"
 	shared := e.Encoded(wire{})
@@ -315,10 +316,10 @@ func (s *source) close() {
 	s.subscriptions.close()
 }
 
-// heal says a gap and begins anew: at the newest message of each topic, with a snapshot from behind it.
-// The gap has no id: a client that is cut off before the snapshot comes back with its old cursor, to
-// the same gap.
-func (s *source) heal(w *session.Work) {
+// reloadState says a gap and begins anew: at the newest message of each topic, with a snapshot from
+// behind it. The gap has no id: a client that is cut off before the snapshot comes back with its
+// old cursor, to the same gap.
+func (s *source) reloadState(w *session.Work) {
 	w.Frames = append(w.Frames, session.Gap(""))
 	s.reload = startReload(s)
 }

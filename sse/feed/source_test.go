@@ -39,7 +39,8 @@ func fakeSource(ctx context.Context, t testing.TB, sub subscription, at hub.ID) 
 	return &source{ctx: ctx, feed: f, subscriptions: subscriptions{[]reader{{topic: "t", sub: sub}}, []hub.ID{at}}, waker: deaf{}}
 }
 
-// TestSourcePoll: the budget is handed on, everything polled is delivered at once, and nothing is kept.
+// TestSourcePoll: the budget is handed on, everything polled is delivered at once, and nothing is
+// kept.
 func TestSourcePoll(t *testing.T) {
 	sub := &fakeSubscription{end: hub.Batch{Status: hub.Waiting}}
 	for range 150 {

@@ -144,7 +144,8 @@ func newest(t testing.TB, h *hub.Hub, topic string) string {
 	return string(sub.Start())
 }
 
-// TestTopicsFinish: one that is finished says nothing; close is said when all are, and then there is 204.
+// TestTopicsFinish: one that is finished says nothing; close is said when all are, and then there
+// is 204.
 func TestTopicsFinish(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	s := httptest.NewServer(Handler(Of(h, "a", "b"), Options{Logger: quiet()}))
@@ -177,7 +178,8 @@ func TestTopicsTooMany(t *testing.T) {
 	equal(t, "open", h.Stats().Subscriptions, 0)
 }
 
-// TestTopicsReconnect: with connections that are cut wherever it hurts, with and without filters and mappings, each topic's messages come once and in order.
+// TestTopicsReconnect: with connections that are cut wherever it hurts, with and without filters
+// and mappings, each topic's messages come once and in order.
 func TestTopicsReconnect(t *testing.T) {
 	for _, kind := range []string{"as they are", "filtered", "mapped"} {
 		t.Run(kind, func(t *testing.T) {
@@ -243,7 +245,8 @@ func connectAndLeave(t *testing.T, s *httptest.Server) (cursor string) {
 	return c.primed(t)
 }
 
-// readSome reads up to n events, or what is missing, and drops the connection. It returns how many topics have come to their end.
+// readSome reads up to n events, or what is missing, and drops the connection. It returns how
+// many topics have come to their end.
 func readSome(t *testing.T, s *httptest.Server, cursor *string, got map[string][]string, n, missing int) (ended int) {
 	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
 	req.Header.Set("Last-Event-ID", *cursor)
@@ -276,7 +279,8 @@ func readSome(t *testing.T, s *httptest.Server, cursor *string, got map[string][
 	return ended
 }
 
-// TestTopicsShutdown: what the topics' windows hold is delivered first, whichever of them ends first.
+// TestTopicsShutdown: what the topics' windows hold is delivered first, whichever of them ends
+// first.
 func TestTopicsShutdown(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	f := Of(h, "a", "b")

@@ -7,7 +7,8 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// wire is the form in which all feeds share messages. Its values are equal, so that they share the bytes too.
+// wire is the form in which all feeds share messages. Its values are equal, so that they share
+// the bytes too.
 type wire struct{}
 
 // frameOverhead is about what field names and line ends add to a message on one line.

@@ -1,5 +1,6 @@
-// Package embedded runs the Redis backend over a server within the process, for development: the same code as with Redis, the same IDs
-// and keys, and nothing to install. Nothing survives the process.
+// Package embedded runs the Redis backend over a server within the process, for development: the
+// same code as with Redis, the same IDs and keys, and nothing to install. Nothing survives the
+// process.
 //
 // Importing the package registers the scheme miniredis:// with package backends; see [Open].
 package embedded
@@ -22,10 +23,12 @@ import (
 
 func init() { backends.Register("miniredis", Open) }
 
-// Open is the backends.Opener of miniredis://. Backends that are opened with the same name, as in miniredis://name, share one server for
-// as long as one of them is open; without a name each has its own. The query parameters are those of redis://, see redisstream.Open.
+// Open is the backends.Opener of miniredis://. Backends that are opened with the same name, as in
+// miniredis://name, share one server for as long as one of them is open; without a name each has
+// its own. The query parameters are those of redis://, see redisstream.Open.
 //
-// With follow=xread a message can be 0.05 s late when its topic was followed just before: the server cannot end what waits.
+// With follow=xread a message can be 0.05 s late when its topic was followed just before: the
+// server cannot end what waits.
 func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	if u.User != nil || strings.Trim(u.Path, "/") != "" || u.Port() != "" {
 		return nil, fmt.Errorf("%w: miniredis:// has neither user, port nor path", backends.ErrURL)

@@ -39,7 +39,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestForeignEntriesArriveAtOnce tells follow=xread from the default: nobody announces what another program adds.
+// TestForeignEntriesArriveAtOnce tells follow=xread from the default: nobody announces what
+// another program adds.
 func TestForeignEntriesArriveAtOnce(t *testing.T) {
 	b := open(t, "miniredis://?follow=xread&prefix=app:")
 	defer b.Close()

@@ -1,5 +1,5 @@
-// Package cursor is the cursor of a stream of several topics: pure functions from IDs to its text and
-// back, and the lines of events that end in it.
+// Package cursor is the cursor of a stream of several topics: pure functions from IDs to its text
+// and back, and the lines of events that end in it.
 package cursor
 
 import (
@@ -13,36 +13,46 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// The cursor of a stream over several topics is a vector of their IDs: Prefix and, in base64url without padding,
+// The cursor of a stream over several topics is a vector of their IDs: Prefix and, in base64url
+// without padding,
 //
 //	uvarint  number of entries << 1 | wide
 //	uvarint  base: the latest time in the vector, 0 without any
-//	entries  by ascending hash: hash of the topic (4 bytes, 8 if wide), uvarint v, what v says that follows
+//	entries  by ascending hash: hash of the topic (4 bytes, 8 if wide), uvarint v, what v says
+//	         that follows
 //
-// The two low bits of v are the kind of the ID, and the rest is x. An age is base minus the time in the ID: topics in use have an age
-// that takes few bytes, which one topic long idle does not change for them.
+// The two low bits of v are the kind of the ID, and the rest is x. An age is base minus the time
+// in the ID: topics in use have an age that takes few bytes, which one topic long idle does not
+// change for them.
 //
 //	kindZero   <time>-0      x is the age
-//	kindSeq    <time>-<seq>  x is age << 11 | seq & 1023 << 1 | more; with more, uvarint seq >> 10 follows
-//	kindEmpty  0-<time>      x is age << 1; Redis topics without messages have such an ID, which as kindSeq would take twice as much
-//	           <time>-<n>000000  x is (age << 10 | n) << 1 | 1; the first message of a Redis topic has such an ID
-//	kindOther  x even           the text of the last ID that was text and number, "" before the first, and after it the number x >> 1
+//	kindSeq    <time>-<seq>  x is age << 11 | seq & 1023 << 1 | more; with more, uvarint
+//	                         seq >> 10 follows
+//	kindEmpty  0-<time>      x is age << 1; Redis topics without messages have such an ID, which
+//	                         as kindSeq would take twice as much
+//	           <time>-<n>000000  x is (age << 10 | n) << 1 | 1; the first message of a Redis
+//	                             topic has such an ID
+//	kindOther  x even           the text of the last ID that was text and number, "" before the
+//	                            first, and after it the number x >> 1
 //	           x odd, x>>1 = 0  a UUID as 16 bytes
 //	           x odd, x>>1 = 1  no ID: the position of the topic is doubtful
-//	           x odd, else      x>>1 - 2 is length << 1 | numbered: a text of that length follows; if numbered, a uvarint of the number after it
+//	           x odd, else      x>>1 - 2 is length << 1 | numbered: a text of that length follows;
+//	                            if numbered, a uvarint of the number after it
 //
-// Browsers in other origins send a cursor of up to 128 bytes without asking first, so nine Redis topics should need no more: with IDs of six
-// days and seq below 1024 they never do. That is why seq, mostly 0, shares a uvarint with the age, and why IDs that end in the count of
-// one process share their text.
+// Browsers in other origins send a cursor of up to 128 bytes without asking first, so nine Redis
+// topics should need no more: with IDs of six days and seq below 1024 they never do. That is why
+// seq, mostly 0, shares a uvarint with the age, and why IDs that end in the count of one process
+// share their text.
 //
-// The number of entries is there because a cursor that was cut off between two entries would else be a shorter vector, and what is
-// missing from a vector starts anew, without a gap.
+// The number of entries is there because a cursor that was cut off between two entries would else
+// be a shorter vector, and what is missing from a vector starts anew, without a gap.
 
 // Prefix is what every cursor of several topics begins with.
 const Prefix = "v1."
 
-// maxLength is the length of the longest cursor that is looked at: whoever sends a longer one costs no
-// more than that. As many topics as a stream may have, with the longest IDs, stay below it.
+// maxLength is the length of the longest cursor that is looked at: whoever sends a longer one
+// costs no more than that. As many topics as a stream may have, with the longest IDs, stay below
+// it.
 const maxLength = 16 << 10
 
 const (
@@ -66,18 +76,22 @@ const (
 	seqBits  = 10
 	// firstUnit divides the numbers of first messages.
 	firstUnit = 1_000_000
-	// maxTime is the greatest time that leaves room for all the rest in 64 bits. Greater ones are text.
+	// maxTime is the greatest time that leaves room for all the rest in 64 bits. Greater ones are
+	// text.
 	maxTime = 1<<(64-kindBits-seqBits-1) - 1
-	// maxNumber is the greatest number that leaves room for the kind and the bit that tells it from the others of kindOther.
+	// maxNumber is the greatest number that leaves room for the kind and the bit that tells it
+	// from the others of kindOther.
 	maxNumber = 1<<(64-kindBits-1) - 1
 )
 
-// vectorEncoding refuses spare bits that are not zero: what was altered should not pass for what was sent. It still skips line ends.
+// vectorEncoding refuses spare bits that are not zero: what was altered should not pass for what
+// was sent. It still skips line ends.
 var vectorEncoding = base64.RawURLEncoding.Strict()
 
 const vectorAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// Set is the topics of a stream, prepared for cursors. It never changes and is safe for concurrent use.
+// Set is the topics of a stream, prepared for cursors. It never changes and is safe for
+// concurrent use.
 type Set struct {
 	slots []slot // by hash
 	// wide is set when four bytes do not tell the topics apart.
@@ -88,7 +102,8 @@ type Set struct {
 type slot struct {
 	hash  uint64 // the first four bytes are those of a narrow cursor
 	topic int    // its index in the route's order
-	// shared: not even eight bytes tell the topic from another. No cursor can say where these topics are, only that they were there.
+	// shared: not even eight bytes tell the topic from another. No cursor can say where these
+	// topics are, only that they were there.
 	shared bool
 	// spoken: the slot before has the same hash, and its entry is for both.
 	spoken bool
@@ -112,8 +127,9 @@ const (
 
 // New prepares topics, which are distinct and in the route's order.
 //
-// A topic is known in cursors by the first bytes of the SHA-256 of its name: names are too long, and indexes would mean other topics when
-// the route's set changes between two connections. With four bytes, a topic that joins gets the position of one that left in one of 2^32 cases.
+// A topic is known in cursors by the first bytes of the SHA-256 of its name: names are too long,
+// and indexes would mean other topics when the route's set changes between two connections. With
+// four bytes, a topic that joins gets the position of one that left in one of 2^32 cases.
 func New(topics []string) *Set {
 	hashes := make([]uint64, len(topics))
 	for i, topic := range topics {
@@ -142,14 +158,18 @@ func newHashed(hashes []uint64) *Set {
 	return s
 }
 
-// append appends the cursor of a stream that has come to at[i] in topic i, and returns the extended dst. A topic whose ID is "" has no
-// position and is left out; without any position the cursor is a vector too, of no topics.
+// append appends the cursor of a stream that has come to at[i] in topic i, and returns the
+// extended dst. A topic whose ID is "" has no position and is left out; without any position the
+// cursor is a vector too, of no topics.
 //
-// Topics that share eight bytes of hash are marked doubtful, with a position or without: left out they would start anew, and their IDs might
-// be taken for each other's once one of them has left the set. So is a topic whose ID is not valid, for the hub lets none through.
+// Topics that share eight bytes of hash are marked doubtful, with a position or without: left out
+// they would start anew, and their IDs might be taken for each other's once one of them has left
+// the set. So is a topic whose ID is not valid, for the hub lets none through.
 func (s *Set) Append(dst []byte, at []hub.ID) []byte {
 	entries, base := uint64(0), uint64(0)
-	var kept [12]timed // most streams have no more topics, and for those that have it is cheaper to read an ID twice than to allocate
+	// Most streams have no more topics, and for those that have it is cheaper to read an ID twice
+	// than to allocate.
+	var kept [12]timed
 	for i := range s.slots {
 		switch sl := &s.slots[i]; {
 		case sl.spoken:
@@ -202,8 +222,9 @@ func (s *Set) Append(dst []byte, at []hub.ID) []byte {
 	return encodeTail(dst, start)
 }
 
-// encodeTail replaces dst[start:] by its base64url. It goes from the end to the beginning, where the longer text never meets bytes that
-// are yet to be read: so it needs no second buffer for each event.
+// encodeTail replaces dst[start:] by its base64url. It goes from the end to the beginning, where
+// the longer text never meets bytes that are yet to be read: so it needs no second buffer for
+// each event.
 func encodeTail(dst []byte, start int) []byte {
 	n := len(dst) - start
 	length := vectorEncoding.EncodedLen(n)
@@ -227,11 +248,13 @@ func encodeTail(dst []byte, start int) []byte {
 	return dst
 }
 
-// parse positions the topics of the set by a client's cursor, one position for each in the route's order. It reports false for what is not a
-// vector; then it is unknown where any of the topics was.
+// parse positions the topics of the set by a client's cursor, one position for each in the
+// route's order. It reports false for what is not a vector; then it is unknown where any of the
+// topics was.
 //
-// Hashes that are not in the set are skipped, for topics may leave it. Topics that the cursor's hash does not tell apart are all doubtful: when a
-// second one with the same four bytes has joined the set, a narrow cursor cannot say which of them it means. Hashes must ascend, so that
+// Hashes that are not in the set are skipped, for topics may leave it. Topics that the cursor's
+// hash does not tell apart are all doubtful: when a second one with the same four bytes has
+// joined the set, a narrow cursor cannot say which of them it means. Hashes must ascend, so that
 // none comes twice and there is nothing to choose between.
 func (s *Set) Parse(cursor string) (positions []Position, ok bool) {
 	if len(cursor) > maxLength {
@@ -272,7 +295,8 @@ func (s *Set) Parse(cursor string) (positions []Position, ok bool) {
 	return positions, true
 }
 
-// put gives an entry's ID to the topic that has its hash, searching the slots from next. It returns where to search for the next entry.
+// put gives an entry's ID to the topic that has its hash, searching the slots from next. It
+// returns where to search for the next entry.
 func (s *Set) put(positions []Position, next int, hash uint64, wide bool, id []byte) int {
 	shift := 32
 	if wide {

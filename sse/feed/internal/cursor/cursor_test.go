@@ -100,7 +100,8 @@ var oddIDs = []hub.ID{
 	hub.ID(strings.Repeat("z", hub.MaxID-1) + "5"), hub.ID(strings.Repeat("z", hub.MaxID-19) + "9999999999999999999"),
 }
 
-// TestVectorIsExact: IDs are compared for equality, so each must come back as it was, alone and after any other.
+// TestVectorIsExact: IDs are compared for equality, so each must come back as it was, alone and
+// after any other.
 func TestVectorIsExact(t *testing.T) {
 	set := New([]string{"a", "b"})
 	for _, a := range oddIDs {
@@ -249,7 +250,8 @@ func manyEntries(t *testing.T, length int) string {
 	return ""
 }
 
-// TestVectorCutOff: a cursor that lost its end must not be a shorter vector, in which topics are missing.
+// TestVectorCutOff: a cursor that lost its end must not be a shorter vector, in which topics are
+// missing.
 func TestVectorCutOff(t *testing.T) {
 	set := New(topicNames(9))
 	at := slices.Repeat([]hub.ID{"1700000000000-0"}, 9)
@@ -284,7 +286,8 @@ func TestVectorOtherSet(t *testing.T) {
 	}
 }
 
-// TestVectorCollision: topics whose hashes begin alike are told apart by longer ones, and where that comes too late they are doubtful.
+// TestVectorCollision: topics whose hashes begin alike are told apart by longer ones, and where
+// that comes too late they are doubtful.
 func TestVectorCollision(t *testing.T) {
 	a, b := collision()[0], collision()[1]
 	if a == b || narrowHash(a) != narrowHash(b) {
@@ -335,7 +338,8 @@ func TestVectorBadID(t *testing.T) {
 	}
 }
 
-// TestVectorLength: a cursor of nine topics is one that browsers send to other origins without asking first.
+// TestVectorLength: a cursor of nine topics is one that browsers send to other origins without
+// asking first.
 func TestVectorLength(t *testing.T) {
 	const (
 		now    = 1_795_394_462_000
@@ -403,7 +407,8 @@ func TestVectorLength(t *testing.T) {
 	equal(t, "bytes of 20 topics", len(New(topicNames(20)).Append(nil, slices.Repeat([]hub.ID{"1700000000000-0"}, 20))), 3+143)
 }
 
-// TestVectorAllocates: append has no buffer of its own, and what parse allocates does not depend on what a client claims.
+// TestVectorAllocates: append has no buffer of its own, and what parse allocates does not depend
+// on what a client claims.
 func TestVectorAllocates(t *testing.T) {
 	set := New(topicNames(9))
 	at := benchIDs()
@@ -465,7 +470,8 @@ func FuzzVector(f *testing.F) {
 	})
 }
 
-// roundTrip demands that the positions come back from a cursor made of them. A topic without a Position of its own is left out of cursors.
+// roundTrip demands that the positions come back from a cursor made of them. A topic without a
+// Position of its own is left out of cursors.
 func roundTrip(t *testing.T, set *Set, positions []Position) {
 	t.Helper()
 	if len(positions) != len(set.slots) {

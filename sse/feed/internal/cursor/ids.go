@@ -15,7 +15,8 @@ type timed struct {
 	time, seq uint64
 }
 
-// parseTimed reads an ID that is exactly what the numbers would be written as: with any other spelling it would come back as another ID.
+// parseTimed reads an ID that is exactly what the numbers would be written as: with any other
+// spelling it would come back as another ID.
 func parseTimed(id hub.ID) timed {
 	other := timed{kind: kindOther}
 	i := 0
@@ -102,7 +103,8 @@ func appendText(dst []byte, id, last hub.ID) (_ []byte, text hub.ID) {
 	return binary.AppendUvarint(dst, number), text
 }
 
-// cutNumber cuts the number off the end of an ID, as much of it as fits 64 bits. Leading zeros stay with the text, for they would be lost.
+// cutNumber cuts the number off the end of an ID, as much of it as fits 64 bits. Leading zeros
+// stay with the text, for they would be lost.
 func cutNumber(id hub.ID) (text hub.ID, number uint64, ok bool) {
 	// Every number of 19 digits fits.
 	i := len(id)
@@ -116,7 +118,8 @@ func cutNumber(id hub.ID) (text hub.ID, number uint64, ok bool) {
 	return id[:i], number, ok
 }
 
-// parseUUID reads a UUID in its canonical form. In capitals or without dashes it would come back as another ID.
+// parseUUID reads a UUID in its canonical form. In capitals or without dashes it would come back
+// as another ID.
 func parseUUID(id hub.ID) (u [16]byte, ok bool) {
 	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' {
 		return u, false
@@ -147,7 +150,7 @@ func hexDigit(c byte) byte {
 	return 16
 }
 
-// id appends the next ID to dst, nothing when the topic's place is doubtful.
+// id appends the next ID to dst, nothing when the topic's position is doubtful.
 func (r *vectorReader) id(dst []byte) []byte {
 	v := r.uvarint()
 	x, kind := v>>kindBits, v&(1<<kindBits-1)

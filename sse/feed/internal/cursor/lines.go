@@ -6,9 +6,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Lines remembers the id lines that were made last. Streams of the same topics mostly are at the same
-// places and get the same messages one after the other, so what was made for one serves the next, and
-// they share the bytes. Its zero value is ready.
+// Lines remembers the id lines that were made last. Streams of the same topics mostly are at the
+// same positions and get the same messages one after the other, so what was made for one serves
+// the next, and they share the bytes. Its zero value is ready.
 type Lines struct {
 	lines []line
 	ids   []hub.ID // of the lines, one behind the other
@@ -16,8 +16,8 @@ type Lines struct {
 	block []byte   // room for the next texts
 }
 
-// blockBytes is the size of the memory that texts are made in: an allocation for each would cost more
-// than the rest. Texts are known by where they are, so no block is used twice.
+// blockBytes is the size of the memory that texts are made in: an allocation for each would cost
+// more than the rest. Texts are known by where they are, so no block is used twice.
 const blockBytes = 4 << 10
 
 type line struct {
@@ -44,8 +44,8 @@ func (l *Lines) Forget() {
 	l.lines, l.ids, l.next = l.lines[:0], l.ids[:0], 0
 }
 
-// Of returns the line that ends an event, "id: " with the cursor of at and a blank line behind it; see
-// Set.Append. It is shared and must not be modified.
+// Of returns the line that ends an event, "id: " with the cursor of at and a blank line behind
+// it; see Set.Append. It is shared and must not be modified.
 func (l *Lines) Of(set *Set, at []hub.ID) []byte {
 	for i := l.next; i < min(l.next+lookAhead, len(l.lines)); i++ {
 		if l.lines[i].is(set, at, l.ids) {

@@ -7,8 +7,8 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// batch is what a shard wrote last, as it was framed. The many connections that are at the same place
-// follow each other in a shard, and what was made for one is as good for the next.
+// batch is what a shard wrote last, as it was framed. The many connections that are at the same
+// position follow each other in a shard, and what was made for one is as good for the next.
 type batch struct {
 	bytes   []byte
 	frames  [][]byte // that bytes was made of
@@ -54,7 +54,8 @@ func appendChunkHead(dst []byte, size int) []byte {
 	return append(strconv.AppendUint(dst, uint64(size), 16), crlf...)
 }
 
-// skip returns what is left of frames, as they are framed, behind the first n bytes. It shares the frames.
+// skip returns what is left of frames, as they are framed, behind the first n bytes. It shares
+// the frames.
 func skip(frames [][]byte, chunked bool, size, n int) (rest [][]byte) {
 	all := make([][]byte, 0, len(frames)+2)
 	if chunked {

@@ -11,7 +11,8 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// benchLog is a topic of messages without end, next of which were published. Its frames repeat, each of its own memory.
+// benchLog is a topic of messages without end, next of which were published. Its frames repeat,
+// each of its own memory.
 type benchLog struct {
 	frames [][]byte
 	next   int
@@ -51,10 +52,12 @@ func (f *benchFeed) Poll(w *session.Work, budget int) (hub.Status, error) {
 	return hub.Ready, nil
 }
 
-// benchConfig is what the default options of a feed come to, but for the lifetime: the clock of benchmarks runs fast.
+// benchConfig is what the default options of a feed come to, but for the lifetime: the clock of
+// benchmarks runs fast.
 var benchConfig = session.Config{Retry: 2 * time.Second, Heartbeat: 15 * time.Second, Lifetime: 1 << 62}
 
-// measure runs work, which makes so many deliveries, again and again, and reports what one of them costs.
+// measure runs work, which makes so many deliveries, again and again, and reports what one of
+// them costs.
 func measure(b *testing.B, deliveries int, work func()) {
 	work() // what is made once is made now
 	b.ReportAllocs()
@@ -69,7 +72,8 @@ func measure(b *testing.B, deliveries int, work func()) {
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/delivery")
 }
 
-// BenchmarkShard measures what a shard does for its connections when messages were published: machine, framing and bookkeeping, without a system call.
+// BenchmarkShard measures what a shard does for its connections when messages were published:
+// machine, framing and bookkeeping, without a system call.
 func BenchmarkShard(b *testing.B) {
 	for _, conns := range []int{1, 100, 1000} {
 		for _, batch := range []int{1, 64} {
@@ -101,7 +105,8 @@ func BenchmarkShard(b *testing.B) {
 	}
 }
 
-// BenchmarkFraming measures how frames become what is written: for the first connection that gets them, and for each that gets the same.
+// BenchmarkFraming measures how frames become what is written: for the first connection that gets
+// them, and for each that gets the same.
 func BenchmarkFraming(b *testing.B) {
 	frames := newBenchLog().frames
 	for _, n := range []int{1, 64} {

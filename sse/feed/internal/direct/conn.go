@@ -10,8 +10,8 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// conn is a connection of an engine. What is not said to be shared belongs to its owner: the shard, or
-// while the state is away the connection's own goroutine.
+// conn is a connection of an engine. What is not said to be shared belongs to its owner: the
+// shard, or while the state is away the connection's own goroutine.
 type conn struct {
 	session.Stream
 	shard   *shard
@@ -71,7 +71,8 @@ func (c *conn) Wake() { c.shard.poke(c) }
 // Topic implements session.Waker.
 func (c *conn) Topic(i int) hub.Watcher { return c.topics[i].group }
 
-// live reads until the client leaves, or the stream is over, and closes the socket when the stream is.
+// live reads until the client leaves, or the stream is over, and closes the socket when the
+// stream is.
 func (c *conn) live() {
 	stop := c.Follow()
 	c.socket.Drop()
@@ -81,14 +82,15 @@ func (c *conn) live() {
 	}
 	c.over.Wait()
 	stop()
-	if c.head != nil && !c.Broken && c.socket.Write(c.head) != nil { // it ended before anything was written
+	// It ended before anything was written.
+	if c.head != nil && !c.Broken && c.socket.Write(c.head) != nil {
 		c.Broken = true
 	}
 	c.socket.Close(!c.Broken && !c.Aborted)
 }
 
-// catchUp writes what is left of a step, runs the stream on the calling goroutine until it waits or has
-// ended, and hands the connection back.
+// catchUp writes what is left of a step, runs the stream on the calling goroutine until it waits
+// or has ended, and hands the connection back.
 func (c *conn) catchUp(then session.Step) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -118,7 +120,8 @@ func (c *conn) flush() error {
 		c.head = nil
 	}
 	if len(rest) > 1 && total(rest) <= PieceBytes {
-		// One write, and not one more for the two bytes behind a chunk; what is larger is not worth a copy.
+		// One write, and not one more for the two bytes behind a chunk; what is larger is not
+		// worth a copy.
 		rest = [][]byte{slices.Concat(rest...)}
 	}
 	for _, p := range rest {

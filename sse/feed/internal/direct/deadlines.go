@@ -8,8 +8,8 @@ import (
 // deadlines is a heap of connections by the time at which something is due.
 type deadlines []*conn
 
-// schedule sees to it that a connection is looked at by a time. One that only moves away from now is
-// left where it is: when its place comes up nothing is due, and it gets a new one.
+// schedule sees to it that a connection is looked at by a time. One that only moves away from now
+// is left where it is: when it comes up nothing is due, and it is put off.
 func (d *deadlines) schedule(c *conn, due, now time.Time) {
 	switch {
 	case due.IsZero():

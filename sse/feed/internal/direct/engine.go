@@ -1,9 +1,10 @@
-// Package direct carries streams on connections that were taken over from their server. It is the one
-// place that knows of hijacking, and of the types of response writers that may be seen through.
+// Package direct carries streams on connections that were taken over from their server. It is the
+// one place that knows of hijacking, and of the types of response writers that may be seen
+// through.
 //
 // An [Engine] has a few goroutines, its shards. A shard writes to all of its connections without
-// blocking; what a shard must not wait for, a socket that is full or user code that takes long, goes on
-// in a goroutine of the connection's own.
+// blocking; what a shard must not wait for, a socket that is full or user code that takes long,
+// goes on in a goroutine of the connection's own.
 package direct
 
 import (
@@ -14,9 +15,9 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// Engine carries streams. A connection belongs to its shard or, while its socket takes nothing more or
-// its user code takes long, to a goroutine of its own that hands it back when it has caught up. So
-// nobody waits for a slow client, and a socket has one writer at a time.
+// Engine carries streams. A connection belongs to its shard or, while its socket takes nothing
+// more or its user code takes long, to a goroutine of its own that hands it back when it has
+// caught up. So nobody waits for a slow client, and a socket has one writer at a time.
 //
 // The zero Engine is ready. It has goroutines only while it has connections. Methods may be called
 // concurrently.
@@ -29,8 +30,8 @@ type Engine struct {
 // Source is a source whose topics an engine can tell apart.
 type Source interface {
 	session.Source
-	// Topics returns how many topics there are, Topic what is equal for sources in which the i-th topic
-	// changes at the same time.
+	// Topics returns how many topics there are, Topic what is equal for sources in which the i-th
+	// topic changes at the same time.
 	Topics() int
 	Topic(i int) any
 	// Custom reports whether Poll runs user code.
@@ -44,14 +45,14 @@ type Socket interface {
 	TryWrite(p []byte) (n int, err error)
 	// Write writes all of p, with a write timeout for each 64 KiB.
 	Write(p []byte) error
-	// Drop reads and drops what the client sends, until the client has closed the connection, has sent
-	// more than anybody needs to, or Release is called.
+	// Drop reads and drops what the client sends, until the client has closed the connection, has
+	// sent more than anybody needs to, or Release is called.
 	Drop()
 	// Release makes Drop return, Interrupt a Write.
 	Release()
 	Interrupt()
-	// Close closes the connection; clean says that the client is to see the end of a stream, and has
-	// all bytes before it.
+	// Close closes the connection; clean says that the client is to see the end of a stream, and
+	// has all bytes before it.
 	Close(clean bool)
 }
 
@@ -63,9 +64,9 @@ type Response struct {
 	Chunked bool
 }
 
-// Run carries a stream on a socket until the stream ends, and closes the socket. The calling goroutine
-// is parked meanwhile, reading, so that the client's leaving is noticed at once. Else it is as
-// session.Run.
+// Run carries a stream on a socket until the stream ends, and closes the socket. The calling
+// goroutine is parked meanwhile, reading, so that the client's leaving is noticed at once. Else
+// it is as session.Run.
 func (e *Engine) Run(ctx context.Context, c session.Config, source Source, s Socket, r Response, done func(session.Result)) {
 	conn := e.begin(ctx, c, source, s, r)
 	conn.live()

@@ -110,7 +110,8 @@ func isCause(t *testing.T, got, want error) {
 	}
 }
 
-// fakeSocket takes so many bytes at once as it has room for, and has room again when a test has read.
+// fakeSocket takes so many bytes at once as it has room for, and has room again when a test has
+// read.
 type fakeSocket struct {
 	mu          sync.Mutex
 	cond        *sync.Cond
@@ -257,7 +258,8 @@ func TestSkip(t *testing.T) {
 	}
 }
 
-// TestEngineSlow: a socket that is full gets its rest, and what came meanwhile, by a goroutine of its own, and nobody else waits.
+// TestEngineSlow: a socket that is full gets its rest, and what came meanwhile, by a goroutine of
+// its own, and nobody else waits.
 func TestEngineSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e Engine
@@ -365,7 +367,8 @@ func TestEngineEnds(t *testing.T) {
 	}
 }
 
-// TestEnginePanic: what a source panics with goes on, on the goroutine that called Run, and nobody else's connection notices.
+// TestEnginePanic: what a source panics with goes on, on the goroutine that called Run, and
+// nobody else's connection notices.
 func TestEnginePanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e Engine
@@ -386,7 +389,8 @@ func TestEnginePanic(t *testing.T) {
 	})
 }
 
-// TestEngineChurn: connections that come and go while messages are published leave nothing behind, and each gets all of what it was there for.
+// TestEngineChurn: connections that come and go while messages are published leave nothing
+// behind, and each gets all of what it was there for.
 func TestEngineChurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e Engine
@@ -449,7 +453,8 @@ func (f *onceFeed) Poll(w *session.Work, _ int) (hub.Status, error) {
 	return hub.Ready, nil
 }
 
-// TestEngineAllocatesNothing: not for a delivery, whether a connection is the first to get a message or one of many.
+// TestEngineAllocatesNothing: not for a delivery, whether a connection is the first to get a
+// message or one of many.
 func TestEngineAllocatesNothing(t *testing.T) {
 	s := newShard()
 	s.wake = make(chan struct{}, 1)

@@ -11,16 +11,17 @@ import (
 
 // loop is what one goroutine of a shard works with.
 //
-// Filter and Map are user code, and run on the shard's goroutine, because a goroutine for each message
-// and connection would cost more than the delivery. A call may take long, or never return, and the
-// other connections must not wait for it. So a timer looks at the loop while it runs user code. A call
-// that it finds twice, patience apart, loses the shard: another goroutine takes the loop's place, and
-// the one that is held up goes on as the connection's own when the call returns.
+// Filter and Map are user code, and run on the shard's goroutine, because a goroutine for each
+// message and connection would cost more than the delivery. A call may take long, or never
+// return, and the other connections must not wait for it. So a timer looks at the loop while it
+// runs user code. A call that it finds twice, patience apart, loses the shard: another goroutine
+// takes the loop's place, and the one that is held up goes on as the connection's own when the
+// call returns.
 //
 // A connection whose code was slow, or is not known yet, is not run by the shard at all but by a
-// goroutine of its own each time, until it was quick for long enough; see conn.judge. And once a call
-// was found to be slow, all user code of the pass at hand runs beside the shard (wary). So the others
-// wait for one call in a pass at most.
+// goroutine of its own each time, until it was quick for long enough; see conn.judge. And once a
+// call was found to be slow, all user code of the pass at hand runs beside the shard (wary). So
+// the others wait for one call in a pass at most.
 type loop struct {
 	shard *shard
 	work  session.Work
@@ -62,8 +63,9 @@ func (c *conn) judge() {
 	c.Slowest = 0
 }
 
-// next asks a connection's machine for its next step. A panic of its source ends its connection, and no
-// other. It reports false when the shard was lost meanwhile; the connection has caught up then.
+// next asks a connection's machine for its next step. A panic of its source ends its connection,
+// and no other. It reports false when the shard was lost meanwhile; the connection has caught up
+// then.
 func (l *loop) next(c *conn, now time.Time) (step session.Step, ok bool) {
 	if !c.custom {
 		return l.poll(c, now), true
@@ -172,8 +174,8 @@ func (l *loop) look() {
 	}
 }
 
-// succeed starts the goroutine that takes the place of one that user code holds up. It begins the pass
-// anew; who had a turn already has nothing new.
+// succeed starts the goroutine that takes the place of one that user code holds up. It begins the
+// pass anew; who had a turn already has nothing new.
 func (l *loop) succeed() {
 	s, c := l.shard, l.calling
 	s.cede(c)

@@ -9,8 +9,8 @@ import (
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
-// shard is one goroutine of an engine and the connections it writes to. What is not said to be shared
-// belongs to that goroutine, which runs while there are connections.
+// shard is one goroutine of an engine and the connections it writes to. What is not said to be
+// shared belongs to that goroutine, which runs while there are connections.
 type shard struct {
 	groups    map[any]*group
 	deadlines deadlines
@@ -30,8 +30,8 @@ func newShard() *shard { return &shard{groups: make(map[any]*group)} }
 // turns is how many full batches a connection gets before it is the others' turn.
 const turns = 4
 
-// deadlinesAtOnce is how many deadlines are seen to before what is new gets its turn: many connections
-// may have begun at the same time.
+// deadlinesAtOnce is how many deadlines are seen to before what is new gets its turn: many
+// connections may have begun at the same time.
 const deadlinesAtOnce = 512
 
 // join gives a connection to the shard.
@@ -68,8 +68,8 @@ func (s *shard) signal() {
 	}
 }
 
-// run is the goroutine of the shard, until there are no connections any more, or until user code has
-// held it for so long that another goroutine took its place.
+// run is the goroutine of the shard, until there are no connections any more, or until user code
+// has held it for so long that another goroutine took its place.
 func (s *shard) run(l *loop) {
 	defer l.stop()
 	for s.take(l) {
@@ -94,8 +94,8 @@ func (s *shard) take(l *loop) bool {
 	return true
 }
 
-// pass gives each connection its turn that was poked, whose topic has changed, or for which something is
-// due. It reports false when the shard belongs to another goroutine now.
+// pass gives each connection its turn that was poked, whose topic has changed, or for which
+// something is due. It reports false when the shard belongs to another goroutine now.
 func (s *shard) pass(l *loop) bool {
 	s.passes++
 	now := time.Now()

@@ -19,16 +19,21 @@ const (
 	PieceBytes = 64 << 10
 	// mostInput is how much a client may send that nobody reads.
 	mostInput = 64 << 10
-	// lingerTime is how long a client may take to close its side after the end of a stream. Closing at once could cost it the last bytes.
+	// lingerTime is how long a client may take to close its side after the end of a stream.
+	// Closing at once could cost it the last bytes.
 	lingerTime = 500 * time.Millisecond
 )
 
-// newSocket returns a connection that was taken over from a server as a Socket, with what the server gave for reading and writing it, which must not be used any more. chunked says how
-// a stream ends. writeTimeout is how long the client may take for 64 KiB, and where the operating system can tell for the acknowledgement of what was sent. With detached the server has
-// nothing to do with the connection any more; else Drop sees to it that the server notices when the client leaves, and ends the request's context.
+// newSocket returns a connection that was taken over from a server as a Socket. server is what
+// the server gave for reading and writing it, and must not be used any more. chunked says how a
+// stream ends. writeTimeout is how long the client may take for 64 KiB and, where the operating
+// system can tell, to acknowledge what was sent. With detached the server has nothing to do with
+// the connection any more. Otherwise Drop lets the server notice when the client leaves, so that
+// it ends the request's context.
 func newSocket(conn net.Conn, server *bufio.ReadWriter, chunked bool, writeTimeout time.Duration, detached bool) Socket {
 	s := &socket{conn: conn, chunked: chunked, timeout: writeTimeout}
-	// The server holds on to both of its buffers for as long as the handler runs, 4 KiB each: see also ReadFrom.
+	// The server holds on to both of its buffers for as long as the handler runs, 4 KiB each: see
+	// also ReadFrom.
 	*server.Writer = bufio.Writer{}
 	if detached {
 		s.dropped = server.Reader.Buffered()
@@ -40,9 +45,10 @@ func newSocket(conn net.Conn, server *bufio.ReadWriter, chunked bool, writeTimeo
 }
 
 type socket struct {
-	conn    net.Conn
-	server  *bufio.Reader // through which the server is told of the end of the input; nil when it was, or is not to be
-	piece   [16]byte      // of what the client sends
+	conn net.Conn
+	// Through which the server is told of the end of the input; nil when it was, or is not to be.
+	server  *bufio.Reader
+	piece   [16]byte // of what the client sends
 	dropped int
 	chunked bool
 	timeout time.Duration
@@ -102,7 +108,8 @@ func (s *socket) Drop() {
 	_, _ = in.server.WriteTo(in) // whatever the input ended with
 }
 
-// drop reads what the client sends, into a small piece of memory, and returns nil when that was too much.
+// drop reads what the client sends, into a small piece of memory, and returns nil when that was
+// too much.
 func (s *socket) drop() error {
 	for s.dropped <= mostInput {
 		n, err := s.conn.Read(s.piece[:])
@@ -113,8 +120,9 @@ func (s *socket) drop() error {
 	return nil
 }
 
-// input is where the server's Reader writes to: what it has buffered to Write, and then it has ReadFrom read from what it reads from itself, so that nobody needs its buffer any more. Did it not know
-// ReadFrom, it would go on with Write.
+// input is the target of bufio.Reader.WriteTo, which passes buffered bytes to Write and then
+// hands the underlying reader to ReadFrom; from there on the server's 4 KiB buffer can be
+// released. If WriteTo did not know ReadFrom, it would go on with Write.
 type input struct {
 	*socket
 	server *bufio.Reader
@@ -134,8 +142,9 @@ func (i input) Write(p []byte) (int, error) {
 func (i input) ReadFrom(server io.Reader) (int64, error) {
 	*i.server = bufio.Reader{}
 	if err := i.drop(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		// The client has left. The server finds that too when it reads, and ends the request's context. It must not find the deadline of Release: middleware still wants the context when the
-		// stream is over.
+		// The client has left. The server finds that too when it reads, and ends the request's
+		// context. It must not find the deadline of Release: middleware still wants the context
+		// when the stream is over.
 		_, _ = server.Read(i.piece[:])
 	}
 	return 0, nil
@@ -161,7 +170,8 @@ func (s *socket) Close(clean bool) {
 	defer s.conn.Close()
 	tcp, isTCP := netconn.Plain(s.conn).(*net.TCPConn)
 	if !clean {
-		// On HTTP/1.1 the missing last chunk says that the stream was broken off; on HTTP/1.0 only a reset can.
+		// On HTTP/1.1 the missing last chunk says that the stream was broken off; on HTTP/1.0
+		// only a reset can.
 		if isTCP && !s.chunked {
 			_ = tcp.SetLinger(0) // a failure leaves an ordinary close
 		}

@@ -22,8 +22,10 @@ type nonblocking struct {
 // tcpUserTimeout is Linux' TCP_USER_TIMEOUT, the user timeout of RFC 5482, in milliseconds.
 const tcpUserTimeout = 18
 
-// SetUserTimeout has the system break a TCP connection off whose peer does not acknowledge for so long what was sent. Without it a peer that has vanished is
-// noticed after a quarter of an hour of retransmissions; a write timeout bounds only writes that find no room. For other connections, and other systems, it does nothing.
+// SetUserTimeout has the system break a TCP connection off whose peer does not acknowledge for so
+// long what was sent. Without it a peer that has vanished is noticed after a quarter of an hour
+// of retransmissions; a write timeout bounds only writes that find no room. For other
+// connections, and other systems, it does nothing.
 func SetUserTimeout(conn net.Conn, timeout time.Duration) {
 	if tcp, ok := netconn.Plain(conn).(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {

@@ -14,5 +14,6 @@ type nonblocking struct{}
 
 func (s *socket) prepare() {}
 
-// TryWrite implements Socket. What it does not take is written by a goroutine of the connection's own.
+// TryWrite implements Socket. What it does not take is written by a goroutine of the connection's
+// own.
 func (s *socket) TryWrite([]byte) (int, error) { return 0, nil }

@@ -12,9 +12,10 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// TakeOver takes a connection over from its server where an engine can carry it: a plain TCP connection
-// of HTTP/1.x, whose response nobody but the server, or Gin, stands before. It is done before any
-// header is written, which leaves the server with less to keep. detached is as for newSocket.
+// TakeOver takes a connection over from its server where an engine can carry it: a plain TCP
+// connection of HTTP/1.x, whose response nobody but the server, or Gin, stands before. It is done
+// before any header is written, which leaves the server with less to keep. detached is as for
+// newSocket.
 //
 // Else the socket is nil, nothing was done, and why says in a few words what is in the way.
 func TakeOver(w http.ResponseWriter, r *http.Request, writeTimeout time.Duration, detached bool) (s Socket, why string) {
@@ -54,9 +55,9 @@ func obstacle(w http.ResponseWriter, r *http.Request) string {
 	return ""
 }
 
-// wrapper returns the type of the outermost response writer that is neither the server's own nor Gin's
-// over it, nil if there is none. Any other may do something to what is written: that it has an Unwrap
-// or a Hijack does not say that it only counts, since writers that compress have both.
+// wrapper returns the type of the outermost response writer that is neither the server's own nor
+// Gin's over it, nil if there is none. Any other may do something to what is written: that it has
+// an Unwrap or a Hijack does not say that it only counts, since writers that compress have both.
 func wrapper(w http.ResponseWriter) reflect.Type {
 	t := reflect.TypeOf(w)
 	if isType(t, "github.com/gin-gonic/gin", "responseWriter") {
@@ -75,8 +76,8 @@ func isType(t reflect.Type, path, name string) bool {
 	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == path && t.Elem().Name() == name
 }
 
-// TakenOver reports whether the connection below a response writer was taken over from its server. The
-// server panics when middleware flushes such a writer.
+// TakenOver reports whether the connection below a response writer was taken over from its
+// server. The server panics when middleware flushes such a writer.
 func TakenOver(w http.ResponseWriter) bool {
 	if wrapper(w) != nil {
 		return false // behind any other no connection is taken over
@@ -85,8 +86,8 @@ func TakenOver(w http.ResponseWriter) bool {
 	return errors.Is(err, http.ErrHijacked)
 }
 
-// ResponseTo returns the response of a stream to an HTTP/1 request: what middleware has set in h, which
-// is not changed, and what the server would have added.
+// ResponseTo returns the response of a stream to an HTTP/1 request: what middleware has set in h,
+// which is not changed, and what the server would have added.
 func ResponseTo(r *http.Request, h http.Header) Response {
 	chunked := chunked(r)
 	var b bytes.Buffer

@@ -2,8 +2,8 @@ package session
 
 import "time"
 
-// Alarm is one reusable timer for whoever waits for deadlines. A deadline that only moved away does not
-// touch it: it rings too early once, and nothing is found due. Its zero value is ready.
+// Alarm is one reusable timer for whoever waits for deadlines. A deadline that only moved away
+// does not touch it: it rings too early once, and nothing is found due. Its zero value is ready.
 type Alarm struct {
 	timer *time.Timer
 	set   time.Time // zero when not set

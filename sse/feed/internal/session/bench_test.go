@@ -9,7 +9,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// benchLog is a topic of messages without end, next of which were published. Its frames repeat, each of its own memory.
+// benchLog is a topic of messages without end, next of which were published. Its frames repeat,
+// each of its own memory.
 type benchLog struct {
 	frames [][]byte
 	next   int
@@ -46,10 +47,12 @@ func (f *benchFeed) Poll(w *Work, budget int) (hub.Status, error) {
 	return hub.Ready, nil
 }
 
-// benchConfig is what the default options of a feed come to, but for the lifetime: the clock of benchmarks runs fast.
+// benchConfig is what the default options of a feed come to, but for the lifetime: the clock of
+// benchmarks runs fast.
 var benchConfig = Config{Retry: 2 * time.Second, Heartbeat: 15 * time.Second, Lifetime: 1 << 62}
 
-// BenchmarkMachineNext measures one step of a machine: one that has nothing, that has a heartbeat, that has messages.
+// BenchmarkMachineNext measures one step of a machine: one that has nothing, that has a
+// heartbeat, that has messages.
 func BenchmarkMachineNext(b *testing.B) {
 	for _, bc := range []struct {
 		name   string

@@ -21,7 +21,8 @@ var (
 	ErrPanicked    = errors.New("feed: code of the user panicked")
 )
 
-// Clean reports whether a stream that ended by this cause ended as streams should: whole, and by the server's decision.
+// Clean reports whether a stream that ended by this cause ended as streams should: whole, and by
+// the server's decision.
 func Clean(cause error) bool {
 	for _, clean := range []error{ErrFinished, ErrRotated, ErrExpired, ErrRevoked, ErrShutdown} {
 		if errors.Is(cause, clean) {
@@ -31,7 +32,8 @@ func Clean(cause error) bool {
 	return false
 }
 
-// Gone returns why the context of a request ended, nil if it has not. The server of net/http cancels it without a cause when the client leaves; a cause that somebody stated is kept.
+// Gone returns why the context of a request ended, nil if it has not. The server of net/http
+// cancels it without a cause when the client leaves; a cause that somebody stated is kept.
 func Gone(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, context.Canceled) {

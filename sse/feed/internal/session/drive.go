@@ -9,16 +9,16 @@ import (
 
 // Writer is a connection that is written to by blocking; *sse.Writer is one.
 type Writer interface {
-	// Write writes the frames and flushes. It blocks, at most for the connection's write timeout, and
-	// keeps no reference.
+	// Write writes the frames and flushes. It blocks, at most for the connection's write timeout,
+	// and keeps no reference.
 	Write(frames ...[]byte) error
 	// Abort ends the connection so that the client cannot take it for a clean end.
 	Abort() error
 }
 
-// Drive writes what the stream has, on the calling goroutine, until the stream has ended. When it has
-// nothing to write it calls park with the time at which something is due, zero for never. Drive goes
-// on when park returns true, and returns when it returns false.
+// Drive writes what the stream has, on the calling goroutine, until the stream has ended. When it
+// has nothing to write it calls park with the time at which something is due, zero for never.
+// Drive goes on when park returns true, and returns when it returns false.
 func (s *Stream) Drive(w Writer, park func(deadline time.Time) bool) {
 	for s.Cause == nil {
 		step := s.turn(w)
@@ -52,9 +52,9 @@ func (s *Stream) turn(w Writer) Step {
 	return step
 }
 
-// Run runs a stream on the calling goroutine until it ends. It starts no goroutine and holds one timer.
-// A panic of the source aborts the connection and goes on; done is called before, as it is called
-// before Run returns.
+// Run runs a stream on the calling goroutine until it ends. It starts no goroutine and holds one
+// timer. A panic of the source aborts the connection and goes on; done is called before, as it is
+// called before Run returns.
 func Run(ctx context.Context, c Config, source Source, w Writer, done func(Result)) {
 	s := &Stream{}
 	b := bell{make(chan struct{}, 1)}

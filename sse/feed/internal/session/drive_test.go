@@ -31,7 +31,8 @@ func TestRunHeartbeatAndRotation(t *testing.T) {
 		equal(t, "rotated after", time.Since(w.begin), time.Minute)
 		isCause(t, r.Cause, ErrRotated)
 		equal(t, "text", w.text(), ": ok\n:\ndata: a\n\n:\n:\n")
-		// One 15 s after the prelude, the next 15 s after the message, each at its time although the timer was not set anew by the message.
+		// One 15 s after the prelude, the next 15 s after the message, each at its time although
+		// the timer was not set anew by the message.
 		want := []time.Duration{15 * time.Second, 35 * time.Second, 50 * time.Second}
 		got := w.timesOf(":\n")
 		if len(got) != len(want) || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
@@ -90,7 +91,8 @@ func TestRunRevoked(t *testing.T) {
 	})
 }
 
-// TestRunPanic: what a source's code of users panics with goes on, behind an end that a client cannot take for a clean one.
+// TestRunPanic: what a source's code of users panics with goes on, behind an end that a client
+// cannot take for a clean one.
 func TestRunPanic(t *testing.T) {
 	w, source := newFakeWriter(), newFakeSource()
 	source.panics = "of the user"
@@ -140,7 +142,8 @@ func TestRunContext(t *testing.T) {
 	}
 }
 
-// TestRunSourceSeesContextFirst is the moment between the look at the context and the poll of a source that ends with it.
+// TestRunSourceSeesContextFirst is the moment between the look at the context and the poll of a
+// source that ends with it.
 func TestRunSourceSeesContextFirst(t *testing.T) {
 	other := errors.New("other")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -182,7 +185,8 @@ func TestRunSourceFails(t *testing.T) {
 	equal(t, "text", w.text(), ": ok\ndata: a\n\nevent: stream-error\ndata: {}\n\n")
 }
 
-// TestRunOneWrite holds that a connection that is behind catches up in one write, and that nothing is written without need.
+// TestRunOneWrite holds that a connection that is behind catches up in one write, and that
+// nothing is written without need.
 func TestRunOneWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, w := newFakeSource(), newFakeWriter()

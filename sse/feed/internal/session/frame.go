@@ -12,7 +12,8 @@ var (
 	failureFrame   = Frame("", "stream-error", []byte("{}"))
 )
 
-// Prelude returns the first bytes of every stream. There is no blank line: some readers would take a block without data for an event.
+// Prelude returns the first bytes of every stream. There is no blank line: some readers would
+// take a block without data for an event.
 func Prelude(retry time.Duration) []byte {
 	b := sse.AppendComment(nil, "ok")
 	if retry > 0 {
@@ -21,8 +22,8 @@ func Prelude(retry time.Duration) []byte {
 	return b
 }
 
-// Gap returns the event that says that messages before the next one are gone. at is where the client's
-// cursor is moved to when no event follows that would move it; else it is "".
+// Gap returns the event that says that messages before the next one are gone. at is where the
+// client's cursor is moved to when no event follows that would move it; else it is "".
 func Gap(at string) []byte {
 	if at == "" {
 		return gapFrame
@@ -32,7 +33,8 @@ func Gap(at string) []byte {
 
 var gapFrame = Frame("", "gap", []byte("{}"))
 
-// Frame returns a control event. An id that cannot stand on the wire is left out: without one the client keeps the cursor it has.
+// Frame returns a control event. An id that cannot stand on the wire is left out: without one the
+// client keeps the cursor it has.
 func Frame(id, typ string, data []byte) []byte {
 	b, err := sse.AppendFrame(nil, id, typ, data)
 	if err != nil {

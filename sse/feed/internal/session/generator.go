@@ -10,14 +10,14 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// Generate runs a generator on the calling goroutine and sends what it yields. Heartbeats, rotation and
-// expiry go on while it blocks, by one timer and a lock.
+// Generate runs a generator on the calling goroutine and sends what it yields. Heartbeats,
+// rotation and expiry go on while it blocks, by one timer and a lock.
 //
-// The generator's context ends, with the cause of the end, as soon as nothing more can be sent; yield
-// then returns false. When the generator has returned, everything that Generate started has ended. An
-// error that is yielded, or an event that cannot be encoded, fails the stream. A panic, or
-// runtime.Goexit, aborts the connection and goes on; done is called before, as it is called before
-// Generate returns.
+// The generator's context ends, with the cause of the end, as soon as nothing more can be sent;
+// yield then returns false. When the generator has returned, everything that Generate started has
+// ended. An error that is yielded, or an event that cannot be encoded, fails the stream. A panic,
+// or runtime.Goexit, aborts the connection and goes on; done is called before, as it is called
+// before Generate returns.
 func Generate(ctx context.Context, c Config, w Writer, seq func(context.Context) iter.Seq2[sse.Event, error], done func(Result)) {
 	g := &generator{writer: w}
 	g.stream.machine = Machine{source: &g.outbox, config: c}
@@ -61,7 +61,9 @@ type generator struct {
 
 	aborted  bool // by a panic; the goroutine's own
 	abortErr error
-	panicked any // what a write on another goroutine than the generator's panicked with; written before running is done
+	// What a write on another goroutine than the generator's panicked with; written before
+	// running is done.
+	panicked any
 
 	mu      sync.Mutex // held while writing
 	writer  Writer

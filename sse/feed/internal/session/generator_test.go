@@ -96,7 +96,8 @@ func TestGenerateHeartbeatWhileBlocked(t *testing.T) {
 	})
 }
 
-// TestGenerateEnds holds that a generator learns of each end from outside, at once, both where it waits and at its next yield.
+// TestGenerateEnds holds that a generator learns of each end from outside, at once, both where it
+// waits and at its next yield.
 func TestGenerateEnds(t *testing.T) {
 	other := errors.New("other")
 	type outside struct {
@@ -178,7 +179,8 @@ func TestGenerateDoesNotStartForNobody(t *testing.T) {
 	})
 }
 
-// TestGenerateLearnsDuringBlockedWrite holds that the client's leaving ends the context although a heartbeat blocks in its write.
+// TestGenerateLearnsDuringBlockedWrite holds that the client's leaving ends the context although
+// a heartbeat blocks in its write.
 func TestGenerateLearnsDuringBlockedWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -266,7 +268,8 @@ func TestGeneratePanics(t *testing.T) {
 	}
 }
 
-// TestGenerateIgnoresYield is about a generator that goes on after yield returned false: Go's runtime panics, which must end like any panic.
+// TestGenerateIgnoresYield is about a generator that goes on after yield returned false: Go's
+// runtime panics, which must end like any panic.
 func TestGenerateIgnoresYield(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -286,7 +289,8 @@ func TestGenerateIgnoresYield(t *testing.T) {
 	})
 }
 
-// TestGenerateAwaits: what is under way when the generator returns has ended before Generate returns, because the response must not be touched afterwards.
+// TestGenerateAwaits: what is under way when the generator returns has ended before Generate
+// returns, because the response must not be touched afterwards.
 func TestGenerateAwaits(t *testing.T) {
 	t.Run("timer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -349,7 +353,8 @@ func (w panicking) Write(frames ...[]byte) error {
 	return w.fakeWriter.Write(frames...)
 }
 
-// TestGeneratePanicBeside: a panic on a goroutine beside the generator's ends the stream and goes on where it can be recovered, instead of ending the process.
+// TestGeneratePanicBeside: a panic on a goroutine beside the generator's ends the stream and goes
+// on where it can be recovered, instead of ending the process.
 func TestGeneratePanicBeside(t *testing.T) {
 	for kind, act := range map[string]func(closing *server, cancel context.CancelCauseFunc){
 		"timer":      func(*server, context.CancelCauseFunc) {},
@@ -388,7 +393,8 @@ func TestGeneratePanicBeside(t *testing.T) {
 	}
 }
 
-// TestGenerateRevoked: a generator that passes on the end of its subscription by a revocation, a moment before the stream itself notices it.
+// TestGenerateRevoked: a generator that passes on the end of its subscription by a revocation, a
+// moment before the stream itself notices it.
 func TestGenerateRevoked(t *testing.T) {
 	w := newFakeWriter()
 	g := <-generate(t.Context(), Config{EndRetry: time.Second}, w, nil, func(_ context.Context, yield func(sse.Event, error) bool) {

@@ -15,22 +15,24 @@ const BatchBytes = 64 << 10
 type Config struct {
 	// Retry is the reconnection time stated in the prelude. Zero states none.
 	Retry time.Duration
-	// DrainRetry is the reconnection time stated last when the stream ends by a shutdown, EndRetry when
-	// it ends at a time of its own: by expiry, revocation or a drain. Zero states none.
+	// DrainRetry is the reconnection time stated last when the stream ends by a shutdown,
+	// EndRetry when it ends at a time of its own: by expiry, revocation or a drain. Zero states
+	// none.
 	DrainRetry, EndRetry time.Duration
 	// OnClosing calls f, once and soon, when the server drains, until stop is called. f does not
-	// block. The stream goes on until the time that DrainAt returns then. Nil means that nobody drains.
+	// block. The stream goes on until the time that DrainAt returns then. Nil means that nobody
+	// drains.
 	OnClosing func(f func()) (stop func())
 	DrainAt   func() time.Time
-	// Checkpoint is the cursor that the stream begins at, told to a client that came without one before
-	// anything else. "" tells none.
+	// Checkpoint is the cursor that the stream begins at, told to a client that came without one
+	// before anything else. "" tells none.
 	Checkpoint string
 	// Hello is a frame sent before those of the source. Nil sends none.
 	Hello []byte
 	// Heartbeat is the silence after which a heartbeat is due. Zero sends none.
 	Heartbeat time.Duration
-	// Lifetime is how long after the first Next the connection is rotated: ended cleanly, for the client
-	// to come back. Zero means never.
+	// Lifetime is how long after the first Next the connection is rotated: ended cleanly, for the
+	// client to come back. Zero means never.
 	Lifetime time.Duration
 	// ExpireAt is when the stream ends because the right to it does. Zero means never.
 	ExpireAt time.Time
@@ -56,22 +58,22 @@ func NewMachine(c Config, s Source) *Machine { return &Machine{source: s, config
 
 // Step is what a machine wants after the frames of a Work are written.
 type Step struct {
-	// Status is hub.Ready when Next is to be called at once, hub.Waiting when it is to be called once
-	// the source has something, or at Deadline, and hub.Ended when the stream is over.
+	// Status is hub.Ready when Next is to be called at once, hub.Waiting when it is to be called
+	// once the source has something, or at Deadline, and hub.Ended when the stream is over.
 	Status hub.Status
-	// Deadline, with hub.Waiting, is when Next is to be called at the latest; zero if there is no such
-	// time.
+	// Deadline, with hub.Waiting, is when Next is to be called at the latest; zero if there is no
+	// such time.
 	Deadline time.Time
 	// Cause, with hub.Ended, is why.
 	Cause error
-	// Abort, with hub.Ended, asks for an end of the connection that a client cannot take for a clean
-	// one.
+	// Abort, with hub.Ended, asks for an end of the connection that a client cannot take for a
+	// clean one.
 	Abort bool
 }
 
-// Next puts what is to be written at the time now into w, and returns what comes then. It never blocks
-// on anything but user code. What it brought counts as written; after a write that failed there is
-// nothing left to ask.
+// Next puts what is to be written at the time now into w, and returns what comes then. It never
+// blocks on anything but user code. What it brought counts as written; after a write that failed
+// there is nothing left to ask.
 func (m *Machine) Next(now time.Time, w *Work) (s Step) {
 	w.begin()
 	if m.cause != nil {
@@ -116,7 +118,8 @@ func (m *Machine) Drain(at time.Time) { m.drainAt = at }
 // Stop makes the next step the last one, a clean end by ErrShutdown or ErrRevoked.
 func (m *Machine) Stop(cause error) { m.stopped = cause }
 
-// Fail makes the next step the last one, for a failure. The client is told that there was one and not which.
+// Fail makes the next step the last one, for a failure. The client is told that there was one and
+// not which.
 func (m *Machine) Fail(err error) { m.failure = err }
 
 func (m *Machine) begin(now time.Time, w *Work) {
@@ -135,7 +138,8 @@ func (m *Machine) begin(now time.Time, w *Work) {
 	m.config.Checkpoint, m.config.Hello = "", nil // sent once, and then held for nothing
 }
 
-// checkpoint tells the client its cursor where the source has passed something over that it need not be sent again.
+// checkpoint tells the client its cursor where the source has passed something over that it need
+// not be sent again.
 func (m *Machine) checkpoint(w *Work) bool {
 	at := m.source.Checkpoint()
 	if at == "" {
@@ -145,8 +149,8 @@ func (m *Machine) checkpoint(w *Work) bool {
 	return true
 }
 
-// lookCost is what a poll counts for that passed messages over and gave no frame: a step must come to
-// its end, for heartbeats and for who ends the stream.
+// lookCost is what a poll counts for that passed messages over and gave no frame: a step must
+// come to its end, for heartbeats and for who ends the stream.
 const lookCost = BatchBytes / 64
 
 // poll takes a batch of frames from the source.
@@ -186,7 +190,8 @@ func (m *Machine) ended(w *Work, err error) Step {
 	return m.fail(w, err)
 }
 
-// stop ends the stream by the server's decision: the client learns how far it got, and when to come back.
+// stop ends the stream by the server's decision: the client learns how far it got, and when to
+// come back.
 func (m *Machine) stop(w *Work, cause error) Step {
 	m.checkpoint(w)
 	var retry time.Duration

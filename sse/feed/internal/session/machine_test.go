@@ -83,7 +83,8 @@ func TestMachineHeartbeat(t *testing.T) {
 	deadline(t, next(t, m, 50*time.Second, "data: b\n\n", hub.Waiting), 65*time.Second)
 }
 
-// TestMachineCheckpoint: what was passed over is told in place of a heartbeat, once, and does not keep the connection busy before.
+// TestMachineCheckpoint: what was passed over is told in place of a heartbeat, once, and does not
+// keep the connection busy before.
 func TestMachineCheckpoint(t *testing.T) {
 	source := newFakeSource()
 	m := NewMachine(Config{Heartbeat: 15 * time.Second}, source)
@@ -95,7 +96,8 @@ func TestMachineCheckpoint(t *testing.T) {
 	next(t, m, 30*time.Second, ":\n", hub.Waiting)
 }
 
-// TestMachineLooks: a source that passes over message after message does not hold the step for ever.
+// TestMachineLooks: a source that passes over message after message does not hold the step for
+// ever.
 func TestMachineLooks(t *testing.T) {
 	source := newFakeSource()
 	source.looks = 1 << 20

@@ -7,7 +7,8 @@ import (
 	"runtime/debug"
 )
 
-// Panic is a panic that goes on on another goroutine than the one it began on, with the stack of that one.
+// Panic is a panic that goes on on another goroutine than the one it began on, with the stack of
+// the first.
 type Panic struct {
 	Value any
 	Stack []byte
@@ -22,8 +23,9 @@ func (p *Panic) Unwrap() error {
 	return err
 }
 
-// Recovered makes a Panic of what recover has returned, which is not nil, to be called by the function that called recover. http.ErrAbortHandler stays what it is, because
-// servers compare it.
+// Recovered makes a Panic of what recover has returned, which is not nil, to be called by the
+// function that called recover. http.ErrAbortHandler stays what it is, because servers compare
+// it.
 func Recovered(value any) any {
 	err, _ := value.(error)
 	if p := (*Panic)(nil); errors.As(err, &p) || errors.Is(err, http.ErrAbortHandler) {

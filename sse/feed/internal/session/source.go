@@ -12,11 +12,11 @@ type Source interface {
 	// Watch has w woken, from now on until the source is closed, whenever Poll may find something
 	// else than before. It is called once, before the first Poll.
 	Watch(w Waker)
-	// Poll appends the next frames to w: as many as there are up to about budget bytes, and at least
-	// one if there is one. It never blocks on anything but user code. With hub.Ready it is worth
-	// polling again at once, with hub.Waiting when the watcher was woken. With hub.Ended nothing
-	// comes any more, and the error says why: nil for the natural end, ErrShutdown, ErrRevoked,
-	// ErrClientGone, or a failure.
+	// Poll appends the next frames to w: as many as there are up to about budget bytes, and at
+	// least one if there is one. It never blocks on anything but user code. With hub.Ready it is
+	// worth polling again at once, with hub.Waiting when the watcher was woken. With hub.Ended
+	// nothing comes any more, and the error says why: nil for the natural end, ErrShutdown,
+	// ErrRevoked, ErrClientGone, or a failure.
 	Poll(w *Work, budget int) (hub.Status, error)
 	// Checkpoint returns the cursor of what was passed over since the last frame with an id, "" if
 	// nothing was. It counts as told then.
@@ -27,8 +27,8 @@ type Source interface {
 type Waker interface {
 	// Wake is for what concerns this stream alone.
 	hub.Watcher
-	// Topic returns what is to be woken when the topic changes that is i-th in the source. Streams of
-	// the same topic may share it.
+	// Topic returns what is to be woken when the topic changes that is i-th in the source.
+	// Streams of the same topic may share it.
 	Topic(i int) hub.Watcher
 }
 
@@ -50,9 +50,9 @@ type Work struct {
 	private []byte // the frames that were made for this connection alone, one behind the other
 }
 
-// Append appends a frame that is made for one connection alone, in memory that the next step uses again.
-// make appends it to a slice and returns the result, as sse.AppendEvent does; when it returns an error
-// there is no frame.
+// Append appends a frame that is made for one connection alone, in memory that the next step uses
+// again. make appends it to a slice and returns the result, as sse.AppendEvent does; when it
+// returns an error there is no frame.
 func (w *Work) Append(make func(dst []byte) ([]byte, error)) error {
 	before := len(w.private)
 	all, err := make(w.private)
@@ -64,8 +64,8 @@ func (w *Work) Append(make func(dst []byte) ([]byte, error)) error {
 	return nil
 }
 
-// Private reports whether a frame was made by Append: then frames that are the same memory need not be
-// the same bytes, and who keeps them beyond the step copies them.
+// Private reports whether a frame was made by Append: then frames that are the same memory need
+// not be the same bytes, and who keeps them beyond the step copies them.
 func (w *Work) Private() bool { return len(w.private) > 0 }
 
 // begin makes w ready for a step.

@@ -17,7 +17,8 @@ import (
 // Leave may be called from any goroutine, the other methods by one at a time, the stream's driver.
 type Stream struct {
 	Result
-	// Slowest is the longest time that Drive has waited for a Next, which is the source's user code.
+	// Slowest is the longest time that Drive has waited for a Next, which is the source's user
+	// code.
 	Slowest time.Duration
 
 	machine Machine
@@ -36,8 +37,8 @@ type Result struct {
 	// Events and Bytes count what was written.
 	Events int
 	Bytes  int64
-	// Aborted says that the connection was, or is to be, ended so that the client cannot take it for a
-	// clean end; AbortErr why that was not possible.
+	// Aborted says that the connection was, or is to be, ended so that the client cannot take it
+	// for a clean end; AbortErr why that was not possible.
 	Aborted  bool
 	AbortErr error
 	// Broken says that the connection failed, or that the client has left.
@@ -53,8 +54,9 @@ type orders struct {
 	drain   bool
 }
 
-// Init makes s the stream of a source, with w woken whenever Next may have something to do. It ends
-// with ctx: with what a shutdown or a revocation sends last where the cause of ctx is one, else at once.
+// Init makes s the stream of a source, with w woken whenever Next may have something to do. It
+// ends with ctx: with what a shutdown or a revocation sends last where the cause of ctx is one,
+// else at once.
 func (s *Stream) Init(ctx context.Context, c Config, source Source, w Waker) {
 	s.ctx, s.machine, s.waker = ctx, Machine{source: source, config: c}, w
 	if ctx.Err() != nil {
@@ -154,7 +156,9 @@ func (s *Stream) Fail(err error) {
 	case errors.Is(err, ErrInterrupted):
 		s.Cause = ErrClientGone
 	case cause != nil && !decided(cause) && !errors.Is(cause, ErrClientGone):
-		s.Cause = cause // somebody's, who perhaps made the write fail; else the server ends ctx because it has failed
+		// somebody's, who perhaps made the write fail; else the server ends ctx because it has
+		// failed.
+		s.Cause = cause
 	default:
 		s.Cause = fmt.Errorf("%w: %w", ErrWriteFailed, err)
 	}
@@ -165,5 +169,6 @@ func (s *Stream) Panic(value any) {
 	s.Cause, s.Aborted, s.Panicked = ErrPanicked, true, value
 }
 
-// ErrInterrupted is matched by the error of a write that was made to fail because the client has left.
+// ErrInterrupted is matched by the error of a write that was made to fail because the client has
+// left.
 var ErrInterrupted = errors.New("interrupted")
