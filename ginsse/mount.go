@@ -72,7 +72,14 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 		if err != nil {
 			return err
 		}
-		e.names = func(c *Context[P]) ([]string, error) { return t.topics(reflect.ValueOf(&c.Params).Elem()) }
+		e.names = func(c *Context[P]) (names []string, err error) {
+			v := reflect.ValueOf(&c.Params).Elem()
+			names = make([]string, len(t))
+			for i := 0; i < len(t) && err == nil; i++ {
+				names[i], err = t[i].topic(v)
+			}
+			return names, err
+		}
 	}
 	// Gin panics at a path that is malformed or conflicts with another one.
 	defer func() {

@@ -65,18 +65,6 @@ func newTemplates(texts []string, b *binder, params reflect.Type) (templates, er
 	return ts, nil
 }
 
-// topics returns the topics' names for the bound parameters v.
-func (ts templates) topics(v reflect.Value) ([]string, error) {
-	names := make([]string, len(ts))
-	for i, t := range ts {
-		var err error
-		if names[i], err = t.topic(v); err != nil {
-			return nil, err
-		}
-	}
-	return names, nil
-}
-
 // find returns the parameter of a name that a template has in braces.
 func (b *binder) find(name string, params reflect.Type) (*field, error) {
 	var found *field

@@ -161,7 +161,13 @@ func (f *followed) finish() {
 func (f *followed) Deliver(ms ...Message) {
 	f.mu.Lock()
 	for _, m := range ms {
-		f.take(m)
+		switch {
+		case f.state == released:
+		case received(f.name, &m):
+			f.place(m)
+		default:
+			f.hub.counters.skipped.Add(1)
+		}
 	}
 	f.unlock()
 	f.hub.sweeper.sweep()
@@ -189,18 +195,6 @@ func (f *followed) Restored(tail ID) {
 	if hook := f.hub.opts.Observer.Broken; hook != nil {
 		hook(f.name, nil)
 	}
-}
-
-// take is the way of every live message into the log. f.mu is held.
-func (f *followed) take(m Message) {
-	if f.state == released {
-		return
-	}
-	if !received(f.name, &m) {
-		f.hub.counters.skipped.Add(1)
-		return
-	}
-	f.place(m)
 }
 
 // place puts a message at the end of the log if it belongs there, and holds it back while that is
@@ -235,7 +229,10 @@ func (f *followed) outrun() bool {
 func (f *followed) append(m Message) {
 	e := &Entry{Message: m}
 	e.Gap, f.gapNext = m.Gap || f.gapNext, false
-	f.window.add(e)
+	f.log.Append(string(m.ID), windowSize(&e.Message), e)
+	for f.log.Len() > f.opts.Window || f.log.Bytes() > f.opts.WindowBytes && f.log.Len() > 1 {
+		f.evict()
+	}
 	f.hub.counters.received.Add(1)
 	f.checkAt = time.Time{}
 }

@@ -122,7 +122,11 @@ func isClosed(c <-chan struct{}) bool {
 // It does not keep or modify m's Data and Headers.
 func (h *Hub) Publish(ctx context.Context, topic string, m Message) (ID, error) {
 	start := time.Now()
-	id, err := h.publishing.publish(ctx, topic, m)
+	var id ID
+	err := h.publishing.check(topic, &m)
+	if err == nil {
+		id, err = h.publishing.send(ctx, topic, m)
+	}
 	h.publishing.done(topic, id, start, err)
 	if err != nil {
 		return "", &Error{Op: "publish", Topic: topic, Err: err}

@@ -17,21 +17,21 @@ const finishKey = ReservedPrefix + "finish"
 // publishing appends messages at the backend.
 type publishing struct{ hub *Hub }
 
-// publish checks a message and sends it.
-func (p publishing) publish(ctx context.Context, topic string, m Message) (ID, error) {
+// check applies the rules of Publish.
+func (p publishing) check(topic string, m *Message) error {
 	if err := CheckTopic(topic); err != nil {
-		return "", reject(err)
+		return reject(err)
 	}
 	if m.Final {
-		return "", reject(fmt.Errorf("%w: a topic is ended by Finish", ErrType))
+		return reject(fmt.Errorf("%w: a topic is ended by Finish", ErrType))
 	}
-	if err := checkMessage(&m, p.hub.opts.MaxMessage); err != nil {
-		return "", reject(err)
+	if err := checkMessage(m, p.hub.opts.MaxMessage); err != nil {
+		return reject(err)
 	}
 	if m.Key != "" && p.hub.traits.Keys == KeysNone {
-		return "", reject(ErrNoKeys)
+		return reject(ErrNoKeys)
 	}
-	return p.send(ctx, topic, m)
+	return nil
 }
 
 // send appends a message to any topic, one of the hub's own too. An unknown outcome is tried again

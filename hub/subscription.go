@@ -94,25 +94,31 @@ type Batch struct {
 // Errors are *Error: ErrTopic, ErrPosition, ErrClosed, the context's, or the backend's. A
 // position whose messages are gone is not an error here; see MarkGaps.
 func (h *Hub) Subscribe(ctx context.Context, topic string, at Position, opts ...SubscribeOption) (*Subscription, error) {
-	s, err := h.subscribe(ctx, topic, at, opts)
+	var o subscribeOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	var s *Subscription
+	err := checkStart(topic, at)
+	if err == nil {
+		s, err = h.subscribeAt(ctx, topic, at, o)
+	}
 	if err != nil {
 		return nil, &Error{Op: "subscribe", Topic: topic, Err: err}
 	}
 	return s, nil
 }
 
-func (h *Hub) subscribe(ctx context.Context, topic string, at Position, opts []SubscribeOption) (*Subscription, error) {
-	if err := CheckTopic(topic); err != nil {
-		return nil, err
+// checkStart refuses what users may not subscribe to. Any other name is checked when the hub begins to
+// follow the topic: one that is followed has been.
+func checkStart(topic string, at Position) error {
+	switch {
+	case internal(topic):
+		return CheckTopic(topic)
+	case at.kind == after && at.id == "":
+		return ErrPosition
 	}
-	if at.kind == after && at.id == "" {
-		return nil, ErrPosition
-	}
-	var o subscribeOptions
-	for _, opt := range opts {
-		opt(&o)
-	}
-	return h.subscribeAt(ctx, topic, at, o)
+	return nil
 }
 
 // subscribeAt subscribes to any topic, one of the hub's own too.

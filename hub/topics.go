@@ -32,6 +32,11 @@ func (s *topicSet) follow(topic string) (*followed, error) {
 	}
 	f := s.topics[topic]
 	if f == nil {
+		if !internal(topic) { // those are the hub's own here; see checkStart
+			if err := CheckTopic(topic); err != nil {
+				return nil, err
+			}
+		}
 		h := s.hub
 		f = &followed{hub: h, name: topic, ready: make(chan struct{}), window: window{opts: &h.opts}}
 		f.ctx, f.cancel = context.WithCancel(h.ctx)

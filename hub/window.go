@@ -23,14 +23,6 @@ func (w *window) restart(base ID) {
 	w.baseFinal = false
 }
 
-// add adds a message at the end of the log and evicts what exceeds the bounds.
-func (w *window) add(e *Entry) {
-	w.log.Append(string(e.ID), windowSize(&e.Message), e)
-	for w.log.Len() > w.opts.Window || w.log.Bytes() > w.opts.WindowBytes && w.log.Len() > 1 {
-		w.evict()
-	}
-}
-
 func (w *window) evict() { w.baseFinal = w.log.Evict().Final }
 
 // known reports whether an ID is in the log or is its base.

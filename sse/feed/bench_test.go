@@ -155,7 +155,7 @@ func benchDeliver(b *testing.B, conns, burst int) {
 	defer cancel()
 	for range conns {
 		q := newRequest(nil, get("/").WithContext(ctx), f.Topics, Options{Logger: quiet()})
-		s, err := open(ctx, ctx, f, nil, latest(f).at, &q.o)
+		s, err := q.open(f, nil, latest(f))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/cursor"
 )
@@ -87,18 +88,9 @@ type lab struct {
 	each    atomic.Pointer[func(*http.Request, *Options)]
 }
 
-// onEachWay runs a test on each way, with a feed of each shape. change prepares the feed and the
-// options.
-func onEachWay(t *testing.T, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
-	onSomeWays(t, len(shapes), change, test)
-}
-
-// onLargeWays is onEachWay for tests that move much: it has the first shape and the last only.
-func onLargeWays(t *testing.T, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
-	onSomeWays(t, 2, change, test)
-}
-
-func onSomeWays(t *testing.T, most int, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
+// onEachWay runs a test on each way, with feeds of so many shapes, among which is the last one, which
+// has all that the others have. change prepares the feed and the options.
+func onEachWay(t *testing.T, most int, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
 	for i, shape := range shapes {
 		if i >= most-1 && i < len(shapes)-1 {
 			continue
@@ -268,7 +260,7 @@ func (l *lab) ended(want error) End {
 }
 
 func TestConformanceResume(t *testing.T) {
-	onEachWay(t, nil, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), nil, func(t *testing.T, l *lab) {
 		c := l.open()
 		equal(t, "status", c.StatusCode, 200)
 		equal(t, "type", c.Header.Get("Content-Type"), streamType)
@@ -298,7 +290,7 @@ func TestConformanceResume(t *testing.T) {
 }
 
 func TestConformanceGap(t *testing.T) {
-	onEachWay(t, nil, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), nil, func(t *testing.T, l *lab) {
 		start := publish(t, l.hub, "t", "0")[0]
 		for i := range 20 {
 			publish(t, l.hub, "t", fmt.Sprint(i))
@@ -312,7 +304,7 @@ func TestConformanceGap(t *testing.T) {
 }
 
 func TestConformanceSnapshot(t *testing.T) {
-	onEachWay(t, func(f *Feed, _ *Options) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), func(f *Feed, _ *Options) {
 		f.Snapshot = func(context.Context) (any, error) { return "state", nil }
 	}, func(t *testing.T, l *lab) {
 		first := publish(t, l.hub, "t", "a")[0]
@@ -331,7 +323,7 @@ func TestConformanceSnapshot(t *testing.T) {
 }
 
 func TestConformanceHeartbeat(t *testing.T) {
-	onEachWay(t, func(_ *Feed, o *Options) { o.Heartbeat = 5 * time.Millisecond }, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), func(_ *Feed, o *Options) { o.Heartbeat = 5 * time.Millisecond }, func(t *testing.T, l *lab) {
 		c := l.open()
 		c.primed(t)
 		for range 5 {
@@ -362,7 +354,7 @@ func TestConformanceEnds(t *testing.T) {
 		{"close", nil, func(_ *testing.T, l *lab) { l.finish() }, "close", ErrFinished},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			onEachWay(t, func(f *Feed, o *Options) {
+			onEachWay(t, testenv.Sized(2, len(shapes)), func(f *Feed, o *Options) {
 				o.Drain = &Drain{Window: 10 * time.Millisecond}
 				if tc.change != nil {
 					tc.change(f, o)
@@ -394,7 +386,7 @@ func TestConformanceEnds(t *testing.T) {
 
 // TestConformanceFailure: what is broken off does not look like an end.
 func TestConformanceFailure(t *testing.T) {
-	onLargeWays(t, func(f *Feed, o *Options) {
+	onEachWay(t, 2, func(f *Feed, o *Options) {
 		// The client reads when all is published, however long that takes.
 		o.Retry, o.WriteTimeout = time.Millisecond, time.Hour
 		var loads atomic.Int32
@@ -421,7 +413,7 @@ func TestConformanceFailure(t *testing.T) {
 
 // TestConformanceLarge: a message that no socket takes at once.
 func TestConformanceLarge(t *testing.T) {
-	onLargeWays(t, nil, func(t *testing.T, l *lab) {
+	onEachWay(t, 2, nil, func(t *testing.T, l *lab) {
 		c := l.open()
 		c.primed(t)
 		data := strings.Repeat("0123456789abcdef", 60<<10)
@@ -441,7 +433,7 @@ func TestConformanceLarge(t *testing.T) {
 // TestConformanceInput: what a client sends behind its request is no harm, and its leaving is
 // noticed at once, by a half-closed connection too.
 func TestConformanceInput(t *testing.T) {
-	onEachWay(t, func(_ *Feed, o *Options) { o.Heartbeat = time.Hour }, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), func(_ *Feed, o *Options) { o.Heartbeat = time.Hour }, func(t *testing.T, l *lab) {
 		if l.proto == "HTTP/2" {
 			t.Skip("a stream of HTTP/2 has no connection of its own")
 		}
@@ -473,7 +465,7 @@ func TestConformanceInput(t *testing.T) {
 // TestConformanceStalled: a client that takes nothing is given up after the write timeout, and
 // holds nobody else.
 func TestConformanceStalled(t *testing.T) {
-	onLargeWays(t, nil, func(t *testing.T, l *lab) {
+	onEachWay(t, 2, nil, func(t *testing.T, l *lab) {
 		if l.proto == "HTTP/2" {
 			t.Skip("the client's own buffers take it")
 		}
@@ -510,7 +502,7 @@ func TestConformanceStalled(t *testing.T) {
 
 // TestConformanceLeaseAndLimits: a stream that ends gives its place back, and a lease ends it.
 func TestConformanceLeaseAndLimits(t *testing.T) {
-	onEachWay(t, func(f *Feed, o *Options) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), func(f *Feed, o *Options) {
 		o.Limits = &Limits{Max: 1}
 		h := f.Hub
 		f.Hello = func(context.Context) (sse.Event, error) {
@@ -538,7 +530,7 @@ func TestConformanceLeaseAndLimits(t *testing.T) {
 // returns does: the client sees the end of the response.
 func TestConformanceContextEnds(t *testing.T) {
 	reason := errors.New("the user has signed out")
-	onEachWay(t, func(_ *Feed, o *Options) { o.Detach = false }, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), func(_ *Feed, o *Options) { o.Detach = false }, func(t *testing.T, l *lab) {
 		ends := make(chan context.CancelCauseFunc, 1)
 		change := func(ctx context.Context) context.Context {
 			ctx, end := context.WithCancelCause(ctx)
@@ -556,7 +548,7 @@ func TestConformanceContextEnds(t *testing.T) {
 
 // TestConformanceContextNeverEnds: the places of a stream come back whatever its context does.
 func TestConformanceContextNeverEnds(t *testing.T) {
-	onEachWay(t, func(_ *Feed, o *Options) { o.Limits, o.Drain = &Limits{Max: 1}, &Drain{} }, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(2, len(shapes)), func(_ *Feed, o *Options) { o.Limits, o.Drain = &Limits{Max: 1}, &Drain{} }, func(t *testing.T, l *lab) {
 		change := context.WithoutCancel
 		l.context.Store(&change)
 		c := l.open()

@@ -22,7 +22,7 @@ func serveDocument(q *request, f Feed) error {
 		return nil
 	}
 	ctx := q.r.Context()
-	s, err := open(ctx, ctx, f, setOf(f), latest(f).at, &q.o)
+	s, err := q.open(f, setOf(f), latest(f))
 	if err != nil {
 		return q.unavailable(err)
 	}

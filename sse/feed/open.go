@@ -74,23 +74,6 @@ func openingOf(f Feed, set *cursor.Set, start hub.Position, text string, stated 
 	return o
 }
 
-// open subscribes to a feed's topics. It blocks, at most for Options.ConnectTimeout and until
-// connect ends, which is the context of the request. ctx is the stream's.
-func open(ctx, connect context.Context, f Feed, set *cursor.Set, at []hub.Position, o *Options) (*source, error) {
-	s := &source{ctx: ctx, feed: f, set: set, spread: o.Retry, within: o.SnapshotTimeout}
-	bounded := &patience{Context: connect, timeout: o.ConnectTimeout}
-	defer bounded.end()
-	s.readers, s.at = s.one.readers[:], s.one.at[:]
-	if err := s.subscribe(bounded, f, at...); err != nil {
-		return nil, err
-	}
-	if ctx.Err() != nil {
-		s.close()
-		return nil, context.Cause(ctx) // there is still a status to be had
-	}
-	return s, nil
-}
-
 // subscriptions are what a source reads, one for each topic.
 type subscriptions struct {
 	readers []reader

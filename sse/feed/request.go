@@ -1,10 +1,12 @@
 package feed
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 
 	"github.com/headrace/headrace/sse"
+	"github.com/headrace/headrace/sse/feed/internal/cursor"
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
@@ -61,6 +63,27 @@ func (q *request) enter() error {
 	}
 	q.free, q.left = release, left
 	return nil
+}
+
+// open subscribes to a feed's topics. It blocks, at most for Options.ConnectTimeout and until the
+// request's context ends.
+func (q *request) open(f Feed, set *cursor.Set, where opening) (*source, error) {
+	ctx := q.r.Context()
+	s := &source{ctx: ctx, feed: f, set: set, gap: where.gap, spread: q.o.Retry, within: q.o.SnapshotTimeout}
+	bounded := &patience{Context: ctx, timeout: q.o.ConnectTimeout}
+	if q.life != nil {
+		bounded.Context = q.life.request // the stream's may outlive it
+	}
+	defer bounded.end()
+	s.readers, s.at = s.one.readers[:], s.one.at[:]
+	if err := s.subscribe(bounded, f, where.at...); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		s.close()
+		return nil, context.Cause(ctx) // there is still a status to be had
+	}
+	return s, nil
 }
 
 // head answers HEAD with what GET would begin with.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/sse"
-	"github.com/headrace/headrace/sse/feed/internal/cursor"
 	"github.com/headrace/headrace/sse/feed/internal/direct"
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
@@ -125,7 +124,7 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 	f, set := s.feed, setOf(s.feed)
 	text, stated := sse.LastEventID(s.r)
 	where := openingOf(f, set, s.o.Start, text, stated)
-	if err := s.open(set, where); err != nil {
+	if s.source, err = s.open(f, set, where); err != nil {
 		return config, false, s.unavailable(err)
 	}
 	config = s.o.config()
@@ -140,7 +139,7 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 		if where.stated {
 			// Now there is still a status to be had, and nobody to wait for.
 			s.source.close()
-			if err := s.open(set, latest(f)); err != nil {
+			if s.source, err = s.open(f, set, latest(f)); err != nil {
 				return config, false, s.unavailable(err)
 			}
 			s.source.gap = true
@@ -164,23 +163,6 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 		}
 	}
 	return config, true, nil
-}
-
-// open subscribes to the feed's topics.
-func (s *stream) open(set *cursor.Set, where opening) (err error) {
-	connect := s.r.Context()
-	if s.life != nil {
-		// What derives from a context makes it larger, and this one goes with the handler.
-		connect = s.life.request
-	}
-	opened, err := open(s.r.Context(), connect, s.feed, set, where.at, &s.o)
-	if err != nil {
-		s.source = nil
-		return err
-	}
-	opened.gap = where.gap
-	s.source = opened
-	return nil
 }
 
 // hello returns the frame that the connection begins with, or answers the request.

@@ -65,15 +65,6 @@ func (r *reader) peek() hub.Batch {
 	return *r.first
 }
 
-// poll returns what the subscription has, in w's entries.
-func (r *reader) poll(w *session.Work, budget int) hub.Batch {
-	if b := r.first; b != nil {
-		r.first = nil
-		return *b
-	}
-	return r.sub.Poll(w.Entries[:0], len(w.Entries), budget)
-}
-
 // Poll implements session.Source.
 func (s *source) Poll(w *session.Work, budget int) (hub.Status, error) {
 	if s.reload != nil && !s.reload.isDone() {
@@ -117,7 +108,12 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 		if r.ended {
 			continue
 		}
-		b := r.poll(w, budget)
+		var b hub.Batch
+		if r.first != nil {
+			b, r.first = *r.first, nil
+		} else {
+			b = r.sub.Poll(w.Entries[:0], len(w.Entries), budget)
+		}
 		switch b.Status {
 		case hub.Ready:
 			s.deliver(w, i, b)

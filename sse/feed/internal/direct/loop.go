@@ -63,13 +63,9 @@ func (c *conn) judge() {
 	c.Slowest = 0
 }
 
-// next asks a connection's machine for its next step. A panic of its source ends its connection,
-// and no other. It reports false when the shard was lost meanwhile; the connection has caught up
-// then.
-func (l *loop) next(c *conn, now time.Time) (step session.Step, ok bool) {
-	if !c.custom {
-		return l.poll(c, now), true
-	}
+// guarded is poll for a connection with user code. It reports false when the shard was lost meanwhile;
+// the connection has caught up then, and is the shard's again.
+func (l *loop) guarded(c *conn, now time.Time) (step session.Step, ours bool) {
 	l.guard()
 	l.calling = c
 	call := l.calls.Add(1)
@@ -88,9 +84,11 @@ func (l *loop) next(c *conn, now time.Time) (step session.Step, ok bool) {
 	l.batch = batch{}
 	c.Slowest = patience // at least
 	c.catchUp(step)
-	return step, false
+	return session.Step{}, false
 }
 
+// poll asks a connection's machine for its next step. A panic of its source ends its connection, and no
+// other.
 func (l *loop) poll(c *conn, now time.Time) (step session.Step) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -188,14 +188,12 @@ func TestTopicsShareATurn(t *testing.T) {
 		c := newConn(s, f, socket, Response{})
 		c.Init(t.Context(), session.Config{}, f, c)
 		s.poke(c)
-		s.take(l)
 		s.pass(l)
 		polls := f.polls
 		for i := range f.topics {
 			c.Topic(i).Wake()
 		}
 		f.frames = [][]byte{[]byte("data: x\n\n")}
-		s.take(l)
 		s.pass(l)
 		equal(t, "polls", f.polls-polls, 2) // what there is, and that there is no more
 		equal(t, "text", socket.got(), ": ok\ndata: x\n\n")
@@ -299,19 +297,16 @@ func TestPrivateFrames(t *testing.T) {
 			conns = append(conns, c)
 			s.poke(c)
 		}
-		s.take(l)
 		s.pass(l)
 		sockets[0].change(func() { sockets[0].room = -1 })
 		synctest.Wait()
 		for i, socket := range sockets {
 			equal(t, fmt.Sprint("connection ", i), socket.got(), strings.ReplaceAll(": ok\nid: N\ndata: x\n\nid: N\ndata: y\n\n", "N", fmt.Sprint(i)))
 		}
-		s.take(l)
 		s.pass(l) // the first one is back
 		for _, c := range conns {
 			c.source.(*privateFeed).put("\ndata: z\n\n")
 		}
-		s.take(l)
 		s.pass(l)
 		for i, socket := range sockets {
 			if want := fmt.Sprintf("id: %d\ndata: z\n\n", i); !strings.HasSuffix(socket.got(), want) {
@@ -333,7 +328,6 @@ func TestMissedWhileAway(t *testing.T) {
 	c := newConn(s, f, socket, Response{})
 	c.Init(t.Context(), session.Config{}, f, c)
 	s.poke(c)
-	s.take(l)
 	s.pass(l)
 	for name, wake := range map[string]func(){"topic": func() { c.Topic(0).Wake() }, "own": c.Wake} {
 		s.cede(c)
@@ -341,12 +335,10 @@ func TestMissedWhileAway(t *testing.T) {
 		f.frames = [][]byte{[]byte("data: " + name + "\n\n")}
 		f.mu.Unlock()
 		wake()
-		s.take(l)
 		s.pass(l)
 		equal(t, "while it is away", strings.Contains(socket.got(), name), false)
 		c.back.Store(true)
 		s.poke(c)
-		s.take(l)
 		s.pass(l)
 		equal(t, "when it is back", strings.Contains(socket.got(), name), true)
 	}

@@ -72,31 +72,25 @@ func (s *shard) signal() {
 // has held it for so long that another goroutine took its place.
 func (s *shard) run(l *loop) {
 	defer l.stop()
-	for s.take(l) {
-		if !s.pass(l) {
-			return
-		}
+	for s.pass(l) {
 		s.rest(l)
 	}
 }
 
-// take takes what is new. It reports false when there are no connections any more.
-func (s *shard) take(l *loop) bool {
+// pass gives each connection its turn that was poked, whose topic has changed, or for which
+// something is due. It reports false when there are no connections any more, or when the shard
+// belongs to another goroutine now.
+func (s *shard) pass(l *loop) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	l.dirty, s.dirty = s.dirty, l.dirty[:0]
 	l.poked, s.poked = s.poked, l.poked[:0]
 	if len(l.poked) == 0 && s.conns == 0 && s.joining == 0 {
 		// Whoever joins from here on starts the goroutine anew.
 		s.running, s.wake = false, nil
+		s.mu.Unlock()
 		return false
 	}
-	return true
-}
-
-// pass gives each connection its turn that was poked, whose topic has changed, or for which
-// something is due. It reports false when the shard belongs to another goroutine now.
-func (s *shard) pass(l *loop) bool {
+	s.mu.Unlock()
 	s.passes++
 	now := time.Now()
 	for _, c := range l.poked {
@@ -222,9 +216,14 @@ func (s *shard) step(l *loop, c *conn, now time.Time) bool {
 		return true
 	}
 	for range turns {
-		step, ok := l.next(c, now)
-		if !ok {
-			return false
+		var step session.Step
+		if !c.custom {
+			step = l.poll(c, now)
+		} else {
+			var ours bool
+			if step, ours = l.guarded(c, now); !ours {
+				return false
+			}
 		}
 		full := c.Cause == nil && l.write(c)
 		switch {
