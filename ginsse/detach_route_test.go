@@ -13,6 +13,7 @@ import (
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed"
 )
 
@@ -120,6 +121,46 @@ func TestDetachedSnapshot(t *testing.T) {
 		}
 		if snapshots++; e.Text() != "1 1 ann ann <nil>" {
 			t.Errorf("snapshot %d: %s", snapshots, e.Text())
+		}
+	}
+}
+
+// TestDetachedFilterAndMap: what runs for a stream whose handler has returned gets the parameters, and
+// what middleware has set, of its own request, however often Gin has used the context again.
+func TestDetachedFilterAndMap(t *testing.T) {
+	h := newHub(t)
+	type params struct{ Room string }
+	o := quiet
+	o.Detach = true
+	left := make(chan struct{}, 8)
+	r := gin.New()
+	r.Use(func(c *gin.Context) { c.Set("user", c.GetHeader("X-User")); c.Next() })
+	r.GET("/other/:room", func(c *gin.Context) { c.String(200, c.Param("room")) })
+	says := func(c *ginsse.Context[params]) string {
+		return fmt.Sprint(c.Params.Room, " ", c.Gin().Param("room"), " ", c.Gin().GetString("user"), " ", c.Request().Header.Get("X-User"), " ", c.Context().Err())
+	}
+	filtered := make(chan string, 1000)
+	mount(t, r.Group("/", func(c *gin.Context) { c.Next(); left <- struct{}{} }), ginsse.SSE[params]("/rooms/:room").Options(o).Topic(h, "rooms").
+		Filter(func(c *ginsse.Context[params], _ string, _ *hub.Message) bool { filtered <- says(c); return true }).
+		Map(func(c *ginsse.Context[params], _ string, _ *hub.Message) []sse.Event {
+			return []sse.Event{{Data: says(c)}}
+		}))
+	s := newServer(t, r)
+	st := open(t, s.Client(), s.URL+"/rooms/1", "X-User", "ann")
+	receive(t, left)
+	for range 100 {
+		id := publish(t, h, "rooms", "x")
+		for range 3 {
+			if w := get(r, "/other/2", "X-User", "bob"); w.Code != 200 {
+				t.Error(w.Code)
+			}
+		}
+		const want = "1 1 ann ann <nil>"
+		if got := receive(t, filtered); got != want {
+			t.Fatalf("Filter sees %q", got)
+		}
+		if e, err := st.Decode(); err != nil || e.Type == "" && e.Text() != want {
+			t.Fatalf("Map sees %q at %s, %v", e.Text(), id, err)
 		}
 	}
 }

@@ -403,3 +403,21 @@ func TestLeaseTimeout(t *testing.T) {
 		}
 	})
 }
+
+// TestLateLease: a lease that Snapshot takes would end nothing, and is refused, with Detach too.
+func TestLateLease(t *testing.T) {
+	for _, detach := range []bool{false, true} {
+		h := newHub(t)
+		o := quiet
+		o.Detach = detach
+		errs := make(chan error, 1)
+		openWhole(t, newServer(t, engine(t, ginsse.SSE[none]("/x").Options(o).Topic(h, "x").
+			Snapshot(func(c *ginsse.Context[none]) (any, error) {
+				errs <- c.Lease(h, "ann")
+				return "state", nil
+			}))), "/x")
+		if err := receive(t, errs); err == nil {
+			t.Errorf("detach=%v: the lease is not refused, and ends nothing", detach)
+		}
+	}
+}

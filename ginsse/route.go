@@ -292,7 +292,8 @@ func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
 // follow serves a route of topics.
 func (e *endpoint[P]) follow(c *Context[P], topics []string) {
 	defer silence(c.gin)
-	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), c.settle(e.options)))
+	o := c.settle(e.options) // first: what Snapshot, Filter and Map get knows that the stream has begun
+	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), o))
 }
 
 // silence keeps middleware from flushing a connection that was taken over from the server:

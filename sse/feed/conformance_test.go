@@ -583,9 +583,8 @@ func TestConformancePanic(t *testing.T) {
 	} {
 		for _, topics := range [][]string{{"t"}, {"t", "a"}} {
 			t.Run(fmt.Sprint(name, " ", len(topics)), func(t *testing.T) {
-				onWays(t, topics, func(_ *lab, f *Feed, o *Options) {
+				onWays(t, topics, func(_ *lab, f *Feed, _ *Options) {
 					change(f)
-					o.Detach = false // a detached stream has nobody to tell but the log
 				}, func(t *testing.T, l *lab) {
 					c := l.open()
 					c.primed(t)
@@ -597,7 +596,9 @@ func TestConformancePanic(t *testing.T) {
 					}
 					isCause(t, (<-l.end).Cause, ErrPanicked)
 					<-l.unwound
-					equal(t, "subscriptions", l.hub.Stats().Subscriptions, 0)
+					for l.hub.Stats().Subscriptions > 0 {
+						runtime.Gosched() // a detached stream lets go behind OnEnd
+					}
 				})
 			})
 		}

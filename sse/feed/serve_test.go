@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
@@ -182,6 +183,28 @@ func FuzzCursor(f *testing.F) {
 			}
 		}
 		equal(t, "stream", serveOnce(t, handler, "/", text, len(want)), want)
+	})
+}
+
+// TestResumeAtTheTail: what is published after it was seen that a client is not at the end of a finished
+// topic, and before the stream waits for messages, comes at once.
+func TestResumeAtTheTail(t *testing.T) {
+	bothVersions(t, func(t *testing.T, http2 bool) {
+		h := newHub(t, nil, hub.Options{})
+		id := publish(t, h, "t", "1")[0]
+		f := Of(h, "t")
+		f.Hello = func(context.Context) (sse.Event, error) {
+			publish(t, h, "t", "2")
+			return sse.Event{Type: "hello", Data: "x"}, nil
+		}
+		client, stop := memServer(Handler(f, Options{Logger: quiet()}), http2, nil)
+		defer stop()
+		begun := time.Now()
+		c := connect(t, client, "http://memory/", id)
+		c.block(t)
+		c.block(t)
+		equal(t, "time until the message", time.Since(begun), 0)
+		c.leave()
 	})
 }
 

@@ -299,8 +299,17 @@ func (s *source) Custom() bool { return s.feed.Filter != nil || s.feed.Map != ni
 // Watch implements session.Source.
 func (s *source) Watch(w session.Waker) {
 	s.waker = w
+	s.watch()
+}
+
+// watch has the driver woken for the subscriptions that there are now.
+func (s *source) watch() {
 	for i := range s.readers {
-		s.readers[i].sub.Watch(w.Topic(i), w)
+		r := &s.readers[i]
+		r.sub.Watch(s.waker.Topic(i), s.waker)
+		if r.first != nil && r.first.Status != hub.Ready && r.first.Status != hub.Ended {
+			r.first = nil // nobody is woken for what has come since
+		}
 	}
 }
 
@@ -333,7 +342,8 @@ func (s *source) take(l *reload) {
 		return
 	}
 	s.subscriptions.close()
+	clear(s.readers) // they may be in the source itself, and would hold the subscriptions
 	s.subscriptions, s.turn, s.passed = l.subs, 0, false
-	s.Watch(s.waker)
+	s.watch()
 	s.first = append(s.first, l.frame)
 }

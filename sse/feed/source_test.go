@@ -112,6 +112,19 @@ func TestSourceAddsClose(t *testing.T) {
 	equal(t, "error", err, nil)
 }
 
+// TestReloadLetsGo: the subscriptions of before a snapshot reload are not held to the end of the stream.
+func TestReloadLetsGo(t *testing.T) {
+	s := &source{feed: Feed{Topics: []string{"t"}}, waker: deaf{}}
+	s.readers, s.at = s.one.readers[:], s.one.at[:]
+	s.readers[0] = reader{topic: "t", sub: &fakeSubscription{}}
+	l := &reload{cancel: func() {}, done: make(chan struct{})}
+	l.subs.readers, l.subs.at = []reader{{topic: "t", sub: &fakeSubscription{}}}, make([]hub.ID, 1)
+	s.take(l)
+	if s.one.readers[0].sub != nil {
+		t.Error("the closed subscription, and the page that it keeps, is held")
+	}
+}
+
 func TestWireRefusesNothing(t *testing.T) {
 	// The hub lets neither through; the stream must stay whole all the same.
 	got := string(wire{}.Encode(&hub.Message{ID: "1\n", Type: "a\nb", Data: []byte("x")}))

@@ -12,6 +12,7 @@ import (
 type batch struct {
 	bytes   []byte
 	frames  [][]byte // that bytes was made of
+	most    int      // the most frames since forget
 	chunked bool     // how
 }
 
@@ -22,6 +23,7 @@ func (b *batch) of(frames [][]byte, size int, chunked, private bool) {
 		return
 	}
 	b.frames = append(b.frames[:0], frames...)
+	b.most = max(b.most, len(frames))
 	b.chunked = chunked
 	b.bytes = b.bytes[:0]
 	if chunked {
@@ -37,8 +39,8 @@ func (b *batch) of(frames [][]byte, size int, chunked, private bool) {
 
 // forget lets go of the batch, so that an idle shard keeps no messages alive.
 func (b *batch) forget() {
-	clear(b.frames)
-	b.frames = b.frames[:0]
+	clear(b.frames[:b.most])
+	b.frames, b.most = b.frames[:0], 0
 	if cap(b.bytes) > 2*session.BatchBytes {
 		b.bytes = nil
 	}

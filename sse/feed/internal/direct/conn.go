@@ -92,9 +92,12 @@ func (c *conn) live() {
 // catchUp writes what is left of a step, runs the stream on the calling goroutine until it waits
 // or has ended, and hands the connection back.
 func (c *conn) catchUp(then session.Step) {
+	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			c.Panic(session.Recovered(p))
+		} else if !returned {
+			c.Panic(errGoexit)
 		}
 		c.judge()
 		c.back.Store(true)
@@ -107,6 +110,7 @@ func (c *conn) catchUp(then session.Step) {
 		c.End(then)
 	}
 	c.Drive((*blocking)(c), func(time.Time) bool { return false })
+	returned = true
 }
 
 // flush writes the rest, however long it takes.

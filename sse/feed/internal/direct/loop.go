@@ -1,6 +1,7 @@
 package direct
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,18 +34,25 @@ type loop struct {
 
 	// calls is odd while user code runs, and taken once the shard is lost.
 	calls   atomic.Uint64
-	calling *conn // whose code it is; written before calls is
+	calling *conn         // whose code it is; written before calls is
+	seen    atomic.Uint64 // calls at the last look
+	looks   atomic.Int32  // that have found user code running, in this pass
 
 	mu      sync.Mutex // of the watch
 	watch   *time.Timer
 	ticking bool
-	active  bool   // user code was run in this pass
-	seen    uint64 // calls at the last look
+	active  bool // user code was run in this pass
 }
 
 const (
-	// patience is how long user code may hold a shard up, and up to twice as long by chance.
+	// patience is how long a call of user code may hold a shard up, and up to twice as long by chance.
 	patience = time.Millisecond
+	// quick is how long a step with user code may take for the shard to run it. It is less than
+	// patience, because others may have as many of them before it is their turn.
+	quick = patience / 4
+	// mostLooks is how many looks may find user code running before the rest of a pass is run beside the
+	// shard.
+	mostLooks = 4
 	// trusted is how often user code was quick before a shard runs it, and distrust where the count
 	// begins anew once it was slow.
 	trusted  = 2
@@ -53,9 +61,12 @@ const (
 	taken = ^uint64(0)
 )
 
+// isWary reports whether no more user code is to be run on the shard in this pass.
+func (l *loop) isWary() bool { return l.wary || l.looks.Load() >= mostLooks }
+
 // judge notes how quick the user code of a connection was, beside the shard.
 func (c *conn) judge() {
-	if c.Slowest < patience {
+	if c.Slowest < quick {
 		c.trust = min(c.trust+1, trusted)
 	} else {
 		c.trust = distrust
@@ -71,6 +82,9 @@ func (l *loop) guarded(c *conn, now time.Time) (step session.Step, ours bool) {
 	call := l.calls.Add(1)
 	step = l.poll(c, now)
 	if l.calls.CompareAndSwap(call, call+1) {
+		if l.seen.Load() == call {
+			c.trust = 0 // it was running when somebody looked: it is to be judged beside the shard
+		}
 		return step, true
 	}
 	// The one who took the shard may not be done with what it takes over.
@@ -90,13 +104,21 @@ func (l *loop) guarded(c *conn, now time.Time) (step session.Step, ours bool) {
 // poll asks a connection's machine for its next step. A panic of its source ends its connection, and no
 // other.
 func (l *loop) poll(c *conn, now time.Time) (step session.Step) {
+	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			c.Panic(session.Recovered(p))
+		} else if !returned {
+			c.Panic(errGoexit)
 		}
 	}()
-	return c.Next(now, &l.work)
+	step = c.Next(now, &l.work)
+	returned = true
+	return step
 }
+
+// errGoexit is what user code comes to that ends its goroutine, as the functions of package testing do.
+var errGoexit = errors.New("feed: Filter or Map called runtime.Goexit")
 
 // write writes the frames of a step. It reports whether some are left, in c.rest.
 func (l *loop) write(c *conn) (full bool) {
@@ -135,6 +157,7 @@ func (l *loop) forget() {
 	l.work.Forget()
 	l.batch.forget()
 	l.wary = false
+	l.looks.Store(0)
 	l.mu.Lock()
 	l.active = false
 	l.mu.Unlock()
@@ -161,12 +184,16 @@ func (l *loop) look() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	call := l.calls.Load()
-	if call%2 == 1 && call == l.seen && l.calls.CompareAndSwap(call, taken) {
+	if call%2 == 1 && call == l.seen.Load() && l.calls.CompareAndSwap(call, taken) {
 		l.ticking = false
+		l.shard.cede(l.calling)
 		l.succeed()
 		return
 	}
-	l.seen = call
+	l.seen.Store(call)
+	if call%2 == 1 {
+		l.looks.Add(1)
+	}
 	if l.ticking = l.active; l.ticking {
 		l.watch.Reset(patience)
 	}
@@ -175,8 +202,7 @@ func (l *loop) look() {
 // succeed starts the goroutine that takes the place of one that user code holds up. It begins the
 // pass anew; who had a turn already has nothing new.
 func (l *loop) succeed() {
-	s, c := l.shard, l.calling
-	s.cede(c)
+	s := l.shard
 	s.mu.Lock()
 	for _, g := range l.dirty {
 		g.dirty.Store(true)
@@ -195,4 +221,20 @@ func (l *loop) stop() {
 	if l.watch != nil {
 		l.watch.Stop()
 	}
+}
+
+// abandon is called when the goroutine of a loop ends because user code has ended it. The connection
+// whose code it was has its cause by now.
+func (l *loop) abandon() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.calling
+	if l.calls.Swap(taken) == taken {
+		// The shard was lost before: the connection is this goroutine's, to be handed back.
+		c.back.Store(true)
+		l.shard.poke(c)
+		return
+	}
+	l.shard.leave(c)
+	l.succeed()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -107,12 +108,24 @@ func TestUserCodeThatNeverReturns(t *testing.T) {
 // of each shard, the first time, and for none afterwards.
 func TestUserCodeThatSleeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, 200)
+		p := newParty(t, 1000)
 		for i := range p.feeds {
 			if i%2 == 0 {
 				p.code(i, func() { time.Sleep(100 * time.Millisecond) })
 			}
 		}
+		lock, release := make(chan struct{}), make(chan struct{})
+		p.code(0, func() { <-release })          // never, as far as the others can tell
+		p.code(2, func() { lock <- struct{}{} }) // waits for a lock
+		defer func() {
+			close(release)
+			go func() {
+				for range lock {
+				}
+			}()
+			p.leave()
+			close(lock)
+		}()
 		for round := range 5 {
 			text := fmt.Sprintf("data: %d\n\n", round)
 			p.put(text)
@@ -127,12 +140,11 @@ func TestUserCodeThatSleeps(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			for i, got := range p.got(text) {
-				if !got {
+				if !got && i != 0 && i != 2 {
 					t.Fatalf("connection %d lost %q", i, text)
 				}
 			}
 		}
-		p.leave()
 	})
 }
 
@@ -343,4 +355,144 @@ func TestMissedWhileAway(t *testing.T) {
 		equal(t, "when it is back", strings.Contains(socket.got(), name), true)
 	}
 	s.leave(c)
+}
+
+// scripted is a source whose Poll is a function.
+type scripted struct {
+	*fakeFeed
+	script func(w *session.Work) hub.Status
+}
+
+func (f *scripted) Poll(w *session.Work, _ int) (hub.Status, error) { return f.script(w), nil }
+
+// TestChangeBehindATurn: a message that comes when a connection has had its turn, because it was poked,
+// and its topic is still to be seen to in the same pass, is not passed over.
+func TestChangeBehindATurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := Engine{shards: []*shard{newShard()}}
+		var frames [][]byte
+		c, d := &scripted{fakeFeed: newFakeFeed("c")}, &scripted{fakeFeed: newFakeFeed("d")}
+		c.script = func(w *session.Work) hub.Status {
+			w.Frames = append(w.Frames, frames...)
+			if len(frames) == 0 {
+				return hub.Waiting
+			}
+			frames = nil
+			return hub.Ready
+		}
+		turn := 0
+		d.script = func(*session.Work) hub.Status {
+			switch turn++; turn {
+			case 2: // the next pass has c's topic as dirty, and c and then d as poked
+				c.watcher.Topic(0).Wake()
+				c.watcher.Wake()
+				d.watcher.Wake()
+			case 3: // behind c's turn in that pass
+				frames = [][]byte{[]byte("data: late\n\n")}
+				c.watcher.Topic(0).Wake()
+			}
+			return hub.Waiting
+		}
+		sockets := []*fakeSocket{newFakeSocket(), newFakeSocket()}
+		for i, f := range []*scripted{c, d} {
+			go e.Run(t.Context(), session.Config{}, f, sockets[i], Response{}, func(session.Result) {})
+			synctest.Wait()
+		}
+		d.watcher.Wake()
+		synctest.Wait()
+		equal(t, "turns of the other", turn >= 3, true)
+		equal(t, "text", sockets[0].got(), ": ok\ndata: late\n\n")
+		for _, socket := range sockets {
+			socket.change(func() { socket.gone = true })
+		}
+	})
+}
+
+// TestUserCodeGoexit: code that ends its goroutine ends its stream, not as a clean end, and nobody
+// else's, whether the shard or the connection's own goroutine runs it.
+func TestUserCodeGoexit(t *testing.T) {
+	for _, when := range []string{"on the shard", "beside the shard", "when the shard is lost"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := Engine{shards: []*shard{newShard()}}
+				feeds, sockets := []*fakeFeed{newFakeFeed("a"), newFakeFeed("b")}, []*fakeSocket{newFakeSocket(), newFakeSocket()}
+				results := make([]chan session.Result, 2)
+				for i, f := range feeds {
+					f.custom, f.poll = true, func() {}
+					results[i] = make(chan session.Result, 1)
+					go func() {
+						defer func() {
+							if p := recover(); i == 0 && p != errGoexit {
+								t.Errorf("the handler panicked with %v", p)
+							}
+						}()
+						e.Run(t.Context(), session.Config{}, f, sockets[i], Response{}, func(r session.Result) { results[i] <- r })
+					}()
+				}
+				synctest.Wait()
+				if when != "beside the shard" {
+					for range trusted + 1 {
+						for _, f := range feeds {
+							f.put("data: warm\n\n")
+						}
+						synctest.Wait()
+					}
+				}
+				feeds[0].mu.Lock()
+				feeds[0].poll = func() {
+					if when == "when the shard is lost" {
+						time.Sleep(10 * patience)
+					}
+					feeds[0].mu.Lock() // which Poll unlocks
+					runtime.Goexit()
+				}
+				feeds[0].mu.Unlock()
+				feeds[0].put("data: x\n\n")
+				time.Sleep(time.Second)
+				feeds[1].put("data: y\n\n")
+				synctest.Wait()
+				equal(t, "the other one goes on", strings.HasSuffix(sockets[1].got(), "data: y\n\n"), true)
+				r := <-results[0]
+				isCause(t, r.Cause, session.ErrPanicked)
+				equal(t, "aborted", r.Aborted, true)
+				sockets[1].change(func() { sockets[1].gone = true })
+				isCause(t, (<-results[1]).Cause, session.ErrClientGone)
+			})
+		})
+	}
+}
+
+// TestUserCodeThatIsNearlySlow: code that is just quicker than what loses the shard does not hold others
+// up by its number, and is soon not run by the shard any more.
+func TestUserCodeThatIsNearlySlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParty(t, 400)
+		last := len(p.feeds) - 1
+		for i := range last - 1 {
+			p.code(i, func() { time.Sleep(patience * 9 / 10) })
+		}
+		for round := range 40 {
+			text := fmt.Sprintf("data: %d\n\n", round)
+			begun := time.Now()
+			p.put(text)
+			for !strings.Contains(p.sockets[last].got(), text) {
+				time.Sleep(patience / 10)
+				synctest.Wait()
+			}
+			if waited := time.Since(begun); waited > 3*mostLooks*patience {
+				t.Fatalf("round %d: a quick one waited for %v", round, waited)
+			}
+			time.Sleep(time.Second)
+		}
+		p.leave()
+		slow := 0
+		for i := range last - 1 {
+			if p.feeds[i].watcher.(*conn).trust >= trusted {
+				slow++
+			}
+		}
+		if slow > len(p.feeds)-100 {
+			t.Errorf("the shards still run the code of %d", slow)
+		}
+	})
 }

@@ -68,13 +68,20 @@ func (s *shard) signal() {
 	}
 }
 
-// run is the goroutine of the shard, until there are no connections any more, or until user code
-// has held it for so long that another goroutine took its place.
+// run is the goroutine of the shard, until there are no connections any more, or until user code has
+// held it for so long that another goroutine took its place.
 func (s *shard) run(l *loop) {
-	defer l.stop()
+	returned := false
+	defer func() {
+		l.stop()
+		if !returned {
+			l.abandon() // user code has called runtime.Goexit
+		}
+	}()
 	for s.pass(l) {
 		s.rest(l)
 	}
+	returned = true
 }
 
 // pass gives each connection its turn that was poked, whose topic has changed, or for which
@@ -93,13 +100,13 @@ func (s *shard) pass(l *loop) bool {
 	s.mu.Unlock()
 	s.passes++
 	now := time.Now()
+	for _, g := range l.dirty {
+		g.dirty.Store(false) // before any poll: what comes after one sets it again
+	}
 	for _, c := range l.poked {
 		if !s.look(l, c, now) {
 			return false
 		}
-	}
-	for _, g := range l.dirty {
-		g.dirty.Store(false) // before the polls, of all groups: what comes after one sets it again
 	}
 	for _, g := range l.dirty {
 		for i := 0; i < len(g.members); i++ {
@@ -211,7 +218,7 @@ func (s *shard) cede(c *conn) {
 // goroutine now.
 func (s *shard) step(l *loop, c *conn, now time.Time) bool {
 	c.pass = s.passes
-	if c.custom && (c.trust < trusted || l.wary) {
+	if c.custom && (c.trust < trusted || l.isWary()) {
 		s.send(c, session.Step{})
 		return true
 	}

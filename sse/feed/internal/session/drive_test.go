@@ -203,6 +203,42 @@ func TestRunOneWrite(t *testing.T) {
 	})
 }
 
+// TestDrainBesideARevocation: a drain may be told of before the revocation that came first is. The client
+// is told when to come back all the same.
+func TestDrainBesideARevocation(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var (
+		s      Stream
+		w      Work
+		drains server
+	)
+	c := drains.drained(Config{EndRetry: time.Second, DrainAt: func() time.Time { return time.Now().Add(time.Minute) }})
+	s.Init(ctx, c, newFakeSource(), bell{make(chan struct{}, 1)})
+	s.Watch()
+	s.Next(time.Now(), &w)
+	cancel(ErrRevoked) // nobody has told the stream yet
+	s.tell(func(o *orders) { o.drain = true })
+	step := s.Next(time.Now(), &w)
+	equal(t, "status", step.Status, hub.Ended)
+	isCause(t, step.Cause, ErrRevoked)
+	equal(t, "text", text(&w), "retry: 1000\n")
+}
+
+// TestWorkForgets: idle work keeps none of the frames that it has had.
+func TestWorkForgets(t *testing.T) {
+	var w Work
+	w.begin()
+	w.Frames = append(w.Frames, make([]byte, 1<<20), make([]byte, 1<<20))
+	w.begin()
+	w.Frames = append(w.Frames, []byte("a"))
+	w.Entries[3] = &hub.Entry{}
+	w.Forget()
+	for i, f := range w.Frames[:cap(w.Frames)] {
+		equal(t, fmt.Sprintf("bytes of frame %d that are kept", i), len(f), 0)
+	}
+	equal(t, "entries are kept", w.Entries != [MaxEntries]*hub.Entry{}, false)
+}
+
 func BenchmarkTurn(b *testing.B) {
 	frames := [][]byte{[]byte("data: 0123456789\nid: 1\n\n")}
 	source := newFakeSource()

@@ -47,6 +47,7 @@ type Work struct {
 	// Lines are the id lines that were made last.
 	Lines cursor.Lines
 
+	most    int    // the most frames of a step since Forget
 	private []byte // the frames that were made for this connection alone, one behind the other
 }
 
@@ -70,6 +71,7 @@ func (w *Work) Private() bool { return len(w.private) > 0 }
 
 // begin makes w ready for a step.
 func (w *Work) begin() {
+	w.most = max(w.most, len(w.Frames))
 	w.Frames, w.Events, w.private = w.Frames[:0], 0, w.private[:0]
 	w.Lines.Rewind()
 }
@@ -84,8 +86,9 @@ func (w *Work) Size() (size int) {
 
 // Forget lets go of the frames: idle work must keep no messages alive.
 func (w *Work) Forget() {
-	clear(w.Frames)
-	w.Frames = w.Frames[:0]
+	clear(w.Frames[:max(w.most, len(w.Frames))])
+	clear(w.Entries[:]) // of a poll that panicked
+	w.Frames, w.most = w.Frames[:0], 0
 	if cap(w.Frames) > maxFrames {
 		w.Frames = nil
 	}

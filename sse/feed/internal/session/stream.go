@@ -49,9 +49,8 @@ type Result struct {
 
 // orders are what others want of a stream.
 type orders struct {
-	gone    bool // the client is
-	ctxDone bool
-	drain   bool
+	gone  bool // the client is
+	drain bool
 }
 
 // Init makes s the stream of a source, with w woken whenever Next may have something to do. It
@@ -61,7 +60,6 @@ func (s *Stream) Init(ctx context.Context, c Config, source Source, w Waker) {
 	s.ctx, s.machine, s.waker = ctx, Machine{source: source, config: c}, w
 	if ctx.Err() != nil {
 		// Perhaps the right to the stream was revoked: nothing may be sent before that is noticed.
-		s.orders.ctxDone = true
 		s.told.Store(true)
 	}
 }
@@ -73,7 +71,7 @@ func (s *Stream) Watch() { s.machine.source.Watch(s.waker) }
 func (s *Stream) Follow() (stop func()) {
 	unfollow, forget := func() bool { return true }, func() {}
 	if s.ctx.Done() != nil {
-		unfollow = context.AfterFunc(s.ctx, func() { s.tell(func(o *orders) { o.ctxDone = true }) })
+		unfollow = context.AfterFunc(s.ctx, func() { s.tell(func(*orders) {}) })
 	}
 	if s.machine.config.OnClosing != nil {
 		forget = s.machine.config.OnClosing(func() { s.tell(func(o *orders) { o.drain = true }) })
@@ -126,7 +124,7 @@ func (s *Stream) obey() {
 		s.machine.Drain(s.machine.config.DrainAt())
 	}
 	switch cause := Gone(s.ctx); {
-	case o.ctxDone && decided(cause):
+	case decided(cause):
 		s.machine.Stop(cause)
 	case cause != nil:
 		s.Cause = cause
