@@ -208,7 +208,9 @@ func TestServerWriteTimeoutHTTP2(t *testing.T) {
 					t.Cleanup(func() {
 						transport.CloseIdleConnections()
 						_ = s.Close()
-						<-served
+						if err := <-served; err == nil {
+							t.Error("a server that was closed has no error")
+						}
 					})
 					return &http.Client{Transport: transport}, "http://pipe"
 				})

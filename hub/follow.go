@@ -109,7 +109,7 @@ func (f *followed) start(tail ID, final bool, stop func()) bool {
 		return false
 	}
 	f.stop = stop
-	f.window.open(tail, final, f.notify)
+	f.open(tail, final, f.notify)
 	f.synced = f.log.Next()
 	f.state = live
 	f.checkAt = f.hub.quiet.first()

@@ -89,7 +89,7 @@ func New(b Backend, o Options) (*Hub, error) {
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.reads = newReads(h)
-	h.topicSet.hub, h.publishing.hub, h.leases.hub, h.sweeper.hub, h.quiet.hub = h, h, h, h, h
+	h.hub, h.publishing.hub, h.leases.hub, h.sweeper.hub, h.quiet.hub = h, h, h, h, h
 	h.topics, h.idle = make(map[string]*followed), make(chan struct{})
 	return h, nil
 }

@@ -103,7 +103,9 @@ func serveInBubble(t *testing.T, http2 bool, configure func(*http.Server), h htt
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		_ = server.Close()
-		<-served
+		if err := <-served; err == nil {
+			t.Error("a server that was closed has no error")
+		}
 	})
 	resp, err := (&http.Client{Transport: transport}).Get("http://pipe/")
 	if err != nil {

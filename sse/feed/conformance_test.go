@@ -595,7 +595,7 @@ func TestConformancePanic(t *testing.T) {
 						t.Errorf("the client takes it for a clean end, after %q", b)
 					}
 					isCause(t, (<-l.end).Cause, ErrPanicked)
-					<-l.unwound
+					t.Log("the context of the request, behind the handler:", <-l.unwound)
 					for l.hub.Stats().Subscriptions > 0 {
 						runtime.Gosched() // a detached stream lets go behind OnEnd
 					}

@@ -190,7 +190,7 @@ func TestReloadSlots(t *testing.T) {
 
 // TestDetachNot: where the connection cannot be taken over the handler serves the stream.
 func TestDetachNot(t *testing.T) {
-	d := newDetached(t, func(f *Feed, _ *Options, r *http.Request) *http.Request {
+	d := newDetached(t, func(_ *Feed, _ *Options, r *http.Request) *http.Request {
 		r.TLS = &tls.ConnectionState{}
 		return r
 	})

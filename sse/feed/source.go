@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/headrace/headrace/hub"
@@ -116,7 +117,7 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 		}
 		switch b.Status {
 		case hub.Ready:
-			s.deliver(w, i, b)
+			s.deliver(w, i, b, budget)
 			clear(b.Entries) // w must not keep messages alive
 			return hub.Ready, nil
 		case hub.Ended:
@@ -146,8 +147,9 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 	return hub.Ended, nil
 }
 
-// deliver puts a batch of the i-th reader on the wire.
-func (s *source) deliver(w *session.Work, i int, b hub.Batch) {
+// deliver puts a batch of the i-th reader on the wire. What Map makes of it counts against the budget:
+// what is left of the batch then is for the next poll.
+func (s *source) deliver(w *session.Work, i int, b hub.Batch, budget int) {
 	if b.Gap && s.feed.Snapshot != nil {
 		s.reloadState(w)
 		return
@@ -156,8 +158,8 @@ func (s *source) deliver(w *session.Work, i int, b hub.Batch) {
 	if b.Gap {
 		w.Frames = append(w.Frames, session.Gap(""))
 	}
-	before := len(w.Frames)
-	for _, e := range b.Entries {
+	before, made := len(w.Frames), w.Private()
+	for k, e := range b.Entries {
 		at, n := s.at[i], len(w.Frames)
 		s.at[i] = e.ID // the cursor of its events
 		if s.entry(w, i, e); s.err != nil {
@@ -165,6 +167,10 @@ func (s *source) deliver(w *session.Work, i int, b hub.Batch) {
 			break
 		}
 		s.passed = len(w.Frames) == n
+		if rest := b.Entries[k+1:]; w.Private()-made >= budget && len(rest) > 0 {
+			s.readers[i].first = &hub.Batch{Entries: slices.Clone(rest), At: b.At}
+			break
+		}
 	}
 	if len(b.Entries) == 0 {
 		s.at[i] = b.At
@@ -178,6 +184,7 @@ func (s *source) deliver(w *session.Work, i int, b hub.Batch) {
 // entry appends the frames of one message of the i-th reader, none when the client does not get it.
 func (s *source) entry(w *session.Work, i int, e *hub.Entry) {
 	topic := s.readers[i].topic
+	w.UserCode = w.UserCode || s.Custom()
 	switch {
 	case e.Final:
 		// close is said when all topics are finished

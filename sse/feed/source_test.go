@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
 
@@ -123,6 +125,36 @@ func TestReloadLetsGo(t *testing.T) {
 	if s.one.readers[0].sub != nil {
 		t.Error("the closed subscription, and the page that it keeps, is held")
 	}
+}
+
+// TestMapBudget: what Map makes of a batch counts against what a connection may hold, and what is left of
+// the batch comes with the next polls, in order.
+func TestMapBudget(t *testing.T) {
+	sub := &fakeSubscription{end: hub.Batch{Status: hub.Waiting}}
+	for i := range 60 {
+		sub.entries = append(sub.entries, &hub.Entry{Message: hub.Message{ID: hub.ID(fmt.Sprint(i))}})
+	}
+	s := fakeSource(t.Context(), t, sub, "")
+	s.feed.Map = func(_ string, m *hub.Message) []sse.Event {
+		return []sse.Event{{Data: strings.Repeat("x", 5000)}, {Data: string(m.ID)}}
+	}
+	next := 0
+	for {
+		var w session.Work
+		status, _ := s.Poll(&w, 20_000)
+		if status != hub.Ready {
+			break
+		}
+		if n := w.Size(); n > 20_000+5100 {
+			t.Errorf("a poll made %d bytes", n)
+		}
+		for _, frame := range w.Frames {
+			if want := fmt.Sprintf("data: %d\nid: %d\n\n", next, next); string(frame) == want {
+				next++
+			}
+		}
+	}
+	equal(t, "messages in order", next, 60)
 }
 
 func TestWireRefusesNothing(t *testing.T) {

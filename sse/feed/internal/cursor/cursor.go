@@ -158,7 +158,7 @@ func newHashed(hashes []uint64) *Set {
 	return s
 }
 
-// append appends the cursor of a stream that has come to at[i] in topic i, and returns the
+// Append appends the cursor of a stream that has come to at[i] in topic i, and returns the
 // extended dst. A topic whose ID is "" has no position and is left out; without any position the
 // cursor is a vector too, of no topics.
 //
@@ -248,7 +248,7 @@ func encodeTail(dst []byte, start int) []byte {
 	return dst
 }
 
-// parse positions the topics of the set by a client's cursor, one position for each in the
+// Parse finds the topics of the set by a client's cursor, one position for each in the
 // route's order. It reports false for what is not a vector; then it is unknown where any of the
 // topics was.
 //

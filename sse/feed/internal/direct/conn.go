@@ -145,7 +145,7 @@ func (c *conn) leave(w *session.Work, n int) {
 		return
 	}
 	c.rest, c.events, c.bytes = skip(w.Frames, c.chunked, size, n), w.Events, size
-	if w.Private() {
+	if w.Private() > 0 {
 		c.rest = [][]byte{slices.Concat(c.rest...)}
 	}
 }

@@ -58,6 +58,7 @@ func (f *fakeFeed) Poll(w *session.Work, budget int) (hub.Status, error) {
 	}
 	if len(f.frames) > 0 && f.poll != nil {
 		poll := f.poll
+		w.UserCode = true
 		f.mu.Unlock()
 		poll()
 		f.mu.Lock()

@@ -66,9 +66,12 @@ func (l *loop) isWary() bool { return l.wary || l.looks.Load() >= mostLooks }
 
 // judge notes how quick the user code of a connection was, beside the shard.
 func (c *conn) judge() {
-	if c.Slowest < quick {
+	switch {
+	case c.Slowest == 0:
+		return // none was run
+	case c.Slowest < quick:
 		c.trust = min(c.trust+1, trusted)
-	} else {
+	default:
 		c.trust = distrust
 	}
 	c.Slowest = 0
@@ -126,7 +129,7 @@ func (l *loop) write(c *conn) (full bool) {
 	if size == 0 {
 		return false // and no chunk of nothing, which is the end of the stream
 	}
-	l.batch.of(l.work.Frames, size, c.chunked, l.work.Private())
+	l.batch.of(l.work.Frames, size, c.chunked, l.work.Private() > 0)
 	p, head := l.batch.bytes, len(c.head)
 	if head > 0 {
 		p = slices.Concat(c.head, p)

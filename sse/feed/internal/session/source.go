@@ -42,6 +42,8 @@ type Work struct {
 	Frames [][]byte
 	// Events is how many messages are among them.
 	Events int
+	// UserCode is set by a source that runs user code in the step.
+	UserCode bool
 	// Entries is room for a source to poll into.
 	Entries [MaxEntries]*hub.Entry
 	// Lines are the id lines that were made last.
@@ -52,11 +54,11 @@ type Work struct {
 }
 
 // Append appends a frame that is made for one connection alone, in memory that the next step uses
-// again. make appends it to a slice and returns the result, as sse.AppendEvent does; when it
+// again. encode appends it to a slice and returns the result, as sse.AppendEvent does; when it
 // returns an error there is no frame.
-func (w *Work) Append(make func(dst []byte) ([]byte, error)) error {
+func (w *Work) Append(encode func(dst []byte) ([]byte, error)) error {
 	before := len(w.private)
-	all, err := make(w.private)
+	all, err := encode(w.private)
 	if err != nil {
 		return err
 	}
@@ -67,12 +69,12 @@ func (w *Work) Append(make func(dst []byte) ([]byte, error)) error {
 
 // Private reports whether a frame was made by Append: then frames that are the same memory need
 // not be the same bytes, and who keeps them beyond the step copies them.
-func (w *Work) Private() bool { return len(w.private) > 0 }
+func (w *Work) Private() int { return len(w.private) }
 
 // begin makes w ready for a step.
 func (w *Work) begin() {
 	w.most = max(w.most, len(w.Frames))
-	w.Frames, w.Events, w.private = w.Frames[:0], 0, w.private[:0]
+	w.Frames, w.Events, w.UserCode, w.private = w.Frames[:0], 0, false, w.private[:0]
 	w.Lines.Rewind()
 }
 
