@@ -99,11 +99,11 @@
 //
 // Filter and Map are your code, and each client costs a call for each message. They must be
 // quick: compute, do not wait. On the engine they run on one of its goroutines, as long as all
-// calls for a batch of messages together take less than a millisecond. A connection whose calls
+// calls for a batch of messages together take less than 0.25 ms. A connection whose calls
 // were slow, or that is new, gets a goroutine of its own each time it has something to write,
 // until its calls were quick for long enough. A call that takes long, or that never returns,
 // holds up its own stream only: that one gets no messages and no heartbeats, and cannot end, until
-// the call returns. Others lose a few milliseconds at most when a call turns out to be slow. Where
+// the call returns. Others lose a few milliseconds at most when calls turn out to be slow. Where
 // the handler writes, Filter and Map run on its goroutine.
 //
 // # Shutdown

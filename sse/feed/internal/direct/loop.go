@@ -21,8 +21,9 @@ import (
 //
 // A connection whose code was slow, or is not known yet, is not run by the shard at all but by a
 // goroutine of its own each time, until it was quick for long enough; see conn.judge. And once a
-// call was found to be slow, all user code of the pass at hand runs beside the shard (wary). So
-// the others wait for one call in a pass at most.
+// call was found to be slow, or looks have found user code running too often, all user code that is
+// left of the pass at hand runs beside the shard (isWary). So the others wait for a few milliseconds in
+// a pass at most, however many calls are slow or nearly so.
 type loop struct {
 	shard *shard
 	work  session.Work
