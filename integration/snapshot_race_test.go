@@ -213,7 +213,7 @@ func (r *race) document(replica *replica) (cursor string, err error) {
 // TestSnapshotRace: the state that a client makes of a snapshot and the messages after it is the model's at every event, at whatever moment the client comes, comes back or leaves.
 func TestSnapshotRace(t *testing.T) {
 	const ahead, each = 20_000, 100
-	clients, versions := testenv.Sized(50, 500), testenv.Sized(2000, 20_000) // that they are spread over
+	clients, versions := testenv.Sized(10, 500), testenv.Sized(1000, 20_000) // that they are spread over
 	r := newRace(t, roomy(3*ahead), 64, 0)
 	m := r.model
 	// Retained is more than the model is ahead of the slowest client, so there are no gaps.
@@ -274,7 +274,7 @@ func TestSnapshotRace(t *testing.T) {
 // TestSnapshotRaceGaps: the same where messages are lost: all that a client needs is in the gap and the snapshot that follows.
 func TestSnapshotRaceGaps(t *testing.T) {
 	const retained, burst, stall, rounds = 200, 500, 2000, 3
-	clients, versions := testenv.Sized(50, 500), testenv.Sized(2000, 20_000) // that they are spread over
+	clients, versions := testenv.Sized(10, 500), testenv.Sized(1000, 20_000) // that they are spread over
 	r := newRace(t, memory.Options{MaxMessages: retained}, 50, 64<<10)
 	m := r.model
 	// The model changes in bursts, with a pause for somebody to come close: so some clients keep up for a while, and others do not.

@@ -354,7 +354,7 @@ func TestConformanceEnds(t *testing.T) {
 		{"close", nil, func(_ *testing.T, l *lab) { l.finish() }, "close", ErrFinished},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			onEachWay(t, testenv.Sized(2, len(shapes)), func(f *Feed, o *Options) {
+			onEachWay(t, testenv.Sized(1, len(shapes)), func(f *Feed, o *Options) {
 				o.Drain = &Drain{Window: 10 * time.Millisecond}
 				if tc.change != nil {
 					tc.change(f, o)
@@ -386,7 +386,7 @@ func TestConformanceEnds(t *testing.T) {
 
 // TestConformanceFailure: what is broken off does not look like an end.
 func TestConformanceFailure(t *testing.T) {
-	onEachWay(t, 2, func(f *Feed, o *Options) {
+	onEachWay(t, testenv.Sized(1, 2), func(f *Feed, o *Options) {
 		// The client reads when all is published, however long that takes.
 		o.Retry, o.WriteTimeout = time.Millisecond, time.Hour
 		var loads atomic.Int32
@@ -413,7 +413,7 @@ func TestConformanceFailure(t *testing.T) {
 
 // TestConformanceLarge: a message that no socket takes at once.
 func TestConformanceLarge(t *testing.T) {
-	onEachWay(t, 2, nil, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(1, 2), nil, func(t *testing.T, l *lab) {
 		c := l.open()
 		c.primed(t)
 		data := strings.Repeat("0123456789abcdef", 60<<10)
@@ -465,7 +465,7 @@ func TestConformanceInput(t *testing.T) {
 // TestConformanceStalled: a client that takes nothing is given up after the write timeout, and
 // holds nobody else.
 func TestConformanceStalled(t *testing.T) {
-	onEachWay(t, 2, nil, func(t *testing.T, l *lab) {
+	onEachWay(t, testenv.Sized(1, 2), nil, func(t *testing.T, l *lab) {
 		if l.proto == "HTTP/2" {
 			t.Skip("the client's own buffers take it")
 		}
