@@ -253,7 +253,11 @@ func (l *lab) ended(want error) End {
 	e := <-l.end
 	isCause(l.t, e.Cause, want)
 	detached := l.o.Detach && e.Direct
-	if err := <-l.unwound; (err != nil) != (errors.Is(want, ErrClientGone) && !detached) {
+	err := <-l.unwound
+	if l.proto == "HTTP/2" && e.Cause != nil && errors.Is(want, ErrFailed) {
+		return e // the stream was reset, which may have ended the context of the request or not yet
+	}
+	if (err != nil) != (errors.Is(want, ErrClientGone) && !detached) {
 		l.t.Errorf("the stream ended by %v, and the request's context by %v", want, err)
 	}
 	return e
