@@ -142,9 +142,6 @@ func (s *subscriptions) finished(ctx context.Context, within time.Duration) bool
 			_ = r.sub.Fetch(bounded)
 			b = r.peek()
 		}
-		if b.Status == hub.Behind {
-			r.first = nil // the stream asks again
-		}
 		if b.Status != hub.Ended || b.Err != nil {
 			return false
 		}
@@ -166,9 +163,6 @@ func (s *subscriptions) lost() bool {
 func (s *subscriptions) over() bool {
 	for i := range s.readers {
 		if b := s.readers[i].peek(); b.Status != hub.Ended || b.Err != nil {
-			if b.Status != hub.Ready {
-				s.readers[i].first = nil // it holds for this moment
-			}
 			return false
 		}
 	}

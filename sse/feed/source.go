@@ -315,7 +315,7 @@ func (s *source) watch() {
 		r := &s.readers[i]
 		r.sub.Watch(s.waker.Topic(i), s.waker)
 		if r.first != nil && r.first.Status != hub.Ready && r.first.Status != hub.Ended {
-			r.first = nil // nobody is woken for what has come since
+			r.first = nil // it held for that moment, and nobody is woken for what has come since
 		}
 	}
 }

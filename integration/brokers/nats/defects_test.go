@@ -241,8 +241,8 @@ func TestStreamThatDroppedMessages(t *testing.T) {
 			b := s.open(t, "probe_every=1s")
 			defer b.Close()
 			r := brokertest.Read(t, brokertest.NewHub(t, b), "orders")
-			// Not before: of the row of probes that the first Follow sends, a stream with a limit drops those
-			// that a busy machine has not delivered yet.
+			// Not before: the first Follow sends a row of probes. A stream with a limit drops
+			// those that a busy machine has not delivered yet.
 			if _, err := js.UpdateStream(&c.limits); err != nil {
 				t.Fatal(err)
 			}

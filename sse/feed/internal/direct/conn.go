@@ -94,15 +94,11 @@ func (c *conn) live() {
 func (c *conn) catchUp(then session.Step) {
 	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			c.Panic(session.Recovered(p))
-		} else if !returned {
-			c.Panic(errGoexit)
-		}
 		c.judge()
 		c.back.Store(true)
 		c.shard.poke(c)
 	}()
+	defer c.caught(&returned)
 	switch err := c.flush(); {
 	case err != nil:
 		c.Fail(err)

@@ -109,16 +109,20 @@ func (l *loop) guarded(c *conn, now time.Time) (step session.Step, ours bool) {
 // other.
 func (l *loop) poll(c *conn, now time.Time) (step session.Step) {
 	returned := false
-	defer func() {
-		if p := recover(); p != nil {
-			c.Panic(session.Recovered(p))
-		} else if !returned {
-			c.Panic(errGoexit)
-		}
-	}()
+	defer c.caught(&returned)
 	step = c.Next(now, &l.work)
 	returned = true
 	return step
+}
+
+// caught is deferred where user code may run. It makes a panic, and an end of the goroutine before
+// returned was set, the end of the connection.
+func (c *conn) caught(returned *bool) {
+	if p := recover(); p != nil {
+		c.Panic(session.Recovered(p))
+	} else if !*returned {
+		c.Panic(errGoexit)
+	}
 }
 
 // errGoexit is what user code comes to that ends its goroutine, as the functions of package testing do.
