@@ -98,7 +98,7 @@ func (c *conn) catchUp(then session.Step) {
 		c.back.Store(true)
 		c.shard.poke(c)
 	}()
-	defer c.caught(&returned)
+	defer func() { c.caught(recover(), returned) }()
 	switch err := c.flush(); {
 	case err != nil:
 		c.Fail(err)

@@ -109,18 +109,18 @@ func (l *loop) guarded(c *conn, now time.Time) (step session.Step, ours bool) {
 // other.
 func (l *loop) poll(c *conn, now time.Time) (step session.Step) {
 	returned := false
-	defer c.caught(&returned)
+	defer func() { c.caught(recover(), returned) }()
 	step = c.Next(now, &l.work)
 	returned = true
 	return step
 }
 
-// caught is deferred where user code may run. It makes a panic, and an end of the goroutine before
-// returned was set, the end of the connection.
-func (c *conn) caught(returned *bool) {
-	if p := recover(); p != nil {
-		c.Panic(session.Recovered(p))
-	} else if !*returned {
+// caught is called behind user code, with what recover returned and whether the code has returned. It
+// makes a panic, or an end of the goroutine, the end of the connection.
+func (c *conn) caught(panicked any, returned bool) {
+	if panicked != nil {
+		c.Panic(session.Recovered(panicked))
+	} else if !returned {
 		c.Panic(errGoexit)
 	}
 }
