@@ -1,6 +1,10 @@
 package hub
 
-import "context"
+import (
+	"context"
+	"strings"
+	"time"
+)
 
 // Backend is where messages live. It is the only thing that the author of a backend implements;
 // users call the methods of [Hub], which brings the checks, replay, hand-over, healing and memory
@@ -25,6 +29,13 @@ import "context"
 //   - P7 With Traits.Keys at KeysStored, a repeated Key within the topic and the key window
 //     appends nothing and returns the ID of the first message.
 //   - P8 A context that is done before the call: nothing is appended, the error is ErrRejected.
+//   - P9 With Traits.Atomic, PublishAll appends all of its messages or none, in their order, and
+//     nothing comes between them. The rules above hold for each of them. When some have a Key
+//     that is known, only those are left out.
+//   - P10 With Traits.Ends, a message to a topic whose newest message is Final is refused with
+//     ErrRejected and ErrEnded, unless it has AfterEnd. A Final one appends nothing instead, and
+//     has the ID of the message that ended the topic. Within PublishAll the last message alone may
+//     be Final.
 //
 // Follow
 //
@@ -53,7 +64,9 @@ import "context"
 //     the ID.
 //   - R2 Read after "" starts at the oldest retained message and is never a gap.
 //   - R3 Gap is set whenever it cannot be proven that nothing is missing between the ID and the
-//     first message of the page (or Next). The page then starts at the oldest retained message.
+//     first message of the page (or Next). The page then starts at the oldest retained message
+//     that is newer than the ID. Where the backend cannot tell which messages are newer, it starts
+//     at the oldest retained one.
 //   - R4 An ID that the backend cannot place (malformed, foreign, of a former life) is a gap;
 //     never an error, never a panic, never a message of another topic.
 //   - R5 Read at the newest message, or at a tail that Follow gave and nothing was appended
@@ -65,6 +78,25 @@ import "context"
 //   - R8 Final is set when the message at the ID is retained and Final.
 //   - R9 Messages of a page are not modified by the backend afterwards.
 //
+// The life of a topic
+//
+//   - L1 With Traits.Deletes, Delete removes all messages of a topic, and its keys. The topic
+//     begins anew with one entry that has Deleted set: followers get it, and Read returns it. All
+//     IDs of before are gaps from then on. To delete a topic that has no messages does nothing.
+//   - L2 With Traits.Deletes, Erase removes one message. An entry that names it in Erases is
+//     appended, and followers and Read bring that one too. A message that is not retained, or
+//     never was, is not an error, and nothing is appended for it. Neither a reader before the
+//     erased message nor one at its ID has a gap for it.
+//   - L3 Info says what is retained. Entries with Deleted or Erases set do not make a topic
+//     exist.
+//   - L4 Seek returns the ID of the position from which Read returns what was asked for, "" for
+//     the position before the oldest retained message. Entries with Deleted or Erases set count as
+//     messages.
+//   - L5 Ping returns nil when the backend can be expected to take messages, or why it cannot,
+//     within its context.
+//   - L6 Where the author's options say so, topics under a prefix are kept within bounds of their
+//     own; see Retention.
+//
 // Close
 //
 //   - C1 Close releases everything; it may be called more than once. Afterwards Publish fails
@@ -74,6 +106,10 @@ type Backend interface {
 	// Publish appends m to topic and returns its ID. m.ID, m.Prev, m.Time and m.Gap are ignored.
 	Publish(ctx context.Context, topic string, m Message) (ID, error)
 
+	// PublishAll appends messages to topic and returns their IDs, in the same order. It is called
+	// with at least two messages, and only with Traits.Atomic.
+	PublishAll(ctx context.Context, topic string, ms []Message) ([]ID, error)
+
 	// Follow delivers to sink, in order, exactly the messages appended after the returned tail,
 	// until stop is called.
 	Follow(ctx context.Context, topic string, sink Sink) (tail ID, stop func(), err error)
@@ -81,6 +117,25 @@ type Backend interface {
 	// Read returns a page of what is retained after an ID. A backend without Traits.Replay is not
 	// asked. It should end a page at about PageBytes, but never before the first message.
 	Read(ctx context.Context, topic string, after ID, limit int) (Page, error)
+
+	// Seek finds a position. A backend without Traits.Replay is not asked.
+	Seek(ctx context.Context, topic string, s Seek) (ID, error)
+
+	// Info describes a topic. A backend without Traits.Replay is not asked.
+	Info(ctx context.Context, topic string) (Info, error)
+
+	// Delete removes a topic. A backend without Traits.Deletes is not asked.
+	Delete(ctx context.Context, topic string) error
+
+	// Erase removes one message of a topic. A backend without Traits.Deletes is not asked.
+	Erase(ctx context.Context, topic string, id ID) error
+
+	// Ping asks whether the backend is ready.
+	Ping(ctx context.Context) error
+
+	// IsID reports whether a valid ID has the form of those that this kind of backend gives,
+	// whatever the topic, and whenever it was. It does not ask the store.
+	IsID(id ID) bool
 
 	// Traits returns facts about the backend. They never change.
 	Traits() Traits
@@ -103,6 +158,59 @@ type Page struct {
 	Next ID
 	// Final says that the message at the ID that was asked for is the one that ended the topic.
 	Final bool
+	// Deleted says that the entry at the ID that was asked for is the one with which the deleted
+	// topic began anew.
+	Deleted bool
+}
+
+// Seek is what Backend.Seek looks for: the newest messages within bounds. A bound that is zero is
+// none; at least one is set.
+type Seek struct {
+	// Messages is the greatest number of messages.
+	Messages int
+	// Bytes is about the most that they may have, in bytes of data; the newest message is within
+	// it whatever its size.
+	Bytes int64
+	// Since is the time that none is older than, by the backend's clock.
+	Since time.Time
+}
+
+// Info describes a topic at one moment.
+type Info struct {
+	// Exists: at least one message is retained.
+	Exists bool
+	// Oldest and Newest are the IDs of the oldest and newest retained message, "" without any.
+	Oldest, Newest ID
+	// Finished: the newest message is the one that ended the topic.
+	Finished bool
+	// Expires is when the backend removes the topic as a whole if nothing more is published to
+	// it; zero if it does not, or does not say.
+	Expires time.Time
+}
+
+// Retention is how much of the topics under a prefix a backend keeps. Backends take a list of them
+// in their options, beside the bounds for all other topics; the longest prefix that fits counts.
+type Retention struct {
+	// Prefix begins the names of the topics; "" fits all.
+	Prefix string
+	// Messages is how many messages a topic retains. Default 0: the backend's default.
+	Messages int
+	// Bytes is how many bytes of messages a topic retains; the newest one is retained whatever its
+	// size. Default 0: the backend's default.
+	Bytes int64
+	// Age is how long a message is retained. Default 0: the backend's default.
+	Age time.Duration
+}
+
+// RetentionOf returns the retention with the longest prefix of a topic's name. It reports false
+// when none fits.
+func RetentionOf(list []Retention, topic string) (r Retention, ok bool) {
+	for _, l := range list {
+		if strings.HasPrefix(topic, l.Prefix) && (!ok || len(l.Prefix) > len(r.Prefix)) {
+			r, ok = l, true
+		}
+	}
+	return r, ok
 }
 
 // Sink is the hub's side of Backend.Follow. Its methods never block; calls for one Follow must be
@@ -135,6 +243,12 @@ type Traits struct {
 	Durable bool
 	// Keys is how far idempotency keys reach.
 	Keys KeyReach
+	// Atomic: PublishAll appends all of its messages or none.
+	Atomic bool
+	// Ends: nothing is appended behind the end of a topic by mistake.
+	Ends bool
+	// Deletes: topics can be deleted, and messages erased.
+	Deletes bool
 }
 
 // KeyReach is how far a backend honours idempotency keys.

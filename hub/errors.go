@@ -32,6 +32,12 @@ var (
 	ErrKey = errors.New("key is reserved or malformed")
 	// ErrNoKeys means that the backend does not honour idempotency keys.
 	ErrNoKeys = errors.New("the backend does not honour idempotency keys")
+	// ErrEnded means that the topic is finished; see Message.AfterEnd.
+	ErrEnded = errors.New("the topic is finished")
+	// ErrDeleted ends a subscription with EndDeleted whose topic was deleted.
+	ErrDeleted = errors.New("the topic was deleted")
+	// ErrUnsupported means that the backend cannot do it; see Traits.
+	ErrUnsupported = errors.New("the backend cannot do that")
 	// ErrTooLarge means that a message exceeds Options.MaxMessage.
 	ErrTooLarge = errors.New("message is too large")
 	// ErrPosition means that a position has no ID.
@@ -47,7 +53,7 @@ var ErrRevoked = errors.New("hub: revoked")
 // Error is the error of every operation of a Hub: what was done, to which topic, and why it
 // failed. It holds no data of messages.
 type Error struct {
-	Op    string // "publish", "finish", "subscribe", "lease", "revoke" or "shutdown"
+	Op    string // "publish", "finish", "subscribe", "delete", "erase", "info", "ping", "lease", "revoke" or "shutdown"
 	Topic string // "" when the operation concerns no single topic
 	Err   error
 }

@@ -134,27 +134,124 @@ func (h *Hub) Publish(ctx context.Context, topic string, m Message) (ID, error) 
 	return id, nil
 }
 
-// Finish appends the one message that ends a topic and returns its ID. Readers get it as their last
-// message, with Final set, and their sequences end without an error; a subscription After it ends
-// at once, on every instance. Finish does not stop anybody from publishing to the topic again, but
-// who has read to the end will not see it. Errors are those of Publish.
-func (h *Hub) Finish(ctx context.Context, topic string) (ID, error) {
-	err := CheckTopic(topic)
+// PublishAll appends several messages to one topic, all or none, in this order and with nothing
+// between them, and returns their IDs. Rules, outcomes and errors are those of Publish; an error is
+// of all messages together. Of messages whose Key is known already only the others are appended.
+// No messages are none, and no error. A backend without Traits.Atomic takes one message at most:
+// more are ErrRejected together with ErrUnsupported.
+func (h *Hub) PublishAll(ctx context.Context, topic string, ms []Message) ([]ID, error) {
+	ids, err := h.publishing.all(ctx, topic, ms, false)
 	if err != nil {
-		return "", &Error{Op: "finish", Topic: topic, Err: reject(err)}
+		return nil, &Error{Op: "publish", Topic: topic, Err: err}
 	}
-	start := time.Now()
-	m := Message{Type: finalType, Final: true}
-	if h.traits.Keys != KeysNone {
-		m.Key = finishKey
-	}
-	id, err := h.publishing.send(ctx, topic, m)
-	h.publishing.done(topic, id, start, err)
+	return ids, nil
+}
+
+// Finish appends the one message that ends a topic and returns its ID; with messages in last, it
+// appends those right before it, all or none, as PublishAll does. Readers get the one that ends the
+// topic as their last message, with Final set, and their sequences end without an error; a
+// subscription After it ends at once, on every instance.
+//
+// Publishing to the topic again is ErrEnded, where the backend sees to it (Traits.Ends), unless the
+// message has AfterEnd. Who has read to the end does not see such a message. To finish once more
+// returns the ID of the end that there is, and appends nothing, last neither. Errors are those of
+// Publish and PublishAll.
+func (h *Hub) Finish(ctx context.Context, topic string, last ...Message) (ID, error) {
+	ids, err := h.publishing.all(ctx, topic, last, true)
 	if err != nil {
 		return "", &Error{Op: "finish", Topic: topic, Err: err}
 	}
-	return id, nil
+	return ids[len(ids)-1], nil
 }
+
+// Delete removes a topic: all its messages, and what it remembers of keys. Its readers, on every
+// instance, get a gap; those with EndDeleted end behind it. Whoever comes back with an ID of before
+// gets a gap too. The name may be used again at once, finished or not as the topic was. To delete a
+// topic that does not exist does nothing.
+//
+// Delete blocks as long as the backend does, at most until ctx ends. Errors are *Error: ErrTopic,
+// ErrUnsupported, ErrClosed, the context's, or the backend's. Then the topic may or may not be
+// deleted, and Delete may be called again.
+func (h *Hub) Delete(ctx context.Context, topic string) error {
+	err := h.life(ctx, topic)
+	if err == nil {
+		err = h.backend.Delete(ctx, topic)
+	}
+	if err != nil {
+		return &Error{Op: "delete", Topic: topic, Err: err}
+	}
+	return nil
+}
+
+// Erase removes one message of a topic, wherever headrace keeps it: at the backend and in the
+// windows of all instances. Readers that have not had it do not get it, and that is no gap. What a
+// client has received already is out of reach. A message that is not there any more is no error.
+// It blocks and fails as Delete does; ErrPosition is for an ID that is malformed.
+func (h *Hub) Erase(ctx context.Context, topic string, id ID) error {
+	err := h.life(ctx, topic)
+	switch {
+	case err != nil:
+	case !h.IsID(id):
+		err = ErrPosition
+	default:
+		err = h.backend.Erase(ctx, topic, id)
+	}
+	if err != nil {
+		return &Error{Op: "erase", Topic: topic, Err: err}
+	}
+	return nil
+}
+
+// life reports why a topic cannot be deleted or a message of it erased.
+func (h *Hub) life(ctx context.Context, topic string) error {
+	switch err := CheckTopic(topic); {
+	case err != nil:
+		return err
+	case !h.traits.Deletes:
+		return ErrUnsupported
+	case h.isClosing():
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+// Info describes a topic as it is now. It asks the backend, and blocks as long as that does, at
+// most until ctx ends. Errors are *Error: ErrTopic, ErrUnsupported for a backend without
+// Traits.Replay, ErrClosed, the context's, or the backend's.
+func (h *Hub) Info(ctx context.Context, topic string) (Info, error) {
+	err := CheckTopic(topic)
+	var info Info
+	switch {
+	case err != nil:
+	case !h.traits.Replay:
+		err = ErrUnsupported
+	case h.isClosing():
+		err = ErrClosed
+	default:
+		info, err = h.backend.Info(ctx, topic)
+	}
+	if err != nil {
+		return Info{}, &Error{Op: "info", Topic: topic, Err: err}
+	}
+	return info, nil
+}
+
+// Ping asks the backend whether it is ready to take messages, for health checks. It returns nil, or
+// an *Error that says why not, at the latest when ctx ends.
+func (h *Hub) Ping(ctx context.Context) error {
+	err := ErrClosed
+	if !h.isClosing() {
+		err = h.backend.Ping(ctx)
+	}
+	if err != nil {
+		return &Error{Op: "ping", Err: err}
+	}
+	return nil
+}
+
+// IsID reports whether an ID has the form of those that the hub's backend gives. It says nothing
+// about whether any topic knows it.
+func (h *Hub) IsID(id ID) bool { return id.Valid() && h.backend.IsID(id) }
 
 // Lease returns a context derived from ctx that ends with the cause ErrRevoked when Revoke is
 // called for one of keys, by this process or, where the backend is shared (Traits.Shared), by any

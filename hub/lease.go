@@ -150,7 +150,7 @@ func (l *leases) join() (*revocations, error) {
 // something.
 func (l *leases) follow(r *revocations) {
 	defer r.cancel()
-	sub, err := l.hub.subscribeAt(r.ctx, revocationsTopic, Latest(), subscribeOptions{earlyGaps: true})
+	sub, err := l.hub.subscribeAt(r.ctx, revocationsTopic, subscribeOptions{earlyGaps: true})
 	if err != nil {
 		r.err = err
 		l.finish(r)

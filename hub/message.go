@@ -67,6 +67,19 @@ type Message struct {
 	Gap bool
 	// Final marks the message that ended the topic; see Hub.Finish. Publish refuses it.
 	Final bool
+	// AfterEnd lets Publish append the message to a topic that is finished. It is not delivered.
+	AfterEnd bool
+	// Erases and Deleted mark entries of the log that are no messages: one that took the message
+	// with an ID away, and the one with which a deleted topic begins anew. Backends make them,
+	// readers do not get them, and Publish ignores them.
+	Erases  ID
+	Deleted bool
+}
+
+// published returns the message without what Publish ignores.
+func (m Message) published() Message {
+	m.ID, m.Prev, m.Time, m.Gap, m.Erases, m.Deleted = "", "", time.Time{}, false, "", false
+	return m
 }
 
 const (

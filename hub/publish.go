@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -34,33 +35,102 @@ func (p publishing) check(topic string, m *Message) error {
 	return nil
 }
 
-// send appends a message to any topic, one of the hub's own too. An unknown outcome is tried again
-// where that is safe.
-func (p publishing) send(ctx context.Context, topic string, m Message) (ID, error) {
+// all appends messages, and behind them the one that ends the topic if it is to end.
+func (p publishing) all(ctx context.Context, topic string, ms []Message, end bool) (ids []ID, err error) {
+	start := time.Now()
+	batch, err := p.batch(topic, ms, end)
+	switch {
+	case err != nil:
+	case len(batch) == 0:
+		return nil, nil
+	case len(batch) == 1:
+		var id ID
+		if id, err = p.send(ctx, topic, batch[0]); err == nil {
+			ids = []ID{id}
+		}
+	default:
+		err = p.attempt(ctx, !slices.ContainsFunc(batch, func(m Message) bool { return m.Key == "" }), func() (err error) {
+			ids, err = p.hub.backend.PublishAll(ctx, topic, batch)
+			return err
+		})
+	}
+	if err != nil {
+		p.done(topic, "", start, err)
+		return nil, err
+	}
+	for _, id := range ids {
+		p.done(topic, id, start, nil)
+	}
+	return ids, nil
+}
+
+// batch returns the messages of a batch as the backend gets them, or why it cannot.
+func (p publishing) batch(topic string, ms []Message, end bool) ([]Message, error) {
+	traits := p.hub.traits
+	batch := make([]Message, 0, len(ms)+1)
+	if end && len(ms) == 0 {
+		if err := CheckTopic(topic); err != nil {
+			return nil, reject(err)
+		}
+	}
+	for _, m := range ms {
+		if err := p.check(topic, &m); err != nil {
+			return nil, err
+		}
+		batch = append(batch, m.published())
+	}
+	if end {
+		m := Message{Type: finalType, Final: true}
+		if traits.Keys != KeysNone {
+			m.Key = finishKey
+		}
+		batch = append(batch, m)
+	}
+	if len(batch) > 1 && !traits.Atomic {
+		return nil, reject(ErrUnsupported)
+	}
+	return batch, nil
+}
+
+// send appends a message to any topic, one of the hub's own too.
+func (p publishing) send(ctx context.Context, topic string, m Message) (id ID, err error) {
+	m = m.published()
+	err = p.attempt(ctx, m.Key != "", func() (err error) {
+		id, err = p.hub.backend.Publish(ctx, topic, m)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// attempt calls the backend. An unknown outcome is tried again where that is safe: where all that
+// is sent has a key, and the backend stores keys.
+func (p publishing) attempt(ctx context.Context, keyed bool, call func() error) error {
 	h := p.hub
-	m.ID, m.Prev, m.Time, m.Gap = "", "", time.Time{}, false
 	if h.isClosing() {
-		return "", reject(ErrClosed)
+		return reject(ErrClosed)
 	}
 	if err := ctx.Err(); err != nil {
-		return "", reject(err)
+		return reject(err)
 	}
 	var wait backoff
 	for attempt := 1; ; attempt++ {
-		id, err := h.backend.Publish(ctx, topic, m)
+		err := call()
 		if err == nil {
-			return id, nil
+			return nil
 		}
 		if attempt > 1 || !errors.Is(err, ErrRejected) {
 			// Once an attempt's outcome was unknown, a later rejection proves nothing about the
 			// earlier one.
 			err = unknown(err)
 		}
-		if m.Key == "" || h.traits.Keys != KeysStored || attempt == publishAttempts || !errors.Is(err, ErrUnknown) {
-			return "", err
+		if !keyed || h.traits.Keys != KeysStored || attempt == publishAttempts || !errors.Is(err, ErrUnknown) {
+			return err
 		}
 		if !wait.sleep(ctx, nil, h.closing) {
-			return "", err
+			return err
 		}
 	}
 }

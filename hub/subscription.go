@@ -83,25 +83,27 @@ type Batch struct {
 	Err error
 }
 
-// Subscribe opens a subscription to topic at a position. The position is fixed when Subscribe
-// returns: everything appended from there on is delivered, however much later the reader begins.
+// Subscribe opens a subscription to topic: at a Position, which is one of the options, and without
+// one at Latest. The position is fixed when Subscribe returns: everything appended from there on is
+// delivered, however much later the reader begins.
 //
 // The first subscription to a topic makes the hub follow it at the backend. Subscribe blocks
-// until that is done, at most until ctx ends; a position of Earliest also waits for a read of the
-// first page. The end of ctx also ends the subscription, except with UntilClosed. Close it, or
+// until that is done, at most until ctx ends. Earliest also waits for a read of the first page, and
+// Last and Since for the backend to find the position where the window does not reach back so far.
+// The end of ctx also ends the subscription, except with UntilClosed. Close it, or
 // range over All, to let go of it.
 //
 // Errors are *Error: ErrTopic, ErrPosition, ErrClosed, the context's, or the backend's. A
 // position whose messages are gone is not an error here; see MarkGaps.
-func (h *Hub) Subscribe(ctx context.Context, topic string, at Position, opts ...SubscribeOption) (*Subscription, error) {
+func (h *Hub) Subscribe(ctx context.Context, topic string, opts ...SubscribeOption) (*Subscription, error) {
 	var o subscribeOptions
 	for _, opt := range opts {
-		opt(&o)
+		opt.apply(&o)
 	}
 	var s *Subscription
-	err := checkStart(topic, at)
+	err := checkStart(topic, o.at)
 	if err == nil {
-		s, err = h.subscribeAt(ctx, topic, at, o)
+		s, err = h.subscribeAt(ctx, topic, o)
 	}
 	if err != nil {
 		return nil, &Error{Op: "subscribe", Topic: topic, Err: err}
@@ -122,7 +124,7 @@ func checkStart(topic string, at Position) error {
 }
 
 // subscribeAt subscribes to any topic, one of the hub's own too.
-func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subscribeOptions) (*Subscription, error) {
+func (h *Hub) subscribeAt(ctx context.Context, topic string, o subscribeOptions) (*Subscription, error) {
 	switch { // in this order: the hub's own context ends after it began to close
 	case h.isClosing():
 		return nil, ErrClosed
@@ -138,7 +140,7 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, at Position, o subs
 		return nil, err
 	}
 	s := &Subscription{hub: h, f: f, opts: o, quiet: never}
-	if err := s.place(ctx, at); err != nil {
+	if err := s.place(ctx, o.at); err != nil {
 		s.Close()
 		return nil, err
 	}

@@ -61,8 +61,8 @@ func (t Topic[T]) Message(v T) (Message, error) {
 }
 
 // Subscribe opens a subscription; see Hub.Subscribe.
-func (t Topic[T]) Subscribe(ctx context.Context, at Position, opts ...SubscribeOption) (*TopicSubscription[T], error) {
-	s, err := t.hub.Subscribe(ctx, t.name, at, opts...)
+func (t Topic[T]) Subscribe(ctx context.Context, opts ...SubscribeOption) (*TopicSubscription[T], error) {
+	s, err := t.hub.Subscribe(ctx, t.name, opts...)
 	if err != nil {
 		return nil, err
 	}
