@@ -230,21 +230,27 @@ func (s *Subscription) enter(b *Batch) (inside bool) {
 		s.attached = false
 	}
 	if !s.attached && !s.lost {
-		if seq, ok := f.log.After(string(s.last)); ok {
-			s.attach(seq)
-			if s.ended {
-				*b = s.end()
-				return false
-			}
-		} else if _, lost := f.lost[s.last]; lost && s.told < f.lostGap {
-			s.told = f.lostGap
+		if _, lost := f.lost[s.last]; lost && s.told < f.lostGap {
+			// What the reader had last is gone from the store, and from the window. It goes on where
+			// the two agree.
+			s.told, s.last = f.lostGap, f.rejoin
+			s.quiet, s.fetching = never, nil
 			if s.tellGap(nil); s.ended {
 				*b = s.end()
 				return false
 			}
-			seq, _ := f.log.After(string(f.rejoin))
+		}
+		if seq, ok := f.log.After(string(s.last)); ok {
 			s.attach(seq)
-			s.last = f.rejoin
+		}
+		switch {
+		case s.gap && (s.ended || !s.attached):
+			*b = Batch{Gap: true, At: s.last}
+			s.gap = false
+			return false
+		case s.ended:
+			*b = s.end()
+			return false
 		}
 	}
 	if s.attached {
@@ -270,7 +276,7 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 		if gap {
 			s.told = e.gap
 			if !s.gap {
-				s.tellGap(e)
+				s.tellGap(nil)
 			}
 			if s.ended {
 				return dst
@@ -279,11 +285,6 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 		s.seq++
 		s.last = e.ID
 		if e.hushed {
-			if e.Deleted {
-				if s.tellDeleted(); s.ended {
-					break
-				}
-			}
 			continue
 		}
 		dst = append(dst, e)
