@@ -287,7 +287,7 @@ func TestErase(t *testing.T) {
 }
 
 func TestLifeErrors(t *testing.T) {
-	walk(t, living, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, living, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		ctx, over := context.WithCancel(t.Context())
 		over()
 		for name, test := range map[string]struct {
@@ -315,7 +315,7 @@ func TestLifeErrors(t *testing.T) {
 			t.Error("IsID")
 		}
 	})
-	walk(t, liveOnly, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, liveOnly, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		_, info := h.Info(t.Context(), "t")
 		_, all := h.PublishAll(t.Context(), "t", make([]Message, 2))
 		_, finish := h.Finish(t.Context(), "t", Message{})
@@ -337,7 +337,7 @@ func TestLifeErrors(t *testing.T) {
 }
 
 func TestPublishAll(t *testing.T) {
-	walk(t, living, Options{}, func(t *testing.T, b *fake, h *Hub) {
+	walk(t, living, Options{}, func(t *testing.T, _ *fake, h *Hub) {
 		r := subscribe(t, h, "t", Latest())
 		ids, err := h.PublishAll(t.Context(), "t", []Message{{Type: "a"}, {Type: "b"}, {Type: "c"}})
 		if err != nil || fmt.Sprint(ids) != "[1 2 3]" {

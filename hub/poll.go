@@ -5,42 +5,6 @@ import (
 	"weak"
 )
 
-// Watcher is woken when a subscription may have something new; see Subscription.Watch. It must be
-// comparable, as pointers are. One value may watch any number of subscriptions.
-type Watcher interface {
-	// Wake is called by whoever makes the change, with locks of the hub held, and by several
-	// goroutines at once. It must not block and not call the hub: take note, and have another
-	// goroutine poll. A call may still come when the subscription is closed.
-	Wake()
-}
-
-// Watch makes the subscription one that never has to be waited for. From now on, until it is
-// closed, Poll does not say Behind and sets no Batch.Changed: it begins the read that it needs
-// and says Waiting. Whenever Poll may find something else than before, a watcher is woken: topic
-// for a change of the topic, once for a change however many of the topic's subscriptions it
-// watches; and own when a read for this subscription is done. The two may be the same.
-//
-// Poll once after Watch has returned: nobody is woken for what came before. Watch is called by
-// the goroutine that polls, at most once. Do not call Fetch any more. While the backend fails,
-// Poll begins the read anew, at the hub's pace; there is no error to see.
-func (s *Subscription) Watch(topic, own Watcher) {
-	s.own, s.fetching = own, nil
-	s.mu.Lock() // before the topic's, as in close
-	defer s.mu.Unlock()
-	f := s.f
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if s.closed.Load() {
-		return
-	}
-	if f.watchers == nil {
-		f.watchers = make(map[Watcher]int)
-	}
-	f.watchers[topic]++
-	s.watcher = topic
-	f.hub.counters.watched.Add(1)
-}
-
 // Poll returns what is there now, without blocking, appended to dst: up to limit entries and
 // about bytes of contents, but at least one entry if there is one. Use it for code that serves
 // many subscriptions, or writes in batches; All is simpler.
