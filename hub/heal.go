@@ -99,6 +99,20 @@ func (f *followed) dropOldestHeld() {
 	}
 }
 
+// doubt is for when the store does not know an ID that it gave to a reader: it was trimmed, or the
+// store has lost it, and more perhaps. Pages from before, and messages that are held, may have some
+// of those; what is not lost of them is read.
+func (f *followed) doubt() {
+	f.hub.reads.forget(f.name)
+	f.mu.Lock()
+	defer f.unlock()
+	if f.state == healing {
+		f.again = true
+		f.takeHeld()
+		f.healFrom = f.log.Next()
+	}
+}
+
 func (f *followed) dropHeld(n int) {
 	for i := range n {
 		f.heldBytes -= int64(windowSize(&f.held[i]))
@@ -171,6 +185,7 @@ func (f *followed) next(last ID) (p *page, common ID, err error) {
 	if err != nil || !p.gap {
 		return p, "", err
 	}
+	f.hub.reads.forget(f.name)
 	f.mu.RLock()
 	ids := f.ids()
 	f.mu.RUnlock()

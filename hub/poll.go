@@ -49,9 +49,6 @@ func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
 	}
 }
 
-// never is a count of changes that no log has.
-const never = ^uint64(0)
-
 func (s *Subscription) end() Batch {
 	s.ended = true
 	b := Batch{Status: Ended, At: s.last}
@@ -112,7 +109,7 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 	return b
 }
 
-// keptBytes is how much of pages readers may keep alive, together, between two polls.
+// keptBytes is how much of pages readers may keep alive between two polls.
 const keptBytes = 16 << 20
 
 // keep keeps the rest of a page for the next poll, nil for none. A page has up to PageBytes and
@@ -367,9 +364,12 @@ func (s *Subscription) turn(p *page) bool {
 	changes, gaps := s.fetching.changes, s.fetching.gaps
 	s.fetching = nil
 	gap := p.gap || s.restart || s.lost
-	if gap && s.fresh && !s.restart && s.opts.markGaps {
+	switch {
+	case gap && s.fresh && !s.restart && s.opts.markGaps:
 		s.restart = true
 		return false
+	case gap && !s.fresh:
+		s.f.doubt()
 	}
 	s.fresh, s.restart = false, false
 	if gap {

@@ -54,6 +54,9 @@ type Subscription struct {
 	watcher Watcher // nil if there is none
 }
 
+// never is a count of changes that no log has.
+const never = ^uint64(0)
+
 // Status says what Poll found.
 type Status uint8
 
