@@ -97,6 +97,13 @@ import (
 //   - L6 Where the author's options say so, topics under a prefix are kept within bounds of their
 //     own; see Retention.
 //
+// Beyond one process
+//
+//   - S1 With Traits.Shared, another instance over the same store has what this one publishes, live
+//     and by Read, under the same IDs.
+//   - D1 With Traits.Durable, what was appended survives a restart, and so do IDs, ends and keys:
+//     a position of before is known, and what is published later has IDs that were never given.
+//
 // Close
 //
 //   - C1 Close releases everything; it may be called more than once. Afterwards Publish fails
