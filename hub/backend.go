@@ -86,7 +86,8 @@ import (
 //   - L2 With Traits.Deletes, Erase removes one message. An entry that names it in Erases is
 //     appended, and followers and Read bring that one too. A message that is not retained, or
 //     never was, is not an error, and nothing is appended for it. Neither a reader before the
-//     erased message nor one at its ID has a gap for it.
+//     erased message nor one at its ID has a gap for it. A follower that has not had the message
+//     need not get it.
 //   - L3 Info says what is retained. Entries with Deleted or Erases set do not make a topic
 //     exist.
 //   - L4 Seek returns the ID of the position from which Read returns what was asked for, "" for
