@@ -4,20 +4,30 @@ import (
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
 	_ "embed"
 	"encoding/hex"
+	"math/rand/v2"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
 
 var (
+	//go:embed id.lua
+	idSource string
 	//go:embed publish.lua
 	publishSource string
 	//go:embed read.lua
 	readSource string
 
-	publishScript = newScript(publishSource)
+	publishScript = newScript(idSource + publishSource)
 	readScript    = newScript(readSource)
 )
+
+// mostRandom bounds the random numbers for id.lua, which says what they are for.
+const mostRandom = 1 << 18
+
+// randomID returns a random number for one run of a script that gives IDs. Two runs must not have
+// the same one: with a clock that is behind, they would give the same ID in two histories.
+func randomID() int { return 1 + rand.IntN(mostRandom) }
 
 // script is a Lua script that Redis knows by its digest once it has seen the source.
 type script struct{ source, digest string }
