@@ -6,12 +6,11 @@
 -- caller, fresh for each run: the random numbers of a server's scripts are the same for every
 -- server.
 
-local most_random = 262144
 -- An entry that comes within the millisecond of the one before has only this much of the random
--- number: it is a run of its own, and some hundreds of them must not make IDs longer.
-local most_step = 1024
--- Lua counts exactly up to 2^53.
-local most_sequence = 9007199254740992 - 2 * most_random
+-- number: many runs within a millisecond must not make IDs longer.
+local most_step = 16384
+-- Lua counts exactly up to 2^53, which has 16 digits.
+local most_digits = 15
 
 local clock
 
@@ -24,22 +23,19 @@ local function time()
   return clock
 end
 
--- next_id returns the ID for an entry behind another one.
+-- next_id returns the ID for an entry behind another one, for XADD.
 --
--- prev is the newest ID of the stream, '' if there is none. random is from 1 to most_random, or 0
--- when prev was given in this run.
+-- prev is the newest ID of the stream, '' if there is none. random is from 1 to 2^18, or 0 when
+-- prev was given in this run.
 local function next_id(prev, random)
   local ms = time()[3]
   local was, seq = string.match(prev, '^(%d+)%-(%d+)$')
   if not was or #was < #ms or #was == #ms and was < ms then
-    return ms .. '-' .. string.format('%.0f', random)
-  end
-  seq = tonumber(seq)
-  if seq > most_sequence then
-    -- Another program has chosen that number. The millisecond to come is ours.
-    return string.format('%.0f-%.0f', was + 1, random)
-  end
-  if was == ms then
+    return string.format('%s-%.0f', ms, random)
+  elseif #seq > most_digits then
+    -- Another program has chosen that number.
+    return #was > most_digits and '*' or string.format('%.0f-%.0f', was + 1, random)
+  elseif was == ms then
     random = random % most_step
   end
   return string.format('%s-%.0f', was, seq + 1 + random)

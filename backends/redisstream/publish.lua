@@ -130,7 +130,7 @@ end
 
 -- start returns where a message starts in the bytes of its topic, if that is known.
 local function start(fields)
-  return tonumber(string.match(flags(fields), 'o(%d+)') or nil)
+  return tonumber(string.match(flags(fields), 'o(%d+)'))
 end
 
 -- measure finds where the next message of a topic with a bound of bytes starts. Behind entries that
@@ -187,7 +187,7 @@ local function due(s, o)
     return string.sub(s.id, 1, 10) ~= time()[1]
   end
   local step = math.max(1, math.min(1000, math.floor(o.t / 16)))
-  local before = tonumber(string.match(s.id, '^%d+') or 0)
+  local before = tonumber(string.match(s.id, '^%d+')) or 0
   return math.floor(before / step) ~= math.floor(time()[3] / step)
 end
 
