@@ -53,10 +53,11 @@ type appender struct {
 	opts     *Options
 	suffix   string // of channels
 	announce string // the command that publishes to a channel
+	random   func() int
 }
 
 func newAppender(l *lanes, o *Options, suffix string) *appender {
-	a := &appender{lanes: l, opts: o, suffix: suffix, announce: "PUBLISH"}
+	a := &appender{lanes: l, opts: o, suffix: suffix, announce: "PUBLISH", random: randomID}
 	if l.cluster != nil {
 		a.announce = "SPUBLISH"
 	}
@@ -140,7 +141,7 @@ func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
 	}
 	args := []any{
 		a.opts.MaxMessages, milliseconds(a.opts.MaxAge), milliseconds(a.opts.expiry()), milliseconds(a.opts.KeyWindow),
-		a.suffix, a.announce, randomID(),
+		a.suffix, a.announce, a.random(),
 	}
 	for i, j := range members {
 		for k, m := range j.messages {

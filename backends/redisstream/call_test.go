@@ -124,8 +124,8 @@ func TestDenialIsOneTopicsOwn(t *testing.T) {
 }
 
 func TestCallBounds(t *testing.T) {
-	single := &Backend{publisher: &appender{lanes: &lanes{}, opts: &Options{}}}
-	cluster := &Backend{publisher: &appender{lanes: &lanes{nodes: nodes{cluster: &redis.ClusterClient{}}}, opts: &Options{}}}
+	single := &Backend{publisher: &appender{lanes: &lanes{}, opts: &Options{}, random: randomID}}
+	cluster := &Backend{publisher: &appender{lanes: &lanes{nodes: nodes{cluster: &redis.ClusterClient{}}}, opts: &Options{}, random: randomID}}
 	for _, b := range []*Backend{single, cluster} {
 		b.keys = newKeys("p:", 0)
 	}

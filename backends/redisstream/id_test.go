@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/testenv"
 )
 
@@ -158,4 +159,23 @@ func TestHistories(t *testing.T) {
 		t.Errorf("the IDs of XADD * collide in %d of %d histories: the test shows nothing", planted, n)
 	}
 	t.Logf("with XADD * there are two messages of one ID in %d of %d histories", planted, n)
+}
+
+// TestRandomID: each run of the script has a number of its own.
+func TestRandomID(t *testing.T) {
+	b := &Backend{publisher: &appender{lanes: &lanes{}, opts: &Options{}, random: randomID}}
+	b.keys = newKeys("p:", 0)
+	const runs = 1000
+	seen := make(map[any]bool)
+	for range runs {
+		args := b.publisher.callCommand([]*job{b.messageJob("t", hub.Message{})})(false).Args()
+		n, ok := args[10].(int) // behind evalsha, the digest, one key, and six settings
+		if !ok || n < 1 || n > mostRandom {
+			t.Fatalf("%v is not from 1 to %d", args[10], mostRandom)
+		}
+		seen[n] = true
+	}
+	if len(seen) < runs*9/10 {
+		t.Errorf("%d runs have %d different numbers", runs, len(seen))
+	}
 }
