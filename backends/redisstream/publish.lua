@@ -130,33 +130,32 @@ end
 
 -- start returns where a message starts in the bytes of its topic, if that is known.
 local function start(fields)
-  return tonumber(string.match(flags(fields), 'o(%d+)'))
+  local at = string.match(flags(fields), 'o(%d+)')
+  return at and tonumber(at)
 end
 
 -- measure finds where the next message of a topic with a bound of bytes starts. Behind entries that
--- do not tell, it counts back.
+-- do not tell, it counts back. seen is up to where it was looked whether there is too much.
 local function measure(stream, s, bound)
-  if s.sum or not s.newest then
-    s.sum = s.sum or 0
+  if s.sum then
     return
   end
-  local bytes, list = 0, {{s.id, s.newest}}
+  local bytes, list = 0, {s.newest and {s.id, s.newest}}
   while #list > 0 do
     for _, e in ipairs(list) do
-      bytes = bytes + size(e[2])
-      local at = start(e[2])
+      local at, n = start(e[2]), size(e[2])
+      bytes = bytes + n
       if at then
-        s.sum = at + bytes
+        s.sum, s.seen = at + bytes, at + n
         return
       elseif bytes >= bound then
-        s.cut = e[1]
-        s.sum = bytes
+        s.sum, s.seen, s.cut = bytes, bytes, e[1]
         return
       end
     end
     list = redis.call('XREVRANGE', stream, '(' .. list[#list][1], '-', 'COUNT', 8)
   end
-  s.sum = bytes
+  s.sum, s.seen = bytes, bytes
 end
 
 local function xadd(stream, s, o, first, last)
@@ -216,9 +215,9 @@ local function add(stream, s, o, first, last)
   if o.z then
     -- The walk that trims is made once for a sixteenth of the bound.
     local step = math.max(1, math.min(262144, math.floor(o.z / 16)))
-    local steps = math.floor((s.sum + o.w) / step) - math.floor(s.sum / step)
-    s.over = (s.over or 0) + steps * step
     s.begin, s.sum = s.sum, s.sum + o.w
+    s.over = (s.over or 0) + (math.floor(s.sum / step) - math.floor(s.seen / step)) * step
+    s.seen = s.sum
   end
   return id, prev, see
 end
@@ -234,14 +233,14 @@ local function try(...)
   warning = warning or select(1, ...) .. ': ' .. reply.err
 end
 
--- shed trims a topic to its bound of bytes. Old entries that do not say where they start go by what
--- has come meanwhile.
+-- shed trims a topic to its bound of bytes. Where the oldest entries do not say where they start,
+-- about as much goes as has come.
 local function shed(stream, s, bound)
   if s.cut then
     try('XTRIM', stream, 'MINID', '=', s.cut)
     s.cut = nil
   end
-  local low, over, from = math.min(s.sum - bound, s.begin), s.over, '-'
+  local low, over, from, here = math.min(s.sum - bound, s.begin), s.over, '-', nil
   s.over = 0
   if over == 0 or low <= 0 then
     return
@@ -252,12 +251,12 @@ local function shed(stream, s, bound)
       return
     end
     for _, e in ipairs(list) do
-      local at = start(e[2])
-      if at and at >= low or not at and over <= 0 then
+      local at, n = start(e[2]) or here, size(e[2])
+      if at and at >= low or not at and over < n / 2 then
         try('XTRIM', stream, 'MINID', '=', e[1])
         return
       end
-      over = over - size(e[2])
+      here, over = at and at + n, over - n
     end
     from = '(' .. list[#list][1]
   end
