@@ -28,9 +28,9 @@ func (r *rig) retained(t testing.TB, topic string) (ms []hub.Message) {
 	return ms
 }
 
-// load publishes to a topic from several publishers until done reports true of what is retained,
-// and calls look with it again and again.
-func load(t *testing.T, r *rig, topic string, look func(retained []hub.Message) (done bool)) {
+// load publishes messages of up to some size to a topic, from several publishers, until look reports
+// that it has seen enough of what is retained.
+func load(t *testing.T, r *rig, topic string, size int, look func(retained []hub.Message) (done bool)) {
 	t.Helper()
 	const publishers = 4
 	stop := make(chan struct{})
@@ -44,7 +44,7 @@ func load(t *testing.T, r *rig, topic string, look func(retained []hub.Message) 
 					return
 				default:
 				}
-				m := hub.Message{Type: "note", Data: bytes.Repeat([]byte("x"), random.IntN(2000)), Headers: map[string]string{"n": itoa(i)}}
+				m := hub.Message{Type: "note", Data: bytes.Repeat([]byte("x"), random.IntN(size)), Headers: map[string]string{"n": itoa(i)}}
 				ms := []hub.Message{m, m, m}[:1+i%3]
 				if _, err := appendTo(r, topic, ms); err != nil {
 					t.Errorf("%s: %v", topic, err)
@@ -75,18 +75,18 @@ func TestRetentionUnderLoad(t *testing.T) {
 		r := newRig(t, addr, Options{Retention: []hub.Retention{
 			{Messages: 5000}, {Prefix: "count/", Messages: count}, {Prefix: "bytes/", Bytes: size}, {Prefix: "age/", Age: age}, {Prefix: "age/long/", Age: time.Hour},
 		}})
-		looks := 0
-		load(t, r, "count/a", func(ms []hub.Message) bool {
-			if len(ms) > 0 {
-				looks++
-			}
-			if len(ms) > count*11/10 || looks > 5 && len(ms) < count*9/10 {
+		filled := 0
+		load(t, r, "count/a", 20, func(ms []hub.Message) bool {
+			if len(ms) > count*11/10 || filled > 0 && len(ms) < count*9/10 {
 				t.Errorf("%d messages are retained, want %d", len(ms), count)
 			}
-			return looks > 20
+			if len(ms) > count*9/10 {
+				filled++
+			}
+			return filled > 10
 		})
-		filled := 0
-		load(t, r, "bytes/a", func(ms []hub.Message) bool {
+		filled = 0
+		load(t, r, "bytes/a", 2000, func(ms []hub.Message) bool {
 			n := contentBytes(ms)
 			if n > size*11/10 || filled > 0 && n < size*9/10 {
 				t.Errorf("%d bytes are retained, want %d", n, size)
@@ -94,12 +94,12 @@ func TestRetentionUnderLoad(t *testing.T) {
 			if n > size*9/10 {
 				filled++
 			}
-			return filled > 20
+			return filled > 10
 		})
 		// The same times are looked at all along: those of Redis.
 		var oldest time.Time
 		trimmed := 0
-		load(t, r, "age/a", func(ms []hub.Message) bool {
+		load(t, r, "age/a", 20, func(ms []hub.Message) bool {
 			if len(ms) == 0 {
 				return false
 			}
