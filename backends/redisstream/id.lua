@@ -12,30 +12,25 @@ local most_step = 16384
 -- Lua counts exactly up to 2^53, which has 16 digits.
 local most_digits = 15
 
-local clock
-
--- time returns the time of this run: seconds, microseconds, and the milliseconds as text.
-local function time()
-  if not clock then
-    clock = redis.call('TIME')
-    clock[3] = clock[1] .. string.format('%03d', math.floor(tonumber(clock[2]) / 1000))
-  end
-  return clock
-end
+-- The time of this run: seconds and microseconds, and the milliseconds as text.
+local clock = redis.call('TIME')
+local now = clock[1] .. string.format('%03d', math.floor(tonumber(clock[2]) / 1000))
 
 -- next_id returns the ID for an entry behind another one, for XADD.
 --
 -- prev is the newest ID of the stream, '' if there is none. random is from 1 to 2^18, or 0 when
 -- prev was given in this run.
 local function next_id(prev, random)
-  local ms = time()[3]
+  if string.byte(prev, #now + 1) == 45 and prev < now then
+    return now .. '-' .. random -- a dash there: as many digits, and mostly a millisecond of before
+  end
   local was, seq = string.match(prev, '^(%d+)%-(%d+)$')
-  if not was or #was < #ms or #was == #ms and was < ms then
-    return string.format('%s-%.0f', ms, random)
+  if not was or #was < #now or #was == #now and was < now then
+    return now .. '-' .. random
   elseif #seq > most_digits then
     -- Another program has chosen that number.
-    return #was > most_digits and '*' or string.format('%.0f-%.0f', was + 1, random)
-  elseif was == ms then
+    return #was > most_digits and '*' or string.format('%.0f-%d', was + 1, random)
+  elseif was == now then
     random = random % most_step
   end
   return string.format('%s-%.0f', was, seq + 1 + random)

@@ -13,12 +13,18 @@ import (
 var (
 	//go:embed id.lua
 	idSource string
+	//go:embed rare.lua
+	rareSource string
+	//go:embed bounds.lua
+	boundsSource string
+	//go:embed batch.lua
+	batchSource string
 	//go:embed publish.lua
 	publishSource string
 	//go:embed read.lua
 	readSource string
 
-	publishScript = newScript(idSource + publishSource)
+	publishScript = newScript(idSource + rareSource + boundsSource + batchSource + publishSource)
 	readScript    = newScript(readSource)
 )
 
