@@ -4,6 +4,7 @@
 -- most runs have no such topic, and a function costs as much as a short command.
 local function bounds(try)
   local bounds = {}
+  local states = {} -- of streams with a bound of bytes
 
   -- size returns the bytes of an entry's message.
   local function size(fields)
@@ -27,40 +28,41 @@ local function bounds(try)
 
   -- measure finds where the next message of a topic with a bound of bytes starts. Behind entries
   -- that do not tell, it counts back. seen is up to where it was looked whether there is too much.
-  function bounds.measure(stream, s, bound)
-    if s.sum then
-      return
-    end
-    local bytes, list = 0, s.newest and {{s.id, s.newest}} or {}
+  local function measure(stream, bound)
+    local bytes, list = 0, redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
     while #list > 0 do
       for _, e in ipairs(list) do
         local at, n = start(e[2]), size(e[2])
         bytes = bytes + n
         if at then
-          s.sum, s.seen = at + bytes, at + n
-          return
+          return {sum = at + bytes, seen = at + n}
         elseif bytes >= bound then
-          s.sum, s.seen, s.cut = bytes, bytes, e[1]
-          return
+          return {sum = bytes, seen = bytes, cut = e[1]}
         end
       end
       list = redis.call('XREVRANGE', stream, '(' .. list[#list][1], '-', 'COUNT', 8)
     end
-    s.sum, s.seen = bytes, bytes
+    return {sum = bytes, seen = bytes}
+  end
+
+  -- offset returns where the next message starts, for its mark.
+  function bounds.offset(stream, o)
+    states[stream] = states[stream] or measure(stream, tonumber(o.z))
+    return string.format('o%.0f', states[stream].sum)
   end
 
   -- due reports whether the age of a stream's messages has to be seen to: it is, sixteen times as
   -- long as the age lasts, or each second.
-  function bounds.due(s, o)
+  function bounds.due(prev, o)
     local step = math.max(1, math.min(1000, math.floor(o.t / 16)))
-    local before = tonumber(string.match(s.id, '^%d+')) or 0
+    local before = tonumber(string.match(prev, '^%d+')) or 0
     return math.floor(before / step) ~= math.floor(now / step)
   end
 
   -- count takes a message into account that was appended. The walk that trims is made once for a
   -- sixteenth of the bound.
-  function bounds.count(s, o)
-    local step = math.max(1, math.min(262144, math.floor(o.z / 16)))
+  function bounds.count(stream, o)
+    local s, step = states[stream], math.max(1, math.min(262144, math.floor(o.z / 16)))
     s.begin, s.sum = s.sum, s.sum + o.w
     s.over = (s.over or 0) + (math.floor(s.sum / step) - math.floor(s.seen / step)) * step
     s.seen = s.sum
@@ -68,7 +70,8 @@ local function bounds(try)
 
   -- shed trims a topic to its bound of bytes. Where the oldest entries do not say where they start,
   -- about as much goes as has come.
-  function bounds.shed(stream, s, bound)
+  function bounds.shed(stream, bound)
+    local s = states[stream]
     if s.cut then
       try('XTRIM', stream, 'MINID', '=', s.cut)
       s.cut = nil

@@ -14,7 +14,7 @@ local most_digits = 15
 
 -- The time of this run: seconds and microseconds, and the milliseconds as text.
 local clock = redis.call('TIME')
-local now = clock[1] .. string.format('%03d', math.floor(tonumber(clock[2]) / 1000))
+local now = clock[1] .. string.sub('00000' .. clock[2], -6, -4)
 
 -- next_id returns the ID for an entry behind another one, for XADD.
 --

@@ -17,9 +17,8 @@
 -- Returns for each message its ID, followed by a space and a warning if there is one; or "-" and an
 -- error: then it was not appended.
 
-local random = tonumber(ARGV[7])
-local plain = {} -- the options of a message that has none
-local streams = {} -- what is known of the streams of this run
+local tails = {} -- the newest ID of each stream that has had a message
+local finals = {} -- of each stream the message that ended it, if it is the newest one
 local made = {} -- what need has made
 local warning
 
@@ -38,111 +37,115 @@ local function need(make)
   return made[make]
 end
 
--- look returns what is known of a stream: id is the newest ID, there says that its entry is there,
--- ours that this script made it, final is the message that ended the topic.
+-- look returns the ID that a stream gave last, whether its entry is there, and whether it is one of
+-- ours.
 local function look(stream)
   local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  local s = {id = '', there = true, ours = false, final = false, newest = false, random = random}
-  if newest then
-    local mark = newest[2][1] == 'hr' and newest[2][2]
-    s.id, s.newest, s.ours = newest[1], newest[2], mark
-    if mark and mark ~= '1' and string.find(mark, '[fe]') then
-      s.final = need(rare).ended(stream, newest)
-    end
-  else
-    s.id, s.there = need(rare).last_id(stream), false
+  if not newest then
+    return need(rare).last_id(stream), false, false
   end
-  streams[stream] = s
-  return s
-end
-
--- add appends an entry, or raises an error. It returns the entry's ID, that of the one before, and
--- whether what counts in time is due.
---
--- What counts in hours is brought up to date once in a second, which the first ten digits of an ID
--- are: the two commands are a good part of what a publish costs. An entry of another program came
--- without them.
-local function add(stream, s, o, first, last)
-  local mark, prev, how, most = ARGV[first + 1], s.id, '~', ARGV[1]
-  local due = s.random ~= 0 and (not s.ours or string.sub(prev, 1, 10) ~= clock[1])
-  local own = mark
-  if o ~= plain then
-    if o.m then
-      how, most = '=', o.m
-    end
-    if o.t then
-      due = due or s.random ~= 0 and need(bounds).due(s, o)
-    end
-    if o.z then
-      need(bounds).measure(stream, s, tonumber(o.z))
-      own = own .. string.format('o%.0f', s.sum)
-    end
+  local mark = newest[2][1] == 'hr' and newest[2][2]
+  if mark and mark ~= '1' and string.find(mark, '[fe]') then
+    finals[stream] = need(rare).ended(stream, newest)
   end
-  if prev == '' then
-    own = own .. 's'
-  elseif not s.there then
-    -- Everything was trimmed, but the stream still knows the ID it gave last. The entry says so,
-    -- since nothing else will be able to.
-    own = own .. 'p' .. prev
-  end
-  ARGV[first + 1] = own
-  local at, attempt, id = next_id(prev, s.random), 1, nil
-  while true do
-    id = redis.pcall('XADD', stream, 'MAXLEN', how, most, at, unpack(ARGV, first, last))
-    if type(id) ~= 'table' then
-      break
-    elseif attempt == 3 or not string.find(id.err, 'equal or smaller', 1, true) then
-      error(id)
-    end
-    -- The newest entry was deleted, or its ID is beyond what Lua can count.
-    at = attempt == 1 and next_id(need(rare).last_id(stream), s.random) or '*'
-    attempt = attempt + 1
-  end
-  ARGV[first + 1] = mark
-  s.id, s.there, s.ours, s.random, s.newest, s.final = id, true, true, 0, false, o.f and id
-  if o.z then
-    need(bounds).count(s, o)
-  end
-  return id, prev, due
+  return newest[1], true, mark
 end
 
 -- finish does what belongs to a message that is appended, and returns its result.
-local function finish(stream, s, o, lengths, first, last, id, prev, due)
+local function finish(stream, o, lengths, first, last, id, prev, due)
   warning = nil
   if due then
-    local age, expiry = o.t or ARGV[2], o.x or ARGV[3]
+    local age, expiry = o and o.t or ARGV[2], o and o.x or ARGV[3]
     local cut = now - age
     if age ~= '0' and cut > 0 then
-      try('XTRIM', stream, 'MINID', o.t and '=' or '~', string.format('%.0f', cut))
+      try('XTRIM', stream, 'MINID', o and o.t and '=' or '~', string.format('%.0f', cut))
     end
     if expiry ~= '0' then
       try('PEXPIRE', stream, expiry)
     end
   end
-  if o.z then
-    need(bounds).shed(stream, s, tonumber(o.z))
+  if o and o.z then
+    need(bounds).shed(stream, tonumber(o.z))
   end
-  if o.k then
+  if o and o.k then
     try('SET', KEYS[tonumber(o.k)], id .. o.life, 'PX', ARGV[4])
   end
-  local head = prev .. ' ' .. id .. ' ' .. lengths .. '\n'
-  try(ARGV[6], stream .. ARGV[5], head .. table.concat(ARGV, '', first, last))
+  try(ARGV[6], stream .. ARGV[5],
+    prev .. ' ' .. id .. ' ' .. lengths .. '\n' .. table.concat(ARGV, '', first, last))
   return warning and id .. ' ' .. warning or id
 end
 
--- append raises an error if the message cannot be appended.
-local function append(stream, o, lengths, first, last)
-  local id = o.k and need(rare).known(o)
-  if id then
-    return id
+-- append appends a message and returns its result, or raises an error if it cannot be appended. If
+-- it is one of a batch, it returns what finish wants to have later.
+local function append(stream, o, lengths, first, last, batched)
+  if o and o.k and not batched then
+    local id = need(rare).known(o)
+    if id then
+      return id
+    end
   end
-  local s = streams[stream] or look(stream)
-  if s.final and o.f then
-    return s.final
-  elseif s.final and not o.e then
+
+  local prev, there, ours, random, due = tails[stream], true, true, 0, false
+  if not prev then
+    prev, there, ours = look(stream)
+    -- What counts in hours is brought up to date once in a second, which the first ten digits of an
+    -- ID are: the two commands are a good part of what a publish costs. An entry of another program
+    -- came without them.
+    random, due = ARGV[7], not ours or string.sub(prev, 1, 10) ~= clock[1]
+  end
+  local final = finals[stream]
+  if final and o and o.f then
+    return final
+  elseif final and not (o and o.e) then
     error({err = 'ENDED the topic is finished'})
   end
-  return finish(stream, s, o, lengths, first, last, add(stream, s, o, first, last))
+
+  local mark, how, most = ARGV[first + 1], '~', ARGV[1]
+  local own = mark
+  if o then
+    if o.m then
+      how, most = '=', o.m
+    end
+    if o.t then
+      due = due or random ~= 0 and need(bounds).due(prev, o)
+    end
+    if o.z then
+      own = own .. need(bounds).offset(stream, o)
+    end
+  end
+  if prev == '' then
+    own = own .. 's'
+  elseif not there then
+    -- Everything was trimmed, but the stream still knows the ID it gave last. The entry says so,
+    -- since nothing else will be able to.
+    own = own .. 'p' .. prev
+  end
+  ARGV[first + 1] = own
+  local at = next_id(prev, random)
+  local id = redis.pcall('XADD', stream, 'MAXLEN', how, most, at, unpack(ARGV, first, last))
+  for attempt = 2, 3 do
+    if type(id) ~= 'table' or not string.find(id.err, 'equal or smaller', 1, true) then
+      break
+    end
+    -- The newest entry was deleted, or its ID is beyond what Lua can count.
+    at = attempt == 2 and next_id(need(rare).last_id(stream), random) or '*'
+    id = redis.pcall('XADD', stream, 'MAXLEN', how, most, at, unpack(ARGV, first, last))
+  end
+  ARGV[first + 1] = mark
+  if type(id) == 'table' then
+    error(id)
+  end
+  tails[stream] = id
+  if o or final then
+    finals[stream] = o and o.f and id or nil
+  end
+  if o and o.z then
+    need(bounds).count(stream, o)
+  end
+  if batched then
+    return {stream, o, lengths, first, last, id, prev, due}
+  end
+  return finish(stream, o, lengths, first, last, id, prev, due)
 end
 
 -- append_all appends several messages, the first of which is at a place in ARGV, and returns their
@@ -151,26 +154,29 @@ local function append_all(stream, n, at)
   local messages = {}
   for i = 1, n do
     local last = at + 3 + tonumber(ARGV[at + 3])
-    local o = ARGV[at + 1] == '' and plain or need(rare).options(ARGV[at + 1])
+    local o = ARGV[at + 1] ~= '' and need(rare).options(ARGV[at + 1])
     messages[i] = {o = o, lengths = ARGV[at + 2], first = at + 4, last = last}
     at = last + 1
   end
-  local run = {streams = streams, known = need(rare).known, look = look, add = add, finish = finish}
-  return batch(run)(stream, messages)
+  return batch(need(rare).known, look, append, finish)(stream, messages, tails, finals)
 end
 
 local results = {}
 local at = 8
 while ARGV[at] do
-  local stream, options, from = KEYS[tonumber(ARGV[at])], ARGV[at + 1], at
-  local o = options == '' and plain or need(rare).options(options)
-  local n, ok, result = o.n and tonumber(o.n) or 1, nil, nil
-  for _ = 1, n do
-    at = at + 4 + tonumber(ARGV[at + 3])
+  local stream, o, from = KEYS[tonumber(ARGV[at])], ARGV[at + 1] ~= '', at
+  at = at + 4 + tonumber(ARGV[at + 3])
+  local n, ok, result = 1, nil, nil
+  if o then
+    o = need(rare).options(ARGV[from + 1])
+    n = tonumber(o.n or 1)
   end
   if n == 1 then
     ok, result = pcall(append, stream, o, ARGV[from + 2], from + 4, at - 1)
   else
+    for _ = 2, n do
+      at = at + 4 + tonumber(ARGV[at + 3])
+    end
     ok, result = pcall(append_all, stream, n, from)
   end
   if not ok then
@@ -183,7 +189,7 @@ while ARGV[at] do
     end
   end
   for i = 1, n do
-    results[#results + 1] = type(result) == 'table' and result[i] or result
+    results[#results + 1] = n > 1 and ok and result[i] or result
   end
 end
 return results
