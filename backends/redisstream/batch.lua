@@ -1,13 +1,25 @@
 -- Messages that are appended together or not at all. Goes before publish.lua.
 
--- batch makes the function for that. The functions are those of publish.lua.
-local function batch(known, look, append, finish)
-  -- This appends messages to a stream and returns their results. It raises an error if one of them
-  -- cannot be appended: then none is.
-  return function(stream, messages, tails, finals)
-    local results, missing, n = {}, {}, #messages
-    for i, m in ipairs(messages) do
-      results[i] = m.o and m.o.k and known(m.o) or false
+-- batch makes the function for that, of those of rare.lua and publish.lua.
+local function batch(rare, look, append, finish)
+  -- messages reads n messages from a place in ARGV on.
+  local function messages(n, at)
+    local list = {}
+    for i = 1, n do
+      local last = at + 3 + tonumber(ARGV[at + 3])
+      local o = ARGV[at + 1] ~= '' and rare.options(ARGV[at + 1])
+      list[i] = {o = o, lengths = ARGV[at + 2], first = at + 4, last = last}
+      at = last + 1
+    end
+    return list
+  end
+
+  -- This appends n messages to a stream, the first of which is at a place in ARGV, and returns
+  -- their results. It raises an error if one of them cannot be appended: then none is.
+  return function(stream, n, at, tails, finals)
+    local list, results, missing = messages(n, at), {}, {}
+    for i, m in ipairs(list) do
+      results[i] = m.o and m.o.k and rare.known(m.o) or false
       if not results[i] then
         missing[#missing + 1] = m
         m.number = i
@@ -16,7 +28,7 @@ local function batch(known, look, append, finish)
     if not tails[stream] then
       look(stream)
     end
-    local final = messages[n].o and messages[n].o.f and (finals[stream] or results[n])
+    local final = list[n].o and list[n].o.f and (finals[stream] or results[n])
     if final then
       for i = 1, n do
         results[i] = final

@@ -1,7 +1,6 @@
 -- Bounds of bytes, and bounds of age that hold exactly. Goes before publish.lua.
 
--- bounds makes the functions for topics that have such bounds. It makes them when they are needed:
--- most runs have no such topic, and a function costs as much as a short command.
+-- bounds makes the functions for topics that have such bounds.
 local function bounds(try)
   local bounds = {}
   local states = {} -- of streams with a bound of bytes
@@ -22,7 +21,7 @@ local function bounds(try)
 
   -- start returns where a message starts in the bytes of its topic, if that is known.
   local function start(fields)
-    local at = string.match(flags(fields), 'o(%d+)')
+    local at = fields[1] == 'hr' and string.match(fields[2], 'o(%d+)')
     return at and tonumber(at)
   end
 

@@ -9,8 +9,8 @@
 -- An entry that comes within the millisecond of the one before has only this much of the random
 -- number: many runs within a millisecond must not make IDs longer.
 local most_step = 16384
--- Lua counts exactly up to 2^53, which has 16 digits.
-local most_digits = 15
+-- Lua counts exactly up to 2^53, and writes numbers of 14 digits as they are.
+local most_digits = 13
 
 -- The time of this run: seconds and microseconds, and the milliseconds as text.
 local clock = redis.call('TIME')
@@ -21,17 +21,21 @@ local now = clock[1] .. string.sub('00000' .. clock[2], -6, -4)
 -- prev is the newest ID of the stream, '' if there is none. random is from 1 to 2^18, or 0 when
 -- prev was given in this run.
 local function next_id(prev, random)
-  if string.byte(prev, #now + 1) == 45 and prev < now then
-    return now .. '-' .. random -- a dash there: as many digits, and mostly a millisecond of before
+  local dash = #now + 1
+  if string.byte(prev, dash) == 45 then -- as many digits before the dash
+    local was = string.sub(prev, 1, #now)
+    if was < now then
+      return now .. '-' .. random
+    elseif was == now and #prev <= dash + most_digits then
+      return now .. '-' .. string.sub(prev, dash + 1) + 1 + random % most_step
+    end
   end
   local was, seq = string.match(prev, '^(%d+)%-(%d+)$')
-  if not was or #was < #now or #was == #now and was < now then
+  if not was or #was < #now then
     return now .. '-' .. random
   elseif #seq > most_digits then
     -- Another program has chosen that number.
-    return #was > most_digits and '*' or string.format('%.0f-%d', was + 1, random)
-  elseif was == now then
-    random = random % most_step
+    return #was > most_digits + 2 and '*' or string.format('%.0f-%d', was + 1, random)
   end
-  return string.format('%s-%.0f', was, seq + 1 + random)
+  return was .. '-' .. seq + 1 + random
 end

@@ -20,7 +20,7 @@
 local tails = {} -- the newest ID of each stream that has had a message
 local finals = {} -- of each stream the message that ended it, if it is the newest one
 local made = {} -- what need has made
-local warning
+local makers, warning
 
 -- try runs what is done for a message that is appended: nothing may fail it any more.
 local function try(...)
@@ -31,10 +31,11 @@ local function try(...)
   warning = warning or select(1, ...) .. ': ' .. reply.err
 end
 
--- need returns functions that few runs need.
-local function need(make)
-  made[make] = made[make] or make(try)
-  return made[make]
+-- need returns functions that few runs need: those of the file rare.lua or bounds.lua.
+local function need(file)
+  makers = makers or more()
+  made[file] = made[file] or makers[file](try)
+  return made[file]
 end
 
 -- look returns the ID that a stream gave last, whether its entry is there, and whether it is one of
@@ -42,11 +43,11 @@ end
 local function look(stream)
   local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   if not newest then
-    return need(rare).last_id(stream), false, false
+    return need('rare').last_id(stream), false, false
   end
   local mark = newest[2][1] == 'hr' and newest[2][2]
   if mark and mark ~= '1' and string.find(mark, '[fe]') then
-    finals[stream] = need(rare).ended(stream, newest)
+    finals[stream] = need('rare').ended(stream, newest)
   end
   return newest[1], true, mark
 end
@@ -65,7 +66,7 @@ local function finish(stream, o, lengths, first, last, id, prev, due)
     end
   end
   if o and o.z then
-    need(bounds).shed(stream, tonumber(o.z))
+    need('bounds').shed(stream, tonumber(o.z))
   end
   if o and o.k then
     try('SET', KEYS[tonumber(o.k)], id .. o.life, 'PX', ARGV[4])
@@ -79,7 +80,7 @@ end
 -- it is one of a batch, it returns what finish wants to have later.
 local function append(stream, o, lengths, first, last, batched)
   if o and o.k and not batched then
-    local id = need(rare).known(o)
+    local id = need('rare').known(o)
     if id then
       return id
     end
@@ -107,10 +108,10 @@ local function append(stream, o, lengths, first, last, batched)
       how, most = '=', o.m
     end
     if o.t then
-      due = due or random ~= 0 and need(bounds).due(prev, o)
+      due = due or random ~= 0 and need('bounds').due(prev, o)
     end
     if o.z then
-      own = own .. need(bounds).offset(stream, o)
+      own = own .. need('bounds').offset(stream, o)
     end
   end
   if prev == '' then
@@ -128,7 +129,7 @@ local function append(stream, o, lengths, first, last, batched)
       break
     end
     -- The newest entry was deleted, or its ID is beyond what Lua can count.
-    at = attempt == 2 and next_id(need(rare).last_id(stream), random) or '*'
+    at = attempt == 2 and next_id(need('rare').last_id(stream), random) or '*'
     id = redis.pcall('XADD', stream, 'MAXLEN', how, most, at, unpack(ARGV, first, last))
   end
   ARGV[first + 1] = mark
@@ -140,25 +141,12 @@ local function append(stream, o, lengths, first, last, batched)
     finals[stream] = o and o.f and id or nil
   end
   if o and o.z then
-    need(bounds).count(stream, o)
+    need('bounds').count(stream, o)
   end
   if batched then
     return {stream, o, lengths, first, last, id, prev, due}
   end
   return finish(stream, o, lengths, first, last, id, prev, due)
-end
-
--- append_all appends several messages, the first of which is at a place in ARGV, and returns their
--- results.
-local function append_all(stream, n, at)
-  local messages = {}
-  for i = 1, n do
-    local last = at + 3 + tonumber(ARGV[at + 3])
-    local o = ARGV[at + 1] ~= '' and need(rare).options(ARGV[at + 1])
-    messages[i] = {o = o, lengths = ARGV[at + 2], first = at + 4, last = last}
-    at = last + 1
-  end
-  return batch(need(rare).known, look, append, finish)(stream, messages, tails, finals)
 end
 
 local results = {}
@@ -168,7 +156,7 @@ while ARGV[at] do
   at = at + 4 + tonumber(ARGV[at + 3])
   local n, ok, result = 1, nil, nil
   if o then
-    o = need(rare).options(ARGV[from + 1])
+    o = need('rare').options(ARGV[from + 1])
     n = tonumber(o.n or 1)
   end
   if n == 1 then
@@ -177,7 +165,8 @@ while ARGV[at] do
     for _ = 2, n do
       at = at + 4 + tonumber(ARGV[at + 3])
     end
-    ok, result = pcall(append_all, stream, n, from)
+    local all = more().batch(need('rare'), look, append, finish)
+    ok, result = pcall(all, stream, n, from, tails, finals)
   end
   if not ok then
     -- Redis 7 raises a table, older ones a text.

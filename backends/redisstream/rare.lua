@@ -1,15 +1,15 @@
 -- What few messages need: options, idempotency keys, and a look behind the newest entry. Goes
--- before publish.lua.
+-- before publish.lua, as the next two.
 
--- flags returns the mark of an entry, '' for one of another program.
-local function flags(fields)
-  return fields[1] == 'hr' and fields[2] or ''
-end
-
--- rare makes the functions when they are needed: a function costs as much as a short command.
+-- rare makes the functions.
 local function rare()
   local rare = {}
   local lives = {} -- by number of the key
+
+  -- flags returns the mark of an entry, '' for one of another program.
+  local function flags(fields)
+    return fields[1] == 'hr' and fields[2] or ''
+  end
 
   function rare.options(text)
     local o = {}

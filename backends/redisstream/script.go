@@ -24,9 +24,15 @@ var (
 	//go:embed read.lua
 	readSource string
 
-	publishScript = newScript(idSource + rareSource + boundsSource + batchSource + publishSource)
+	publishScript = newScript(idSource + moreSource() + publishSource)
 	readScript    = newScript(readSource)
 )
+
+// moreSource puts what few runs of the publish script need into one function, which makes the others
+// when it is called: to make a function costs Redis as much as a short command.
+func moreSource() string {
+	return "local function more()\n" + rareSource + boundsSource + batchSource + "return {rare = rare, bounds = bounds, batch = batch}\nend\n"
+}
 
 // mostRandom bounds the random numbers for id.lua, which says what they are for.
 const mostRandom = 1 << 18
