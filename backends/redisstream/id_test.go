@@ -50,7 +50,7 @@ func TestNextID(t *testing.T) {
 	}
 	mini := startMini(t)
 	mini.SetTime(time.UnixMilli(now))
-	real := startServer(t)
+	own := startServer(t)
 	fake := redis.NewClient(&redis.Options{Addr: mini.Addr(), DisableIdentity: true})
 	defer fake.Close()
 	if got := eval(t, fake, "", 7); got != "1795394462123-7" {
@@ -68,7 +68,7 @@ func TestNextID(t *testing.T) {
 			if got := eval(t, fake, prev.String(), random); got != want {
 				t.Errorf("behind %v with %d: %s, want %s", prev, random, got, want)
 			}
-			got := eval(t, real.Client, prev.String(), random)
+			got := eval(t, own.Client, prev.String(), random)
 			if prev.ms > now*5 { // the server has a clock of its own
 				if got != want {
 					t.Errorf("redis-server, behind %v with %d: %s, want %s", prev, random, got, want)

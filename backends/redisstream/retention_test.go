@@ -165,8 +165,8 @@ func TestByteBound(t *testing.T) {
 			name string
 			step func(topic string, i int)
 		}{
-			{"alone", func(topic string, i int) { mustAppend(t, r, topic, data(random.IntN(500))) }},
-			{"batches", func(topic string, i int) {
+			{"alone", func(topic string, _ int) { mustAppend(t, r, topic, data(random.IntN(500))) }},
+			{"batches", func(topic string, _ int) {
 				mustAppend(t, r, topic, data(random.IntN(200)), data(random.IntN(200)), data(random.IntN(200)))
 			}},
 			{"empty messages between", func(topic string, i int) { mustAppend(t, r, topic, data(i%2*random.IntN(500))) }},
