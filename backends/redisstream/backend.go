@@ -71,7 +71,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
-	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.expiry()}
+	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.leastExpiry()}
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
 	if o.Follow == FollowXRead {
 		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)
@@ -82,7 +82,10 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 
 // Traits implements hub.Backend.
 func (b *Backend) Traits() hub.Traits {
-	return hub.Traits{Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored}
+	return hub.Traits{
+		Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored,
+		Atomic: true, Ends: true,
+	}
 }
 
 // Client returns the client that New was given, or that Open made of its URL, for an application
@@ -141,7 +144,7 @@ func (b *Backend) checkServer() {
 	}
 	policy := config["maxmemory-policy"]
 	// Streams have an expiry unless they are kept for ever, so the volatile policies take them too.
-	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && b.opts.expiry() > 0 {
+	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && b.opts.leastExpiry() > 0 {
 		b.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; noeviction is the policy that does not",
 			"maxmemory-policy", policy)
 	}

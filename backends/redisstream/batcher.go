@@ -24,16 +24,17 @@ const (
 	failingPace = 50 * time.Millisecond
 )
 
-// job is one caller's command, or a message that shares a command with others. The caller waits
+// job is one caller's command, or messages that share a command with those of others. The caller waits
 // for done, and may leave before.
 type job struct {
 	queue.Item
 	cmd redis.Cmder
 	// Makes the command anew, after it was certainly not run.
-	again   func(bySource bool) redis.Cmder
-	message *message      // instead of the two
-	size    int           // about the bytes of the command
-	done    chan struct{} // closed when the command has its result
+	again func(bySource bool) redis.Cmder
+	// Instead of the two. Several are appended together or not at all.
+	messages []*message
+	size     int           // about the bytes of the command
+	done     chan struct{} // closed when the command has its result
 }
 
 func newJob(size int, command func(bySource bool) redis.Cmder) *job {
@@ -42,8 +43,8 @@ func newJob(size int, command func(bySource bool) redis.Cmder) *job {
 
 // err is why the job has no answer, or an error that is one.
 func (j *job) err() error {
-	if j.message != nil {
-		return j.message.err
+	if len(j.messages) > 0 {
+		return j.messages[0].err
 	}
 	return j.cmd.Err()
 }

@@ -35,7 +35,7 @@ func BenchmarkPublish(b *testing.B) {
 		return err
 	}
 	oneByOne := func(topic string) error {
-		command := r.publisher.callCommand([]*job{r.messageJob(topic, &m)})
+		command := r.publisher.callCommand([]*job{r.messageJob(topic, m)})
 		return plain.Process(ctx, command(false))
 	}
 	if err := publish("warm"); err != nil { // makes the script known
@@ -121,7 +121,7 @@ func (r *rig) redisBenchmark(b *testing.B, addr string, m *hub.Message) (float64
 		b.Fatal(err)
 	}
 	args := []string{"-h", host, "-p", port, "-P", "16", "-c", "50", "-n", "150000", "-q"}
-	j := r.messageJob("bench", m)
+	j := r.messageJob("bench", *m)
 	for _, a := range r.publisher.callCommand([]*job{j})(false).Args() {
 		switch a := a.(type) {
 		case *lastArg:

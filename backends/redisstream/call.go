@@ -2,6 +2,7 @@ package redisstream
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -11,6 +12,8 @@ import (
 type message struct {
 	stream  string
 	key     string // that of its idempotency key, or ""
+	life    string // that of the topic's life, or "" without key
+	options string // for the script, without those that name keys
 	fields  []any  // of the entry, without the last value
 	data    []byte // the last value
 	lengths []byte // of all fields and values
@@ -31,10 +34,17 @@ const (
 	callBytes    = 64 << 10
 )
 
+// batchMessages and batchBytes bound messages that are appended together: they are in one run.
+const (
+	batchMessages = 1024
+	batchBytes    = 8 << 20
+)
+
 // call is one run of the publish script for the messages of several jobs.
 type call struct {
 	*job
-	members []*job
+	members  []*job
+	messages []*message // those of the members
 }
 
 // appender appends messages to their streams: it runs the publish script, once for several of them.
@@ -43,10 +53,11 @@ type appender struct {
 	opts     *Options
 	suffix   string // of channels
 	announce string // the command that publishes to a channel
+	random   func() int
 }
 
 func newAppender(l *lanes, o *Options, suffix string) *appender {
-	a := &appender{lanes: l, opts: o, suffix: suffix, announce: "PUBLISH"}
+	a := &appender{lanes: l, opts: o, suffix: suffix, announce: "PUBLISH", random: randomID}
 	if l.cluster != nil {
 		a.announce = "SPUBLISH"
 	}
@@ -96,15 +107,16 @@ func (a *appender) calls(jobs []*job, most int) []*call {
 	for _, j := range jobs {
 		stream := ""
 		if a.cluster != nil {
-			stream = j.message.stream
+			stream = j.messages[0].stream
 		}
 		c := open[stream]
-		if c == nil || len(c.members) == most || c.size+j.size > callBytes {
+		if c == nil || len(c.messages)+len(j.messages) > most || c.size+j.size > callBytes {
 			c = &call{job: &job{}}
 			open[stream] = c
 			calls = append(calls, c)
 		}
 		c.members = append(c.members, j)
+		c.messages = append(c.messages, j.messages...)
 		c.size += j.size
 	}
 	for _, c := range calls {
@@ -116,7 +128,8 @@ func (a *appender) calls(jobs []*job, most int) []*call {
 
 // callCommand returns what makes the command for some messages.
 func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
-	last := &lastArg{bytes: members[len(members)-1].message.data}
+	lastOf := members[len(members)-1].messages
+	last := &lastArg{bytes: lastOf[len(lastOf)-1].data}
 	var keys []any
 	index := make(map[string]int, len(members))
 	place := func(key string) int {
@@ -126,19 +139,25 @@ func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
 		}
 		return index[key]
 	}
-	args := []any{a.opts.MaxMessages, milliseconds(a.opts.MaxAge), milliseconds(a.opts.expiry()), milliseconds(a.opts.KeyWindow),
-		a.suffix, a.announce}
+	args := []any{
+		a.opts.MaxMessages, milliseconds(a.opts.MaxAge), milliseconds(a.opts.expiry()), milliseconds(a.opts.KeyWindow),
+		a.suffix, a.announce, a.random(),
+	}
 	for i, j := range members {
-		m := j.message
-		m.last = last
-		key := 0
-		if m.key != "" {
-			key = place(m.key)
-		}
-		args = append(args, place(m.stream), key, m.lengths, len(m.fields)+1)
-		args = append(args, m.fields...)
-		if i < len(members)-1 {
-			args = append(args, m.data)
+		for k, m := range j.messages {
+			m.last = last
+			options := m.options
+			if m.key != "" {
+				options += "k" + strconv.Itoa(place(m.key)) + "l" + strconv.Itoa(place(m.life))
+			}
+			if k == 0 && len(j.messages) > 1 {
+				options += "n" + strconv.Itoa(len(j.messages))
+			}
+			args = append(args, place(m.stream), options, m.lengths, len(m.fields)+1)
+			args = append(args, m.fields...)
+			if i < len(members)-1 || k < len(j.messages)-1 {
+				args = append(args, m.data)
+			}
 		}
 	}
 	return func(bySource bool) redis.Cmder {
@@ -151,8 +170,7 @@ func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
 // settle gives each message of the call its result.
 func (c *call) settle() {
 	results, err := c.cmd.(once).Slice()
-	for i, j := range c.members {
-		m := j.message
+	for i, m := range c.messages {
 		if err != nil {
 			m.err = err
 			continue

@@ -17,13 +17,13 @@ func (r *rig) together(topics []string, m func(i int) hub.Message) []*job {
 	jobs := make([]*job, len(topics))
 	for i, topic := range topics {
 		message := m(i)
-		jobs[i] = r.messageJob(topic, &message)
+		jobs[i] = r.messageJob(topic, message)
 	}
 	r.publisher.write(context.Background(), r.publisher.single, jobs)
 	return jobs
 }
 
-func (j *job) result() (string, error) { return j.message.result, j.message.err }
+func (j *job) result() (string, error) { return j.messages[0].result, j.messages[0].err }
 
 func numbered(i int) hub.Message { return hub.Message{Data: []byte(itoa(i))} }
 
@@ -124,8 +124,8 @@ func TestDenialIsOneTopicsOwn(t *testing.T) {
 }
 
 func TestCallBounds(t *testing.T) {
-	single := &Backend{publisher: &appender{lanes: &lanes{}, opts: &Options{}}}
-	cluster := &Backend{publisher: &appender{lanes: &lanes{nodes: nodes{cluster: &redis.ClusterClient{}}}, opts: &Options{}}}
+	single := &Backend{publisher: &appender{lanes: &lanes{}, opts: &Options{}, random: randomID}}
+	cluster := &Backend{publisher: &appender{lanes: &lanes{nodes: nodes{cluster: &redis.ClusterClient{}}}, opts: &Options{}, random: randomID}}
 	for _, b := range []*Backend{single, cluster} {
 		b.keys = newKeys("p:", 0)
 	}
@@ -147,7 +147,7 @@ func TestCallBounds(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var jobs []*job
 			for topic := range strings.SplitSeq(test.topics, "") {
-				jobs = append(jobs, test.b.messageJob(topic, &hub.Message{Data: make([]byte, test.size), Binary: true}))
+				jobs = append(jobs, test.b.messageJob(topic, hub.Message{Data: make([]byte, test.size), Binary: true}))
 			}
 			calls := test.b.publisher.calls(jobs, test.most)
 			var members []int

@@ -7,15 +7,18 @@
 // # Keys
 //
 // A topic is one stream, <prefix>{<topic>}, with the prefix "headrace:" unless Options say
-// otherwise; { } and % in topics are percent-encoded. The ID of a message is that of its entry,
-// so
+// otherwise; { } and % in topics are percent-encoded. The ID of a message is that of its entry:
+// milliseconds of Redis' clock and a sequence number, which has a random part, so that two masters
+// or a clock that steps back never give one ID to two messages. So
 //
 //	XRANGE headrace:{tickets/42} - + COUNT 10
 //
 // shows a topic. The fields of an entry are hr (the version 1, followed by b for binary data, f
-// for the message that ends the topic, s for the first entry of a stream, and p with an ID for
-// the first one after everything was trimmed), type, h:<name> for each header, and data. The key
-// <stream>:key:<idempotency key> holds the ID of the message that was published with that key.
+// for the message that ends the topic, o with the bytes before it in a topic with a bound of bytes,
+// s for the first entry of a stream, and p with an ID for the first one after everything was
+// trimmed), type, h:<name> for each header, and data. The key <stream>:key:<idempotency key> holds
+// the ID of the message that was published with that key, and behind a space what <stream>:life
+// names: a topic that was deleted has another life, in which keys of before do not count.
 // The Pub/Sub channel has the name of the stream, followed by :db<n> in a database other than 0.
 //
 // Entries of other programs, added with plain XADD to the topic's key, are part of the topic:
@@ -63,7 +66,7 @@
 // Redis 6.2 or newer is needed. A user of its own needs
 //
 //	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time
-//	+xadd +xtrim +xrange +xrevrange +xinfo
+//	+xadd +xtrim +xdel +xrange +xrevrange +xinfo
 //	+publish +subscribe +unsubscribe +ping
 //
 // and neither CLIENT nor CONFIG. FollowXRead needs +xread instead of +subscribe and +unsubscribe;

@@ -23,6 +23,9 @@ const (
 	version    = '1'
 	flagBinary = 'b'
 	flagFinal  = 'f'
+	// Set by the script in topics with a bound of bytes, with a number behind it: the bytes of all
+	// messages before this one.
+	flagOffset = 'o'
 	flagStart  = 's' // set by the script: the stream began with this entry
 	// Set by the script, last: the stream was empty, and the ID that follows is the one it had
 	// given last.

@@ -39,10 +39,18 @@ var (
 	ErrReply = errors.New("redis refuses the command")
 )
 
+// endedCode and partialCode begin what the publish script has against a message: that it comes
+// behind the end of its topic; that others of its batch are appended, and could not be removed.
+const (
+	endedCode   = "ENDED"
+	partialCode = "PARTIAL"
+)
+
 var replyKinds = []struct {
 	code string
 	kind error
 }{
+	{endedCode, hub.ErrEnded}, // our script's own
 	{"OOM", ErrFull}, {"MISCONF", ErrFull},
 	{"READONLY", ErrReadOnly},
 	{"NOAUTH", ErrDenied}, {"WRONGPASS", ErrDenied}, {"NOPERM", ErrDenied},
@@ -58,7 +66,7 @@ type failure struct {
 }
 
 func (f *failure) Error() string {
-	if f.detail == "" {
+	if f.detail == "" || f.detail == endedCode {
 		return f.kind.Error()
 	}
 	return f.kind.Error() + " (" + f.detail + ")"

@@ -100,7 +100,7 @@ func TestKeysDoNotHarmNeighbours(t *testing.T) {
 		if i%4 == 0 {
 			m.Key = itoa(i)
 		}
-		jobs = append(jobs, b.messageJob("moving", &m))
+		jobs = append(jobs, b.messageJob("moving", m))
 	}
 	b.publisher.write(ctx, node, jobs)
 	for i, j := range jobs {

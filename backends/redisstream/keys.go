@@ -39,3 +39,6 @@ func (k keys) channel(stream string) string { return stream + k.suffix }
 // idempotency returns the key under which the ID of the message with an idempotency key is
 // remembered.
 func (k keys) idempotency(stream, key string) string { return stream + ":key:" + key }
+
+// life returns the key that names the life of a topic, once the topic was deleted.
+func (k keys) life(stream string) string { return stream + ":life" }

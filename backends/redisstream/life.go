@@ -6,11 +6,6 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// PublishAll implements hub.Backend.
-func (b *Backend) PublishAll(context.Context, string, []hub.Message) ([]hub.ID, error) {
-	return nil, hub.ErrUnsupported
-}
-
 // Seek implements hub.Backend.
 func (b *Backend) Seek(context.Context, string, hub.Seek) (hub.ID, error) {
 	return "", hub.ErrUnsupported

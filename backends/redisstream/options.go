@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +29,11 @@ type Options struct {
 	// KeepForever retains messages whatever their age and never lets a topic expire: MaxAge is
 	// ignored.
 	KeepForever bool
+	// Retention has bounds for the topics under some prefixes, instead of those above. They hold
+	// exactly: a count at each publish, bytes and ages within a sixteenth. The bytes are those of
+	// types, data and headers. An age is a bound with KeepForever too. Each of these topics expires
+	// after twice its age, and at least 24 hours. Default: none, and no topic has a bound of bytes.
+	Retention []hub.Retention
 	// KeyWindow is how long an idempotency key is remembered, retained or not its message.
 	// Default 24 hours.
 	KeyWindow time.Duration
@@ -60,6 +67,8 @@ const (
 	defaultPrefix = "headrace:"
 	leastExpiry   = 24 * time.Hour
 	maxAge        = 100 * 365 * 24 * time.Hour
+	// mostBytes is far above any topic, and the script counts exactly up to it.
+	mostBytes = 1 << 50
 )
 
 var errPrefix = errors.New("redisstream: Options.Prefix has a brace or a control character")
@@ -86,6 +95,14 @@ func (o Options) withDefaults() (Options, error) {
 	if o.KeepForever {
 		o.MaxAge = 0
 	}
+	o.Retention = slices.Clone(o.Retention)
+	for i := range o.Retention {
+		r := &o.Retention[i]
+		if r.Age > 0 {
+			r.Age = min(max(r.Age, time.Millisecond), maxAge)
+		}
+		r.Bytes = min(r.Bytes, mostBytes)
+	}
 	if o.KeyWindow <= 0 {
 		o.KeyWindow = 24 * time.Hour
 	}
@@ -99,10 +116,51 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// expiry is how long a topic without new messages is there, 0 for ever.
+// expiry is how long a topic without new messages is there, 0 for ever; see expiryOf.
 func (o *Options) expiry() time.Duration {
 	if o.KeepForever {
 		return 0
 	}
 	return max(2*o.MaxAge, leastExpiry)
+}
+
+// expiryOf is expiry for a topic, which may have an age of its own.
+func (o *Options) expiryOf(topic string) time.Duration {
+	if r, _ := hub.RetentionOf(o.Retention, topic); r.Age > 0 {
+		return max(2*r.Age, leastExpiry)
+	}
+	return o.expiry()
+}
+
+// leastExpiry is that of the topics that are there for the shortest time, 0 if all are for ever.
+func (o *Options) leastExpiry() time.Duration {
+	least := o.expiry()
+	for _, r := range o.Retention {
+		if e := max(2*r.Age, leastExpiry); r.Age > 0 && (least == 0 || e < least) {
+			least = e
+		}
+	}
+	return least
+}
+
+// bounds are the options of the publish script for the bounds of a topic, "" if it has none of its
+// own.
+func (o *Options) bounds(topic string, size int) string {
+	r, ok := hub.RetentionOf(o.Retention, topic)
+	if !ok {
+		return ""
+	}
+	var b []byte
+	if r.Messages > 0 {
+		b = strconv.AppendInt(append(b, 'm'), int64(r.Messages), 10)
+	}
+	if r.Bytes > 0 {
+		b = strconv.AppendInt(append(b, 'z'), r.Bytes, 10)
+		b = strconv.AppendInt(append(b, 'w'), int64(size), 10)
+	}
+	if r.Age > 0 {
+		b = strconv.AppendInt(append(b, 't'), r.Age.Milliseconds(), 10)
+		b = strconv.AppendInt(append(b, 'x'), o.expiryOf(topic).Milliseconds(), 10)
+	}
+	return string(b)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/headrace/headrace/hub"
 )
 
@@ -21,35 +23,76 @@ const maxHeaders = 3900
 
 // Publish implements hub.Backend. Concurrent publishes share commands; none waits for another one
 // to come. The error is ErrRejected when Redis answered with an error or nothing was sent, with
-// the cause (ErrFull, ErrDenied, …; hub.ErrTooLarge for more than 3,900 headers), and
+// the cause (hub.ErrEnded, ErrFull, ErrDenied, …; hub.ErrTooLarge for more than 3,900 headers), and
 // hub.ErrUnknown when the command was sent and no answer came. It is never sent twice.
 //
 // What Redis refuses after it appended the message, such as announcing it to followers, does not
 // fail Publish: it is logged, at most once a minute.
 func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
+	ids, err := b.publish(ctx, topic, m)
+	if err != nil {
+		return "", err
+	}
+	return ids[0], nil
+}
+
+// PublishAll implements hub.Backend: it is Publish for messages that are appended in one step. It
+// takes at most 1,024 of them, and about 8 MiB; the error for more is hub.ErrTooLarge. If Redis
+// refuses one, those before it are removed again, which nobody has seen; only if it refuses that
+// too is the error hub.ErrUnknown.
+//
+// With a Final message last, for a topic that is finished, all IDs are that of the message that
+// ended it.
+func (b *Backend) PublishAll(ctx context.Context, topic string, ms []hub.Message) ([]hub.ID, error) {
+	if len(ms) == 0 {
+		return nil, nil
+	}
+	return b.publish(ctx, topic, ms...)
+}
+
+func (b *Backend) publish(ctx context.Context, topic string, ms ...hub.Message) ([]hub.ID, error) {
 	if err := ctx.Err(); err != nil {
-		return "", rejected(topic, err)
+		return nil, rejected(topic, err)
 	}
-	if len(m.Headers) > maxHeaders {
-		return "", rejected(topic, fmt.Errorf("%w: more than %d headers", hub.ErrTooLarge, maxHeaders))
+	if len(ms) > batchMessages {
+		return nil, rejected(topic, fmt.Errorf("%w: more than %d messages together", hub.ErrTooLarge, batchMessages))
 	}
-	j := b.messageJob(topic, &m)
-	maybe, err := b.publisher.do(ctx, j.message.stream, j)
+	for i := range ms {
+		if len(ms[i].Headers) > maxHeaders {
+			return nil, rejected(topic, fmt.Errorf("%w: more than %d headers", hub.ErrTooLarge, maxHeaders))
+		}
+	}
+	j := b.messageJob(topic, ms...)
+	if len(ms) > 1 && j.size > batchBytes {
+		return nil, rejected(topic, fmt.Errorf("%w: more than %d bytes together", hub.ErrTooLarge, batchBytes))
+	}
+	maybe, err := b.publisher.do(ctx, j.messages[0].stream, j)
 	switch {
 	case err != nil && maybe:
-		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
+		return nil, opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
 	case err != nil:
-		return "", rejected(topic, callError(ctx, err))
+		return nil, rejected(topic, callError(ctx, err))
 	}
-	id, warning, warned := strings.Cut(j.message.result, " ")
-	err = j.message.err
+	ids := make([]hub.ID, len(ms))
+	for i, m := range j.messages {
+		if ids[i], err = b.outcome(ctx, topic, m); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// outcome returns the ID of a message whose job is done, or why it has none.
+func (b *Backend) outcome(ctx context.Context, topic string, m *message) (hub.ID, error) {
+	id, warning, warned := strings.Cut(m.result, " ")
+	err := m.err
 	switch {
 	case err == nil && hub.ID(id).Valid():
 		if warned {
 			b.warn(topic, warning)
 		}
 		return hub.ID(id), nil
-	case err == nil:
+	case err == nil, redis.HasErrorPrefix(err, partialCode):
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, ErrReply))
 	case isReply(err):
 		return "", rejected(topic, cause(err))
@@ -58,25 +101,39 @@ func (b *Backend) Publish(ctx context.Context, topic string, m hub.Message) (hub
 	if ctx.Err() != nil {
 		err = context.Cause(ctx) // that is why the connection was closed, or nothing sent
 	}
-	if !j.message.sent() {
+	if !m.sent() {
 		return "", rejected(topic, err)
 	}
 	return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
 }
 
-// messageJob returns the job that publishes m. It keeps nothing of m: the command may outlive its
-// caller.
-func (b *Backend) messageJob(topic string, m *hub.Message) *job {
-	p := &message{stream: b.keys.stream(topic), data: bytes.Clone(m.Data)}
-	if m.Key != "" {
-		p.key = b.keys.idempotency(p.stream, m.Key)
+// messageJob returns the job that publishes messages. It keeps nothing of them: the command may
+// outlive its caller.
+func (b *Backend) messageJob(topic string, ms ...hub.Message) *job {
+	stream := b.keys.stream(topic)
+	j := &job{messages: make([]*message, len(ms)), done: make(chan struct{})}
+	for i := range ms {
+		m := &ms[i]
+		p := &message{stream: stream, data: bytes.Clone(m.Data)}
+		if m.Key != "" {
+			p.key, p.life = b.keys.idempotency(stream, m.Key), b.keys.life(stream)
+		}
+		size := len(m.Type) + len(m.Data)
+		for k, v := range m.Headers {
+			size += len(k) + len(v)
+		}
+		p.options = b.opts.bounds(topic, size)
+		if m.Final {
+			p.options += "f"
+		}
+		if m.AfterEnd {
+			p.options += "e"
+		}
+		p.fields, p.lengths = appendFields(make([]any, 0, 5+2*len(m.Headers)), m)
+		j.messages[i] = p
+		j.size += commandOverhead + len(stream) + size
 	}
-	p.fields, p.lengths = appendFields(make([]any, 0, 5+2*len(m.Headers)), m)
-	size := commandOverhead + len(p.stream) + len(m.Type) + len(m.Data)
-	for k, v := range m.Headers {
-		size += len(k) + len(v)
-	}
-	return &job{size: size, message: p, done: make(chan struct{})}
+	return j
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

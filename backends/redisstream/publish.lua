@@ -1,111 +1,184 @@
--- Appends messages to topics and announces them. One call takes the messages that several publishers have at the same moment.
+-- Appends messages to topics and announces them. One call takes the messages that several
+-- publishers have at the same moment.
 --
--- KEYS: streams and idempotency keys.
--- ARGV: 1 most entries of a stream, 2 most age in ms or 0, 3 expiry of a stream in ms or 0, 4 window of idempotency keys in ms,
---       5 what a channel's name has after that of its stream, 6 PUBLISH or SPUBLISH, and from 7 on for each message:
---       which key is its stream, which is its idempotency key or 0, the lengths of its fields and values with commas between them,
---       how many these are, and they themselves, in the order of the entry: "hr", its value, and the rest.
--- Returns for each message its ID, followed by a space and a warning if there is one; or "-" and an error: then it was not appended.
+-- KEYS: streams, idempotency keys, and the keys that name the lives of streams.
+-- ARGV: 1 most entries of a stream, 2 most age in ms or 0, 3 expiry of a stream in ms or 0,
+--       4 window of idempotency keys in ms, 5 what a channel's name has after that of its stream,
+--       6 PUBLISH or SPUBLISH, 7 a random number for next_id, and from 8 on for each message:
+--       which key is its stream, its options, the lengths of its fields and values with commas
+--       between them, how many these are, and they themselves, in the order of the entry: "hr",
+--       its value, and the rest.
+-- Options are letters, each followed by a number if it has one:
+--       k l  which key is its idempotency key, and which one names the life of its stream
+--       n    the message is the first of so many that are appended together or not at all
+--       f e  it ends the topic; it may come behind the end
+--       m z t  bounds of its topic, which hold exactly: most entries, most bytes, most age in ms
+--       x w  expiry of its stream in ms; bytes of the message (with z)
+-- Returns for each message its ID, followed by a space and a warning if there is one; or "-" and an
+-- error: then it was not appended.
 
 local tails = {} -- the newest ID of each stream that has had a message
+local finals = {} -- of each stream the message that ended it, if it is the newest one
+local made = {} -- what need has made
+local makers, warning
 
--- tail returns the ID that a stream gave last, whether its entry is there, and whether it is one of ours.
-local function tail(stream)
-  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if newest then
-    return newest[1], true, newest[2][1] == 'hr'
+-- try runs what is done for a message that is appended: nothing may fail it any more.
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err then
+    return reply
   end
-  if redis.call('EXISTS', stream) == 1 then
-    local info = redis.call('XINFO', 'STREAM', stream)
-    for i = 1, #info, 2 do
-      if info[i] == 'last-generated-id' and info[i + 1] ~= '0-0' then
-        return info[i + 1], false, false
-      end
-    end
-  end
-  return '', false, false
+  warning = warning or select(1, ...) .. ': ' .. reply.err
 end
 
--- append raises an error if the message cannot be appended. Once it is, redis.pcall gives errors back, and nothing else can raise one.
-local function append(stream, key, lengths, first, last)
-  if key then
-    local id = redis.call('GET', key)
-    if id and string.match(id, '^%d+%-%d+$') then
-      return id
-    elseif id then
-      error({err = 'WRONGTYPE the idempotency key holds no ID'})
-    end
-  end
+-- need returns functions that few runs need: those of the file rare.lua or bounds.lua.
+local function need(file)
+  makers = makers or more()
+  made[file] = made[file] or makers[file](try)
+  return made[file]
+end
 
-  local prev, there, ours = tails[stream], true, true
-  if not prev then
-    prev, there, ours = tail(stream)
+-- look returns the ID that a stream gave last, whether its entry is there, and whether it is one of
+-- ours.
+local function look(stream)
+  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  if not newest then
+    return need('rare').last_id(stream), false, false
   end
-  local mark, at = ARGV[first + 1], '*'
-  if prev == '' then
-    ARGV[first + 1] = mark .. 's'
-    -- A stream that was deleted and begins again within the same millisecond would give the same IDs to other messages. So the first
-    -- sequence number is made of the microseconds, far apart, and whoever had an entry of before finds it missing.
-    local now = redis.call('TIME')
-    local us = tonumber(now[2])
-    at = string.format('%s%03d-%.0f', now[1], math.floor(us / 1000), (us % 1000 + 1) * 1000000)
-  elseif not there then
-    -- Everything was trimmed, but the stream still knows the ID it gave last. The entry says so, since nothing else will be able to.
-    ARGV[first + 1] = mark .. 'p' .. prev
+  local mark = newest[2][1] == 'hr' and newest[2][2]
+  if mark and mark ~= '1' and string.find(mark, '[fe]') then
+    finals[stream] = need('rare').ended(stream, newest)
   end
-  local id = redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], at, unpack(ARGV, first, last))
-  tails[stream] = id
+  return newest[1], true, mark
+end
 
-  local warning
-  local function try(...)
-    local reply = redis.pcall(...)
-    if type(reply) ~= 'table' or not reply.err then
-      return reply
+-- finish does what belongs to a message that is appended, and returns its result.
+local function finish(stream, o, lengths, first, last, id, prev, due)
+  warning = nil
+  if due then
+    local age, expiry = o and o.t or ARGV[2], o and o.x or ARGV[3]
+    local cut = now - age
+    if age ~= '0' and cut > 0 then
+      try('XTRIM', stream, 'MINID', o and o.t and '=' or '~', string.format('%.0f', cut))
     end
-    warning = warning or select(1, ...) .. ': ' .. reply.err
-  end
-  -- What counts in hours is brought up to date once in a second, which the first ten digits of an ID are: the two commands are a good part
-  -- of what a publish costs. An entry of another program came without them; and one with an ID of the future would keep the IDs, which
-  -- only count on from there, in its second.
-  local now
-  local due = not ours or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10)
-  if due or string.sub(id, -2) ~= '-0' then
-    now = try('TIME')
-    due = due or now and now[1] ~= string.sub(id, 1, 10)
-  end
-  if due and now and ARGV[2] ~= '0' then
-    local cut = now[1] * 1000 - ARGV[2]
-    if cut > 0 then
-      try('XTRIM', stream, 'MINID', '~', string.format('%.0f', cut))
+    if expiry ~= '0' then
+      try('PEXPIRE', stream, expiry)
     end
   end
-  if due and ARGV[3] ~= '0' then
-    try('PEXPIRE', stream, ARGV[3])
+  if o and o.z then
+    need('bounds').shed(stream, tonumber(o.z))
   end
-  if key then
-    try('SET', key, id, 'PX', ARGV[4])
+  if o and o.k then
+    try('SET', KEYS[tonumber(o.k)], id .. o.life, 'PX', ARGV[4])
   end
-  ARGV[first + 1] = mark
-  try(ARGV[6], stream .. ARGV[5], prev .. ' ' .. id .. ' ' .. lengths .. '\n' .. table.concat(ARGV, '', first, last))
+  try(ARGV[6], stream .. ARGV[5],
+    prev .. ' ' .. id .. ' ' .. lengths .. '\n' .. table.concat(ARGV, '', first, last))
   return warning and id .. ' ' .. warning or id
 end
 
+-- append appends a message and returns its result, or raises an error if it cannot be appended. If
+-- it is one of a batch, it returns what finish wants to have later.
+local function append(stream, o, lengths, first, last, batched)
+  if o and o.k and not batched then
+    local id = need('rare').known(o)
+    if id then
+      return id
+    end
+  end
+
+  local prev, there, ours, random, due = tails[stream], true, true, 0, false
+  if not prev then
+    prev, there, ours = look(stream)
+    -- What counts in hours is brought up to date once in a second, which the first ten digits of an
+    -- ID are: the two commands are a good part of what a publish costs. An entry of another program
+    -- came without them.
+    random, due = ARGV[7], not ours or string.sub(prev, 1, 10) ~= clock[1]
+  end
+  local final = finals[stream]
+  if final and o and o.f then
+    return final
+  elseif final and not (o and o.e) then
+    error({err = 'ENDED the topic is finished'})
+  end
+
+  local mark, how, most = ARGV[first + 1], '~', ARGV[1]
+  local own = mark
+  if o then
+    if o.m then
+      how, most = '=', o.m
+    end
+    if o.t then
+      due = due or random ~= 0 and need('bounds').due(prev, o)
+    end
+    if o.z then
+      own = own .. need('bounds').offset(stream, o)
+    end
+  end
+  if prev == '' then
+    own = own .. 's'
+  elseif not there then
+    -- Everything was trimmed, but the stream still knows the ID it gave last. The entry says so,
+    -- since nothing else will be able to.
+    own = own .. 'p' .. prev
+  end
+  ARGV[first + 1] = own
+  local at = next_id(prev, random)
+  local id = redis.pcall('XADD', stream, 'MAXLEN', how, most, at, unpack(ARGV, first, last))
+  for attempt = 2, 3 do
+    if type(id) ~= 'table' or not string.find(id.err, 'equal or smaller', 1, true) then
+      break
+    end
+    -- The newest entry was deleted, or its ID is beyond what Lua can count.
+    at = attempt == 2 and next_id(need('rare').last_id(stream), random) or '*'
+    id = redis.pcall('XADD', stream, 'MAXLEN', how, most, at, unpack(ARGV, first, last))
+  end
+  ARGV[first + 1] = mark
+  if type(id) == 'table' then
+    error(id)
+  end
+  tails[stream] = id
+  if o or final then
+    finals[stream] = o and o.f and id or nil
+  end
+  if o and o.z then
+    need('bounds').count(stream, o)
+  end
+  if batched then
+    return {stream, o, lengths, first, last, id, prev, due}
+  end
+  return finish(stream, o, lengths, first, last, id, prev, due)
+end
+
 local results = {}
-local at = 7
+local at = 8
 while ARGV[at] do
-  local first = at + 4
-  local last = first + tonumber(ARGV[at + 3]) - 1
-  local ok, result = pcall(append, KEYS[tonumber(ARGV[at])], KEYS[tonumber(ARGV[at + 1])], ARGV[at + 2], first, last)
+  local stream, o, from = KEYS[tonumber(ARGV[at])], ARGV[at + 1] ~= '', at
+  at = at + 4 + tonumber(ARGV[at + 3])
+  local n, ok, result = 1, nil, nil
+  if o then
+    o = need('rare').options(ARGV[from + 1])
+    n = tonumber(o.n or 1)
+  end
+  if n == 1 then
+    ok, result = pcall(append, stream, o, ARGV[from + 2], from + 4, at - 1)
+  else
+    for _ = 2, n do
+      at = at + 4 + tonumber(ARGV[at + 3])
+    end
+    local all = more().batch(need('rare'), look, append, finish)
+    ok, result = pcall(all, stream, n, from, tails, finals)
+  end
   if not ok then
     -- Redis 7 raises a table, older ones a text.
     result = '-' .. (type(result) == 'table' and result.err or tostring(result))
     if string.find(result, 'READONLY', 1, true) then
-      -- Nothing at all is appended here. As the reply to the whole call, clients take it for a reason to connect anew: the master may have
-      -- moved away from behind its address.
+      -- Nothing at all is appended here. As the reply to the whole call, clients take it for a
+      -- reason to connect anew: the master may have moved away from behind its address.
       return redis.error_reply('READONLY ' .. string.sub(result, 2))
     end
   end
-  results[#results + 1] = result
-  at = last + 1
+  for i = 1, n do
+    results[#results + 1] = n > 1 and ok and result[i] or result
+  end
 end
 return results

@@ -4,20 +4,42 @@ import (
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
 	_ "embed"
 	"encoding/hex"
+	"math/rand/v2"
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
 
 var (
+	//go:embed id.lua
+	idSource string
+	//go:embed rare.lua
+	rareSource string
+	//go:embed bounds.lua
+	boundsSource string
+	//go:embed batch.lua
+	batchSource string
 	//go:embed publish.lua
 	publishSource string
 	//go:embed read.lua
 	readSource string
 
-	publishScript = newScript(publishSource)
+	publishScript = newScript(idSource + moreSource() + publishSource)
 	readScript    = newScript(readSource)
 )
+
+// moreSource puts what few runs of the publish script need into one function, which makes the others
+// when it is called: to make a function costs Redis as much as a short command.
+func moreSource() string {
+	return "local function more()\n" + rareSource + boundsSource + batchSource + "return {rare = rare, bounds = bounds, batch = batch}\nend\n"
+}
+
+// mostRandom bounds the random numbers for id.lua, which says what they are for.
+const mostRandom = 1 << 18
+
+// randomID returns a random number for one run of a script that gives IDs. Two runs must not have
+// the same one: with a clock that is behind, they would give the same ID in two histories.
+func randomID() int { return 1 + rand.IntN(mostRandom) }
 
 // script is a Lua script that Redis knows by its digest once it has seen the source.
 type script struct{ source, digest string }

@@ -45,6 +45,9 @@ func init() {
 //	retention=48h      MaxAge
 //	forever=true       KeepForever
 //	keys=10m           KeyWindow
+//	retain=orders/:1000:64MiB:10m
+//	                   Retention, and may come more than once: the prefix and its messages, bytes
+//	                   and age, see backends.ParseRetention
 //	follow=xread       Follow: pubsub or xread
 //
 // and those that go-redis knows in its own URLs, such as dial_timeout, read_timeout, client_name,
@@ -65,6 +68,11 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 	if q.Enum("follow", "pubsub", "pubsub", "xread") == "xread" {
 		o.Follow = FollowXRead
 	}
+	retention, err := backends.ParseRetention(q.Strings("retain"))
+	if err != nil {
+		return nil, err
+	}
+	o.Retention = retention
 	client, err := openClient(u, q)
 	if err != nil {
 		return nil, err
@@ -86,7 +94,7 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 }
 
 // own are the parameters of Open. The others are go-redis' business.
-var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "sentinel_username", "sentinel_password"}
+var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "retain", "sentinel_username", "sentinel_password"}
 
 // useless are parameters of go-redis that have no effect here, or a bad one.
 var useless = []string{
@@ -244,7 +252,7 @@ var (
 // about.
 func parseError(err error) error {
 	if m := unexpected.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:6], ", "))
+		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:7], ", "))
 	}
 	if m := malformed.FindStringSubmatch(err.Error()); m != nil && m[1] != "database" {
 		return fmt.Errorf("%w: %s must be a %s", backends.ErrParameter, m[1], m[2])

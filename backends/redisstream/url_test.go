@@ -2,6 +2,7 @@ package redisstream
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/backends"
+	"github.com/headrace/headrace/hub"
 )
 
 func TestOpen(t *testing.T) {
@@ -27,6 +29,9 @@ func TestOpen(t *testing.T) {
 				b.opts.MaxAge == 2*time.Hour && b.opts.KeyWindow == 3*time.Minute
 		}},
 		{"redis://h?forever=true", func(b *Backend) bool { return b.opts.KeepForever && b.opts.expiry() == 0 }},
+		{"redis://h?retain=orders%2F:1000::10m&retain=a%26b::4KiB:", func(b *Backend) bool {
+			return slices.Equal(b.opts.Retention, []hub.Retention{{Prefix: "orders/", Messages: 1000, Age: 10 * time.Minute}, {Prefix: "a&b", Bytes: 4096}})
+		}},
 		{"redis://h?read_timeout=1s&client_name=me&protocol=2", func(b *Backend) bool {
 			return single(b).ReadTimeout == time.Second && single(b).ClientName == "me" && single(b).Protocol == 2
 		}},
@@ -77,6 +82,7 @@ func TestOpenRefuses(t *testing.T) {
 		want error
 		says string
 	}{
+		{"redis://:" + secret + "@h?retain=" + secret, backends.ErrParameter, "retain must be"},
 		{"redis://:" + secret + "@h?nonsense=" + secret, backends.ErrParameter, "nonsense"},
 		{"redis://h?pool_size=3", backends.ErrParameter, "pool_size"},
 		{"redis://h?max_retries=3", backends.ErrParameter, "max_retries"},

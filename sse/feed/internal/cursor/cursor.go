@@ -30,8 +30,8 @@ import (
 //	                         seq >> 10 follows
 //	kindEmpty  0-<time>      x is age << 1; Redis topics without messages have such an ID, which
 //	                         as kindSeq would take twice as much
-//	           <time>-<n>000000  x is (age << 10 | n) << 1 | 1; the first message of a Redis
-//	                             topic has such an ID
+//	           <time>-<seq>  x is (age << 3 | seq & 7) << 1 | 1, and two bytes of seq >> 3
+//	                         follow: messages of Redis have a seq of 18 or 19 bits
 //	kindOther  x even           the text of the last ID that was text and number, "" before the
 //	                            first, and after it the number x >> 1
 //	           x odd, x>>1 = 0  a UUID as 16 bytes
@@ -39,10 +39,10 @@ import (
 //	           x odd, else      x>>1 - 2 is length << 1 | numbered: a text of that length follows;
 //	                            if numbered, a uvarint of the number after it
 //
-// Browsers in other origins send a cursor of up to 128 bytes without asking first, so nine Redis
-// topics should need no more: with IDs of six days and seq below 1024 they never do. That is why
-// seq, mostly 0, shares a uvarint with the age, and why IDs that end in the count of one process
-// share their text.
+// The IDs of nine Redis topics, of six days and with a seq of up to 19 bits, never take more than
+// 139 bytes: that is why the seq's low bits share a uvarint with the age. No browser asks first
+// because of a cursor of that length; what it costs is on each event. A seq below 1024, as XADD
+// gives it, takes less, and IDs that end in the count of one process share their text.
 //
 // The number of entries is there because a cursor that was cut off between two entries would else
 // be a shorter vector, and what is missing from a vector starts anew, without a gap.
@@ -62,8 +62,8 @@ const (
 	kindOther
 )
 
-// kindFirst is the second form of kindEmpty.
-const kindFirst = 1<<kindBits | kindEmpty
+// kindLong is the second form of kindEmpty.
+const kindLong = 1<<kindBits | kindEmpty
 
 const (
 	otherUUID = iota
@@ -74,8 +74,9 @@ const (
 const (
 	kindBits = 2
 	seqBits  = 10
-	// firstUnit divides the numbers of first messages.
-	firstUnit = 1_000_000
+	// longBits are those of a seq of kindLong, and longLow those that stand beside the age.
+	longBits = 19
+	longLow  = 3
 	// maxTime is the greatest time that leaves room for all the rest in 64 bits. Greater ones are
 	// text.
 	maxTime = 1<<(64-kindBits-seqBits-1) - 1

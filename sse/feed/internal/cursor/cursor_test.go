@@ -88,7 +88,8 @@ func narrowHash(topic string) uint32 {
 // oddIDs are IDs near the borders between the kinds.
 var oddIDs = []hub.ID{
 	"", "0", "1", "-", "1-1", "0-0", "0-1", "1-0", "00-0", "0-00", "007-1", "7-001", "1-", "-1", "1-1-1", "1--1", "a", "a7", "a007", "a0", "a00", "000", "a-0", "a-9-0",
-	"~", "1700000000000-0", "1700000000000-1023", "1700000000000-1024", "1700000000000-18446744073709551615", "1700000000000-18446744073709551616",
+	"~", "1700000000000-0", "1700000000000-1023", "1700000000000-1024", "1700000000000-262144", "1700000000000-524287", "1700000000000-524288", "2251799813685247-262144", "2251799813685248-262144",
+	"1700000000000-18446744073709551615", "1700000000000-18446744073709551616",
 	"0-1700000000000", "0-18446744073709551615", "18446744073709551615", "18446744073709551616", "9223372036854775807", "99999999999999999999999999",
 	"2251799813685247-0", "2251799813685248-0", "2251799813685247-18446744073709551615", "0-2251799813685247", "0-2251799813685248",
 	"2305843009213693951", "2305843009213693952", "a2305843009213693951", "a2305843009213693952", "4611686018427387904-1", "18446744073709551615-18446744073709551615",
@@ -139,9 +140,10 @@ func TestVectorForm(t *testing.T) {
 		{"one Position", [3]hub.ID{"", "5-0", ""}, vector(1<<1, 5, hash(order[1]), 0)},
 		{"times", [3]hub.ID{"1000-0", "990-3", "0-900"}, vector(3<<1, 1000,
 			hash(order[0]), 0, hash(order[1]), (10<<11|3<<1)<<2|1, hash(order[2]), 100<<3|2)},
-		{"first messages", [3]hub.ID{"1000-1000000", "990-1000000000", "980-1024000000"}, vector(3<<1, 1000,
-			hash(order[0]), (1<<1|1)<<2|2, hash(order[1]), ((10<<10|1000)<<1|1)<<2|2, hash(order[2]), (20<<11|1024000000&1023<<1|1)<<2|1, 1024000000>>10)},
-		{"a long sequence", [3]hub.ID{"1000-1025", "", ""}, vector(1<<1, 1000, hash(order[0]), (1<<1|1)<<2|1, 1)},
+		{"long sequences", [3]hub.ID{"1000-1029", "990-524287", "980-1024"}, vector(3<<1, 1000,
+			hash(order[0]), (5<<1|1)<<2|2, "\x00\x80", hash(order[1]), ((10<<3|7)<<1|1)<<2|2, "\xff\xff", hash(order[2]), (20<<3<<1|1)<<2|2, "\x00\x80")},
+		{"longer sequences", [3]hub.ID{"1000-524289", "990-1024000000", ""}, vector(2<<1, 1000,
+			hash(order[0]), (1<<1|1)<<2|1, 512, hash(order[1]), ((10<<10|1024000000&1023)<<1|1)<<2|1, 1024000000>>10)},
 		{"text and number", [3]hub.ID{"ab-7", "ab-300", "12"}, vector(3<<1, 0,
 			hash(order[0]), ((3<<1|1)+2)<<3|7, "ab-", 7, hash(order[1]), 300<<3|3, hash(order[2]), 3<<3|7, 12)},
 		{"long numbers and zeros", [3]hub.ID{"x007", hub.ID("y" + strings.Repeat("9", 20)), "x008"}, vector(3<<1, 0,
@@ -201,6 +203,9 @@ func TestVectorRefused(t *testing.T) {
 		{"a number that never ends", vector(1<<1, 5, h, strings.Repeat("\x80", 11)), false},
 		{"the largest sequence", vector(1<<1, 5, h, (1<<1|1)<<2|1, uint64(1<<54-1)), true},
 		{"a sequence too large", vector(1<<1, 5, h, (1<<1|1)<<2|1, uint64(1<<54)), false},
+		{"a long sequence", vector(1<<1, 5, h, 1<<2|2, "ab"), true},
+		{"a long sequence cut off", vector(1<<1, 5, h, 1<<2|2, "a"), false},
+		{"an age beyond the base, with a long sequence", vector(1<<1, 5, h, (6<<3<<1|1)<<2|2, "ab"), false},
 		{"no sequence", vector(1<<1, 5, h, (1<<1|1)<<2|1), false},
 		{"a UUID cut off", vector(1<<1, 5, h, 7, "0123456789abcde"), false},
 		{"doubtful", vector(1<<1, 5, h, 1<<3|7), true},
@@ -338,8 +343,7 @@ func TestVectorBadID(t *testing.T) {
 	}
 }
 
-// TestVectorLength: a cursor of nine topics is one that browsers send to other origins without
-// asking first.
+// TestVectorLength: a cursor of nine topics is short, for each event has one.
 func TestVectorLength(t *testing.T) {
 	const (
 		now    = 1_795_394_462_000
@@ -360,21 +364,18 @@ func TestVectorLength(t *testing.T) {
 		id   func() string
 		most int
 	}{
-		{"Redis, a moment", func() string { return strconv.FormatInt(now-random.Int64N(2000), 10) + "-0" }, 95},
-		{"Redis, two days", func() string {
-			if random.IntN(4) > 0 {
-				return ms(2) + "-0"
-			}
-			return fmt.Sprint(ms(2), "-", random.IntN(1001))
-		}, 127},
-		{"Redis, 90 days", func() string { return ms(90) + "-0" }, 118},
-		{"Redis, six days, all with a sequence", func() string { return fmt.Sprint(ms(6), "-", 1+random.IntN(1023)) }, 127},
+		{"Redis, a moment", func() string { return fmt.Sprint(now-random.Int64N(1000), "-", random.IntN(1<<longBits)) }, 118},
+		{"Redis, six days", func() string { return fmt.Sprint(ms(6), "-", random.IntN(1<<longBits)) }, 139},
+		{"Redis, 90 days", func() string { return fmt.Sprint(ms(90), "-", random.IntN(1<<longBits)) }, 150},
+		{"Redis, six days, with the clock behind", func() string { return fmt.Sprint(ms(6), "-", random.IntN(1<<24)) }, 151},
 		{"Redis, positions and messages", func() string {
 			if random.IntN(2) > 0 {
-				return ms(2) + "-0"
+				return fmt.Sprint(ms(6), "-", random.IntN(1<<longBits))
 			}
-			return "0-" + ms(2)
-		}, 118},
+			return "0-" + ms(6)
+		}, 139},
+		{"XADD, six days", func() string { return fmt.Sprint(ms(6), "-", random.IntN(1<<seqBits)) }, 127},
+		{"XADD, 90 days", func() string { return ms(90) + "-0" }, 118},
 		{"memory, 10,000 messages", func() string { return epoch + strconv.Itoa(random.IntN(10_000)) }, 110},
 		{"memory, 30 million messages", func() string { return epoch + strconv.Itoa(random.IntN(30_000_000)) }, 124},
 		{"UUID", func() string {
@@ -405,6 +406,15 @@ func TestVectorLength(t *testing.T) {
 	}
 	// More topics than append keeps what it read of.
 	equal(t, "bytes of 20 topics", len(New(topicNames(20)).Append(nil, slices.Repeat([]hub.ID{"1700000000000-0"}, 20))), 3+143)
+}
+
+// TestVectorBound: the longest cursor of nine Redis topics with positions of up to six days, all as
+// old as they can be and none the one that the others are counted from.
+func TestVectorBound(t *testing.T) {
+	const now = 1_795_394_462_000
+	at := slices.Repeat([]hub.ID{hub.ID(fmt.Sprint(now-6*24*60*60*1000, "-", 1<<longBits-1))}, 9)
+	at[0] = hub.ID(fmt.Sprint(now, "-", 1<<longBits-1))
+	equal(t, "bytes", len(New(topicNames(9)).Append(nil, at)), 139)
 }
 
 // TestVectorAllocates: append has no buffer of its own, and what parse allocates does not depend
@@ -501,7 +511,7 @@ func roundTrip(t *testing.T, set *Set, positions []Position) {
 func benchIDs() []hub.ID {
 	at := make([]hub.ID, 9)
 	for i := range at {
-		at[i] = hub.ID(fmt.Sprint(1_795_394_462_000-i*12_345_678, "-", i%3*i))
+		at[i] = hub.ID(fmt.Sprint(1_795_394_462_000-i*12_345_678, "-", i*28_937))
 	}
 	return at
 }

@@ -38,8 +38,8 @@ func parseTimed(id hub.ID) timed {
 		return timed{kind: kindEmpty, time: seq}
 	case seq == 0:
 		return timed{kind: kindZero, time: ms}
-	case seq%firstUnit == 0 && seq/firstUnit < 1<<seqBits:
-		return timed{kind: kindFirst, time: ms, seq: seq / firstUnit}
+	case seq >= 1<<seqBits && seq < 1<<longBits:
+		return timed{kind: kindLong, time: ms, seq: seq}
 	}
 	return timed{kind: kindSeq, time: ms, seq: seq}
 }
@@ -67,8 +67,10 @@ func (t timed) append(dst []byte, base uint64) []byte {
 		return binary.AppendUvarint(dst, x<<kindBits)
 	case kindEmpty:
 		return binary.AppendUvarint(dst, x<<1<<kindBits|kindEmpty)
-	case kindFirst:
-		return binary.AppendUvarint(dst, ((x<<seqBits|t.seq)<<1|1)<<kindBits|kindEmpty)
+	case kindLong:
+		x = x<<longLow | t.seq&(1<<longLow-1)
+		dst = binary.AppendUvarint(dst, (x<<1|1)<<kindBits|kindEmpty)
+		return binary.BigEndian.AppendUint16(dst, uint16(t.seq>>longLow))
 	}
 	x = (x<<seqBits | t.seq&(1<<seqBits-1)) << 1
 	more := t.seq >> seqBits
@@ -158,10 +160,13 @@ func (r *vectorReader) id(dst []byte) []byte {
 		return r.other(dst, x)
 	}
 	age, seq := x, uint64(0)
-	first := kind == kindEmpty && x&1 == 1
+	long := kind == kindEmpty && x&1 == 1
 	switch {
-	case first:
-		age, seq = x>>(seqBits+1), (x>>1&(1<<seqBits-1))*firstUnit
+	case long:
+		age, seq = x>>(longLow+1), x>>1&(1<<longLow-1)
+		if b := r.bytes(2); b != nil {
+			seq |= uint64(binary.BigEndian.Uint16(b)) << longLow
+		}
 	case kind == kindEmpty:
 		age = x >> 1
 	case kind == kindSeq:
@@ -179,7 +184,7 @@ func (r *vectorReader) id(dst []byte) []byte {
 		return dst
 	}
 	ms := r.base - age
-	if kind == kindEmpty && !first {
+	if kind == kindEmpty && !long {
 		ms, seq = 0, ms
 	}
 	dst = strconv.AppendUint(dst, ms, 10)
