@@ -23,6 +23,7 @@ type Backend struct {
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
 	publisher *appender
+	writer    *lanes // of commands that write and are no messages, over the publisher's connections
 	reader    *lanes
 	history   *history
 	live      *live
@@ -70,8 +71,9 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
+	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
-	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.expiry()}
+	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.deletionExpiry()}
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
 	if o.Follow == FollowXRead {
 		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)
@@ -82,7 +84,9 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 
 // Traits implements hub.Backend.
 func (b *Backend) Traits() hub.Traits {
-	return hub.Traits{Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored}
+	return hub.Traits{
+		Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored, Deletes: true,
+	}
 }
 
 // Client returns the client that New was given, or that Open made of its URL, for an application

@@ -39,3 +39,10 @@ func (k keys) channel(stream string) string { return stream + k.suffix }
 // idempotency returns the key under which the ID of the message with an idempotency key is
 // remembered.
 func (k keys) idempotency(stream, key string) string { return stream + ":key:" + key }
+
+// What is known of a topic beside its stream: the set of IDs whose messages were erased; from
+// where on to which entry everything before the oldest entry was erased; and a name of the topic's
+// life, which changes when the topic is deleted.
+func erasedKey(stream string) string { return stream + ":erased" }
+func frontKey(stream string) string  { return stream + ":front" }
+func lifeKey(stream string) string   { return stream + ":life" }

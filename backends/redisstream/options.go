@@ -106,3 +106,12 @@ func (o *Options) expiry() time.Duration {
 	}
 	return max(2*o.MaxAge, leastExpiry)
 }
+
+// deletionExpiry is how long it is known at least that a topic was deleted. A position before the
+// first message of a topic is good for no longer: nothing would tell that the topic came and went.
+func (o *Options) deletionExpiry() time.Duration {
+	if e := o.expiry(); e > 0 {
+		return e
+	}
+	return max(o.KeyWindow, leastExpiry)
+}

@@ -9,11 +9,12 @@
 
 local tails = {} -- the newest ID of each stream that has had a message
 
--- tail returns the ID that a stream gave last, whether its entry is there, and whether it is one of ours.
+-- tail returns the ID that a stream gave last, whether its entry is there, and whether it is one that a publisher of ours wrote: the entry
+-- of a deletion has an expiry of its own.
 local function tail(stream)
   local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   if newest then
-    return newest[1], true, newest[2][1] == 'hr'
+    return newest[1], true, newest[2][1] == 'hr' and not string.find(newest[2][2], 'd', 2, true)
   end
   if redis.call('EXISTS', stream) == 1 then
     local info = redis.call('XINFO', 'STREAM', stream)
@@ -81,6 +82,8 @@ local function append(stream, key, lengths, first, last)
   end
   if due and ARGV[3] ~= '0' then
     try('PEXPIRE', stream, ARGV[3])
+  elseif due then
+    try('PERSIST', stream)
   end
   if key then
     try('SET', key, id, 'PX', ARGV[4])

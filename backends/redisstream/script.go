@@ -14,9 +14,27 @@ var (
 	publishSource string
 	//go:embed read.lua
 	readSource string
+	//go:embed seek.lua
+	seekSource string
+	//go:embed info.lua
+	infoSource string
+	//go:embed delete.lua
+	deleteSource string
+	//go:embed erase.lua
+	eraseSource string
+	// Functions, to stand before the scripts that use them.
+	//
+	//go:embed id.lua
+	idFunctions string
+	//go:embed life.lua
+	lifeFunctions string
 
 	publishScript = newScript(publishSource)
 	readScript    = newScript(readSource)
+	seekScript    = newScript(seekSource)
+	infoScript    = newScript(lifeFunctions + infoSource)
+	deleteScript  = newScript(idFunctions + lifeFunctions + deleteSource)
+	eraseScript   = newScript(idFunctions + lifeFunctions + eraseSource)
 )
 
 // script is a Lua script that Redis knows by its digest once it has seen the source.
