@@ -224,3 +224,26 @@ func TestLifeInCluster(t *testing.T) {
 		}
 	})
 }
+
+// wholeLife calls everything that concerns a topic's life.
+func wholeLife(t *testing.T, b hub.Backend) {
+	t.Helper()
+	ids := []hub.ID{mustPublish(t, b, "life", "1"), mustPublish(t, b, "life", "2"), mustPublish(t, b, "life", "3")}
+	mustErase(t, b, "life", ids[0])
+	if p := mustRead(t, b, "life", ids[0]); p.Gap || len(p.Messages) != 3 {
+		t.Errorf("Read after an erased message: %+v", p)
+	}
+	if id, err := b.Seek(t.Context(), "life", hub.Seek{Messages: 2}); err != nil || id != ids[1] {
+		t.Errorf("Seek: %q, %v, want %q", id, err, ids[1])
+	}
+	if info := mustInfo(t, b, "life"); info.Oldest != ids[1] || info.Newest != ids[2] {
+		t.Errorf("Info: %+v", info)
+	}
+	mustDelete(t, b, "life")
+	if p := mustRead(t, b, "life", ids[1]); !p.Gap || len(p.Messages) != 1 || !p.Messages[0].Deleted {
+		t.Errorf("Read after a deletion: %+v", p)
+	}
+	if err := b.Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+}

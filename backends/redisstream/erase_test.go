@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 func mustErase(t testing.TB, b hub.Backend, topic string, id hub.ID) {
@@ -116,8 +117,12 @@ func TestErasedIDsAreBounded(t *testing.T) {
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
 		set := erasedKey(r.keys.stream("t"))
-		for i := range maxErased {
-			admin.ZAdd(t.Context(), set, redis.Z{Score: float64(i + 1), Member: itoa(i+1) + "-1"})
+		members := make([]redis.Z, maxErased)
+		for i := range members {
+			members[i] = redis.Z{Score: float64(i + 1), Member: itoa(i+1) + "-1"}
+		}
+		if err := admin.ZAdd(t.Context(), set, members...).Err(); err != nil {
+			t.Fatal(err)
 		}
 		for i := range 3 {
 			mustErase(t, r, "t", mustPublish(t, r, "t", itoa(i)))
@@ -143,7 +148,7 @@ func TestRandomLives(t *testing.T) {
 		defer admin.Close()
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
-		for round := range 30 {
+		for round := range testenv.Sized(5, 60) {
 			l := &randomLife{t: t, r: r, admin: admin, topic: "t" + itoa(round), rand: rand.New(rand.NewPCG(seed, uint64(round)))} //nolint:gosec // a test
 			_, place, stop := mustFollow(t, r, l.topic)
 			stop()

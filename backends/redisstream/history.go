@@ -2,6 +2,7 @@ package redisstream
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -132,9 +133,7 @@ func (h *history) reached(ctx context.Context, stream string, at entryID, s *sta
 	// The answers are of a later moment than the state. An ID that is known as erased now was so
 	// then, for its entry was gone; and what is noted of the front holds only for the entry that
 	// was the oldest.
-	score, err := h.lanes.command(ctx, stream, func(bool) redis.Cmder {
-		return redis.NewCmd(h.lanes.ctx, "zscore", erasedKey(stream), at.String())
-	})
+	score, err := h.known(ctx, stream, "zscore", erasedKey(stream), at.String())
 	if err != nil || score == nil {
 		return false, err
 	}
@@ -148,9 +147,7 @@ func (h *history) reached(ctx context.Context, stream string, at entryID, s *sta
 // erasedInFront returns the ID from which on everything before the oldest entry was erased, that
 // of noEntry if this is so from the beginning. It reports false when that is not known.
 func (h *history) erasedInFront(ctx context.Context, stream string, s *state) (from entryID, ok bool, err error) {
-	reply, err := h.lanes.command(ctx, stream, func(bool) redis.Cmder {
-		return redis.NewCmd(h.lanes.ctx, "get", frontKey(stream))
-	})
+	reply, err := h.known(ctx, stream, "get", frontKey(stream))
 	if err != nil {
 		return from, false, err
 	}
@@ -158,6 +155,16 @@ func (h *history) erasedInFront(ctx context.Context, stream string, s *state) (f
 	first, rest, _ := strings.Cut(noted, " ")
 	from, ok = parseID(first)
 	return from, ok && rest == s.oldest, nil
+}
+
+// known asks for something that is known of erased messages. What may not be asked is not known: a
+// gap that is none is better than a Read that fails.
+func (h *history) known(ctx context.Context, stream string, args ...any) (any, error) {
+	reply, err := h.lanes.command(ctx, stream, func(bool) redis.Cmder { return redis.NewCmd(h.lanes.ctx, args...) })
+	if errors.Is(err, ErrDenied) || errors.Is(err, ErrWrongType) || errors.Is(err, ErrReply) {
+		return nil, nil //nolint:nilnil // nothing is known
+	}
+	return reply, err
 }
 
 // entry is a stream entry as Redis returns it.

@@ -9,12 +9,12 @@
 
 local tails = {} -- the newest ID of each stream that has had a message
 
--- tail returns the ID that a stream gave last, whether its entry is there, and whether it is one that a publisher of ours wrote: the entry
--- of a deletion has an expiry of its own.
+-- tail returns the ID that a stream gave last, whether its entry is there, whether it is one of ours, and whether it is that of a deletion.
 local function tail(stream)
   local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   if newest then
-    return newest[1], true, newest[2][1] == 'hr' and not string.find(newest[2][2], 'd', 2, true)
+    local ours = newest[2][1] == 'hr'
+    return newest[1], true, ours, ours and string.find(newest[2][2], '^1.*d') ~= nil
   end
   if redis.call('EXISTS', stream) == 1 then
     local info = redis.call('XINFO', 'STREAM', stream)
@@ -38,9 +38,9 @@ local function append(stream, key, lengths, first, last)
     end
   end
 
-  local prev, there, ours = tails[stream], true, true
+  local prev, there, ours, deleted = tails[stream], true, true, false
   if not prev then
-    prev, there, ours = tail(stream)
+    prev, there, ours, deleted = tail(stream)
   end
   local mark, at = ARGV[first + 1], '*'
   if prev == '' then
@@ -69,7 +69,7 @@ local function append(stream, key, lengths, first, last)
   -- of what a publish costs. An entry of another program came without them; and one with an ID of the future would keep the IDs, which
   -- only count on from there, in its second.
   local now
-  local due = not ours or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10)
+  local due = not ours or deleted or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10)
   if due or string.sub(id, -2) ~= '-0' then
     now = try('TIME')
     due = due or now and now[1] ~= string.sub(id, 1, 10)
@@ -82,8 +82,8 @@ local function append(stream, key, lengths, first, last)
   end
   if due and ARGV[3] ~= '0' then
     try('PEXPIRE', stream, ARGV[3])
-  elseif due then
-    try('PERSIST', stream)
+  elseif deleted then
+    try('PERSIST', stream) -- the entry of a deletion expires in any case
   end
   if key then
     try('SET', key, id, 'PX', ARGV[4])

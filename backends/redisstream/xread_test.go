@@ -359,7 +359,8 @@ func TestXReadCallsWhileDown(t *testing.T) {
 func TestXReadRights(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
-	rights := "on >pw ~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo +publish +ping +xread"
+	rights := "on >pw ~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo +publish +ping +xread" +
+		" +unlink +xdel +zadd +zremrangebyrank +xlen +pttl +zscore +persist"
 	for user, words := range map[string]string{"narrow": rights, "denied": "on >pw ~* &* +@all -xread"} {
 		args := []any{"ACL", "SETUSER", user}
 		for word := range strings.FieldsSeq(words) {
@@ -384,6 +385,7 @@ func TestXReadRights(t *testing.T) {
 		mustPublish(t, narrow, "t"+itoa(i), "x")
 		waitFor(t, "a message", func() bool { return rec.has("x") })
 	}
+	wholeLife(t, narrow)
 	if _, _, err := open("denied").Follow(ctx, "t", &recorder{}); !errors.Is(err, ErrDenied) {
 		t.Errorf("Follow: %v, want ErrDenied", err)
 	}
