@@ -149,6 +149,24 @@ func TestDelete(t *testing.T) {
 	})
 }
 
+// TestDeletionIsNoFirstMessage: who followed an empty topic, and hears of nothing but its deletion,
+// has missed what was deleted.
+func TestDeletionIsNoFirstMessage(t *testing.T) {
+	for _, deleted := range []bool{false, true} {
+		rec := &recorder{}
+		f := &follower{sink: rec, first: true}
+		f.begin("0-1700000000000")
+		f.deliver(hub.Message{ID: "1700000000001-1", Deleted: deleted})
+		want := hub.ID("0-1700000000000")
+		if deleted {
+			want = noEntry
+		}
+		if m := rec.all(); len(m) != 1 || m[0].Prev != want {
+			t.Errorf("deleted: %v: %+v, want it after %q", deleted, m, want)
+		}
+	}
+}
+
 // TestDeletedKeptForever: the entry of a deletion expires although topics do not, and the topic
 // does not when it is used again, be it in the same second.
 func TestDeletedKeptForever(t *testing.T) {

@@ -149,7 +149,7 @@ func TestRandomLives(t *testing.T) {
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
 		for round := range testenv.Sized(5, 60) {
-			l := &randomLife{t: t, r: r, admin: admin, topic: "t" + itoa(round), rand: rand.New(rand.NewPCG(seed, uint64(round)))} //nolint:gosec // a test
+			l := &randomLife{t: t, r: r, admin: admin, topic: "t" + itoa(round), rand: rand.New(rand.NewPCG(seed, uint64(round)))}
 			_, place, stop := mustFollow(t, r, l.topic)
 			stop()
 			l.places = []position{{id: place, from: 0}}

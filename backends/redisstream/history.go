@@ -24,25 +24,6 @@ type history struct {
 // maxPage bounds what one Read asks Redis for, whatever its limit.
 const maxPage = 1 << 16
 
-// Read implements hub.Backend.
-//
-// A page has no gap when it can be proven that nothing is missing: the entry with the given ID is
-// still there, and so is all that came after it; or the entry was erased, and nothing that came
-// after it was trimmed; or it is the one that the stream gave last, now or when everything had been
-// trimmed and the oldest entry came; or the ID is a position before the topic's first message,
-// which is still there. Everything else is a gap: IDs that are malformed or foreign, and those
-// whose entry was trimmed, or lost together with the stream.
-//
-// After a gap the page begins with the oldest message that is newer than the ID. For a malformed
-// ID, and for a position before the topic's first message, it begins with the oldest one.
-func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
-	p, err := b.history.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage))
-	if err != nil {
-		return hub.Page{}, opError("read", topic, err)
-	}
-	return p, nil
-}
-
 // page reads a page of a stream. See Backend.Read.
 func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int) (hub.Page, error) {
 	at, known := parseID(string(after))

@@ -69,7 +69,7 @@ local function append(stream, key, lengths, first, last)
   -- of what a publish costs. An entry of another program came without them; and one with an ID of the future would keep the IDs, which
   -- only count on from there, in its second.
   local now
-  local due = not ours or deleted or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10)
+  local due = not ours or string.sub(id, 1, 10) ~= string.sub(prev, 1, 10)
   if due or string.sub(id, -2) ~= '-0' then
     now = try('TIME')
     due = due or now and now[1] ~= string.sub(id, 1, 10)
