@@ -15,9 +15,8 @@
 // shows a topic. The fields of an entry are hr (the version 1, followed by b for binary data, f
 // for the message that ends the topic, s for the first entry of a stream, and p with an ID for
 // the first one after everything was trimmed), type, h:<name> for each header, and data. Entries
-// that are no messages have no data: d with the one that a deleted topic begins with, e with one
-// that took a message away, whose ID is in the field erases; z says that the topic had ended
-// before, with the message whose ID is in the field ended.
+// that are no messages have no data: d marks the one that a deleted topic begins with, and e one
+// that took a message away, whose ID is in the field erases.
 //
 // The key <stream>:key:<idempotency key> holds the ID of the message that was published with that
 // key. <stream>:erased is a sorted set of the IDs of erased messages, <stream>:front says which

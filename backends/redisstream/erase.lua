@@ -18,19 +18,6 @@ redis.call('ZADD', KEYS[2], string.match(ARGV[1], '^%d+'), ARGV[1])
 redis.call('XDEL', KEYS[1], ARGV[1])
 
 local fields = {'hr', '1e', 'erases', ARGV[1]}
--- The publish script looks at the newest entry to see whether a topic has ended. This one stands before its eyes from now on.
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if newest and flag(newest, '[fz]') then
-  local ended = newest[1]
-  if flag(newest, 'z') then
-    for i = 1, #newest[2] - 1, 2 do
-      if newest[2][i] == 'ended' then
-        ended = newest[2][i + 1]
-      end
-    end
-  end
-  fields = {'hr', '1ez', 'erases', ARGV[1], 'ended', ended}
-end
 local id = add(KEYS[1], last, ARGV[2], fields)
 
 local warning

@@ -75,7 +75,7 @@ func (b *Backend) Erase(ctx context.Context, topic string, id hub.ID) error {
 }
 
 // randomSeq is the random number that an ID is made of.
-func randomSeq() int { return rand.IntN(1 << 16) }
+func randomSeq() int { return 1 + rand.IntN(1<<16) }
 
 // warnOf logs the warning in what a script returned.
 func (b *Backend) warnOf(topic string, reply any) {
