@@ -3,6 +3,7 @@ package redisstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type Backend struct {
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
 	publisher *appender
+	writer    *lanes // of commands that write and are no messages, over the publisher's connections
 	reader    *lanes
 	history   *history
 	live      *live
@@ -70,6 +72,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
+	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
 	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.leastExpiry()}
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
@@ -84,8 +87,35 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 func (b *Backend) Traits() hub.Traits {
 	return hub.Traits{
 		Name: "redis", Replay: true, Ordered: true, Chained: true, Shared: true, Durable: true, Keys: hub.KeysStored,
-		Atomic: true, Ends: true,
+		Atomic: true, Ends: true, Deletes: true,
 	}
+}
+
+// Ping implements hub.Backend. It asks, over the connections of Publish, for an append that Redis
+// carries out only if a key is there that never is: so whatever would refuse a message refuses
+// this, be it that the server is a replica, loads its data, has no memory, or denies access. The
+// error has the cause, see ErrUnreachable and the others. In a cluster it asks one server, and a
+// cluster that needs all its slots says so.
+//
+// Ping returns when ctx ends, whatever the network does. While the server does not answer, a few
+// of the calls are under way, and the others wait for them.
+func (b *Backend) Ping(ctx context.Context) error {
+	// No topic has an empty name.
+	key := b.keys.stream("") + ":ping"
+	_, err := b.writer.command(ctx, key, func(bool) redis.Cmder {
+		return redis.NewCmd(b.ctx, "xadd", key, "nomkstream", "*", "ping", "")
+	})
+	if err != nil {
+		return fmt.Errorf("redisstream: ping: %w", err)
+	}
+	return nil
+}
+
+// IsID implements hub.Backend: the ID of a stream entry, or that of a position before a topic's
+// first message.
+func (b *Backend) IsID(id hub.ID) bool {
+	_, ok := parseID(string(id))
+	return ok
 }
 
 // Client returns the client that New was given, or that Open made of its URL, for an application

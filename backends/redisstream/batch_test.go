@@ -278,7 +278,7 @@ func TestKeysOfFormerLives(t *testing.T) {
 			t.Errorf("the key holds %q, want the ID alone", got)
 		}
 		for _, life := range []string{"c0ffee", "7-7"} {
-			r.client.Set(t.Context(), r.keys.life(stream), life, 0)
+			r.client.Set(t.Context(), lifeKey(stream), life, 0)
 			second := publish("b@k c")
 			if second == first {
 				t.Errorf("life %s: the key of a former life counts", life)
@@ -288,14 +288,14 @@ func TestKeysOfFormerLives(t *testing.T) {
 			}
 			first = second
 		}
-		r.client.Del(t.Context(), r.keys.life(stream))
+		r.client.Del(t.Context(), lifeKey(stream))
 		if got := publish("f@k"); got == first {
 			t.Error("the key of a former life counts without a life")
 		}
 		if got := contents(t, r, "t"); got != "a b c e b c e f" {
 			t.Errorf("the topic has %q", got)
 		}
-		r.client.LPush(t.Context(), r.keys.life(r.keys.stream("u")), "x")
+		r.client.LPush(t.Context(), lifeKey(r.keys.stream("u")), "x")
 		if _, err := r.Publish(t.Context(), "u", written("a@k")[0]); !errors.Is(err, ErrWrongType) {
 			t.Errorf("with a life of another type: %v", err)
 		}

@@ -198,6 +198,34 @@ func (l *lanes) do(ctx context.Context, key string, j *job) (maybe bool, err err
 	return l.batcher(client).do(ctx, j)
 }
 
+// command runs a command at the server that a stream belongs to, together with those of other
+// calls, and returns its reply, nil for none. The errors are causes, but for that of ctx.
+func (l *lanes) command(ctx context.Context, stream string, command func(bySource bool) redis.Cmder) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	j := newJob(commandOverhead, command)
+	if _, err := l.do(ctx, stream, j); err != nil {
+		return nil, callError(ctx, err)
+	}
+	reply, err := j.cmd.(*redis.Cmd).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, cause(err)
+	}
+	return reply, nil
+}
+
+// script runs a script for keys of one topic, the first of which is its stream.
+func (l *lanes) script(ctx context.Context, s script, keys []string, args ...any) (any, error) {
+	return l.command(ctx, keys[0], func(bySource bool) redis.Cmder {
+		all := append(s.args(bySource, 1+len(keys)+len(args)), len(keys))
+		for _, k := range keys {
+			all = append(all, k)
+		}
+		return redis.NewCmd(l.ctx, append(all, args...)...)
+	})
+}
+
 func (l *lanes) batcher(client *redis.Client) *batcher {
 	l.mu.Lock()
 	defer l.mu.Unlock()

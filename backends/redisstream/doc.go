@@ -16,10 +16,15 @@
 // shows a topic. The fields of an entry are hr (the version 1, followed by b for binary data, f
 // for the message that ends the topic, o with the bytes before it in a topic with a bound of bytes,
 // s for the first entry of a stream, and p with an ID for the first one after everything was
-// trimmed), type, h:<name> for each header, and data. The key <stream>:key:<idempotency key> holds
-// the ID of the message that was published with that key, and behind a space what <stream>:life
-// names: a topic that was deleted has another life, in which keys of before do not count.
-// The Pub/Sub channel has the name of the stream, followed by :db<n> in a database other than 0.
+// trimmed), type, h:<name> for each header, and data. Entries that are no messages have no data: d
+// marks the one that a deleted topic begins with, and e one that took a message away, whose ID is in
+// the field erases.
+//
+// The key <stream>:key:<idempotency key> holds the ID of the message that was published with that
+// key, and behind a space what <stream>:life names, another text after each deletion: keys of a
+// former life do not count. <stream>:erased is a sorted set of the IDs of erased messages, and
+// <stream>:front says which messages before the oldest entry were erased. The Pub/Sub channel has
+// the name of the stream, followed by :db<n> in a database other than 0.
 //
 // Entries of other programs, added with plain XADD to the topic's key, are part of the topic:
 // Options.Foreign makes messages of them. They are not announced, so with FollowPubSub followers
@@ -38,7 +43,12 @@
 // with XADD MAXLEN 1, that this entry is gone by then: that is said as a gap although perhaps
 // nothing was missed, for there is nothing left to prove it by.
 //
-// Reads prove that nothing is missing by the entry with the reader's last ID.
+// Reads prove that nothing is missing by the entry with the reader's last ID, or by its being
+// known as erased. After a gap they go on with what is newer than the ID.
+//
+// Delete and Erase are one script each. They append an entry and announce it as Publish does, so
+// followers and readers get it in its place. The entry of a deletion expires as the topic does; as
+// long as it is there, no position from before it passes for an empty topic.
 //
 // # What survives
 //
@@ -69,7 +79,9 @@
 //	+xadd +xtrim +xdel +xrange +xrevrange +xinfo
 //	+publish +subscribe +unsubscribe +ping
 //
-// and neither CLIENT nor CONFIG. FollowXRead needs +xread instead of +subscribe and +unsubscribe;
+// and neither CLIENT nor CONFIG. Delete and Erase need +unlink +xdel +zadd +zremrangebyrank besides,
+// Seek +xlen and Info +pttl; without +zscore a reader at an erased message is told of a gap, and
+// without +persist a topic that is kept for ever expires after it was deleted and used again. FollowXRead needs +xread instead of +subscribe and +unsubscribe;
 // there +client|id and +client|unblock are of use, since they let a newly followed topic be read
 // at once. Where CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
 //

@@ -18,6 +18,7 @@ const (
 	fieldMark    = "hr"
 	fieldType    = "type"
 	fieldData    = "data"
+	fieldErases  = "erases"
 	headerPrefix = "h:"
 
 	version    = '1'
@@ -30,6 +31,10 @@ const (
 	// Set by the script, last: the stream was empty, and the ID that follows is the one it had
 	// given last.
 	flagPrev = 'p'
+	// Entries that are no messages: the one with which a deleted topic begins anew, and one that
+	// took the message with the ID in fieldErases away.
+	flagDeleted = 'd'
+	flagErases  = 'e'
 )
 
 // Entry is a stream entry that another program added.
@@ -120,30 +125,43 @@ func mark(fields []string) (flags string, ok bool) {
 }
 
 // follows reports whether an entry says that it came right after an ID, or, for a position, that
-// the stream began with it.
+// the stream began with it. A stream that began because the topic was deleted follows nothing.
 func (e *entry) follows(id entryID) bool {
 	flags, ok := mark(e.fields)
 	if !ok {
 		return false
 	}
 	if id.place() {
-		return strings.IndexByte(flags, flagStart) >= 0
+		return strings.IndexByte(flags, flagStart) >= 0 && !e.deleted()
 	}
 	_, digits, ok := strings.Cut(flags, string(flagPrev))
 	prev, ok2 := parseID(digits)
 	return ok && ok2 && prev == id
 }
 
+// deleted reports whether an entry is the one with which a deleted topic begins anew.
+func (e *entry) deleted() bool {
+	flags, ok := mark(e.fields)
+	return ok && strings.IndexByte(flags, flagDeleted) >= 0
+}
+
 func decodeFields(fields []string) (m hub.Message) {
+	erases := false
 	for i := 0; i+1 < len(fields); i += 2 {
 		switch name, value := fields[i], fields[i+1]; {
 		case i == 0:
 			m.Binary = strings.IndexByte(value, flagBinary) > 0
 			m.Final = strings.IndexByte(value, flagFinal) > 0
+			m.Deleted = strings.IndexByte(value, flagDeleted) > 0
+			erases = strings.IndexByte(value, flagErases) > 0
 		case name == fieldType:
 			m.Type = value
 		case name == fieldData:
 			m.Data = []byte(value)
+		case name == fieldErases && erases:
+			if _, ok := parseID(value); ok {
+				m.Erases = hub.ID(value)
+			}
 		case strings.HasPrefix(name, headerPrefix):
 			if m.Headers == nil {
 				m.Headers = make(map[string]string)

@@ -123,9 +123,10 @@ func (f *follower) pass(m hub.Message) {
 	}
 	if m.Prev == "" {
 		// The stream began with this message. For who was there before, it follows the position
-		// that was the tail; for anyone else, nothing that is known.
+		// that was the tail; for anyone else, nothing that is known. And a deletion follows on
+		// messages that were there, and are gone.
 		m.Prev = noEntry
-		if f.first && f.at.place() {
+		if f.first && f.at.place() && !m.Deleted {
 			m.Prev = f.tail
 		}
 	}

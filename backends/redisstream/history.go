@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,42 +17,29 @@ import (
 type history struct {
 	lanes  *lanes
 	decode *decoder
-	expiry time.Duration // of a topic without new messages, 0 for none
+	expiry time.Duration // after which a topic that is gone leaves no trace
 	guess  pageGuess
 }
 
 // maxPage bounds what one Read asks Redis for, whatever its limit.
 const maxPage = 1 << 16
 
-// Read implements hub.Backend.
-//
-// A page has no gap when it can be proven that nothing is missing: the entry with the given ID is
-// still there, and so is all that came after it; or it is the one that the stream gave last, now or
-// when everything had been trimmed and the oldest entry came; or the ID is a position before the
-// topic's first message, which is still there. Everything else is a gap: IDs that are malformed or
-// foreign, and those whose entry was trimmed, deleted, or lost together with the stream.
-func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
-	p, err := b.history.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage))
-	if err != nil {
-		return hub.Page{}, opError("read", topic, err)
-	}
-	return p, nil
-}
-
 // page reads a page of a stream. See Backend.Read.
 func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int) (hub.Page, error) {
 	at, known := parseID(string(after))
 	known = known && after != noEntry
+	from := "-"
 	if known && !at.place() {
+		from = string(after)
 		// The entry itself comes first, as the proof that it is there.
-		entries, err := h.xrange(ctx, stream, string(after), limit+1)
+		entries, err := h.xrange(ctx, stream, from, limit+1)
 		if err != nil {
 			return hub.Page{}, err
 		}
-		if len(entries) > 0 && entries[0].id == string(after) {
+		if len(entries) > 0 && entries[0].id == from {
 			first, _ := h.decode.message(entries[0].id, entries[0].fields)
 			p := h.fill(entries[1:], limit, after)
-			p.Final = first.Final
+			p.Final, p.Deleted = first.Final, first.Deleted
 			return p, nil
 		}
 	}
@@ -64,47 +52,100 @@ func (h *history) page(ctx context.Context, stream string, after hub.ID, limit i
 			return h.fill(entries, limit, ""), nil
 		}
 	}
-	s, err := h.state(ctx, stream, string(after), h.guess.entries(limit))
+	s, err := h.state(ctx, stream, string(after), from, h.guess.entries(limit))
 	if err != nil {
 		return hub.Page{}, err
-	}
-	hold := hub.ID(s.last)
-	if !s.exists || s.last == noEntry {
-		hold = placeID(s.now)
 	}
 	proven := after == ""
 	switch {
 	case !known:
 	case at.place():
-		proven = h.proven(at, &s)
-		if proven && len(s.entries) == 0 {
-			hold = after
-		}
+		proven, err = h.begun(ctx, stream, at, &s)
 	default:
-		proven = s.exists && s.last == string(after) || len(s.entries) > 0 && s.entries[0].follows(at)
+		proven, err = h.reached(ctx, stream, at, &s)
+	}
+	if err != nil {
+		return hub.Page{}, err
+	}
+	hold := s.tail()
+	if proven && known && len(s.entries) == 0 && (!at.place() || !h.aged(at, s.now, h.expiry/2)) {
+		hold = after
 	}
 	p := h.fill(s.entries, limit, hold)
 	p.Gap = !proven
 	return p, nil
 }
 
-// proven reports whether a topic that was empty at a position has lost nothing since.
-func (h *history) proven(at entryID, s *state) bool {
-	if at.seq > s.now {
-		return false // forged
+// begun reports whether a topic that was empty at a position has lost nothing since.
+func (h *history) begun(ctx context.Context, stream string, at entryID, s *state) (bool, error) {
+	// A forged position is one of the future. And a topic can come and go within the time it takes
+	// to expire, and nothing would be left to tell.
+	if at.seq > s.now || h.aged(at, s.now, h.expiry) {
+		return false, nil
 	}
-	// A topic can come and go within the time it takes to expire, and nothing would be left to
-	// tell.
-	if e := h.expiry; e > 0 && s.now-at.seq >= uint64(e.Milliseconds()) {
-		return false
+	switch {
+	case !s.exists || s.last == noEntry:
+		return true, nil
+	case len(s.entries) == 0 || s.entries[0].deleted():
+		return false, nil
+	case s.added >= 0 && s.added == s.length || s.entries[0].follows(at):
+		return true, nil
 	}
-	if !s.exists || s.last == noEntry {
-		return true
+	from, ok, err := h.erasedInFront(ctx, stream, s)
+	return ok && from == entryID{}, err
+}
+
+// aged reports whether a position is of so long ago.
+func (h *history) aged(at entryID, now uint64, age time.Duration) bool {
+	return at.seq <= now && now-at.seq >= uint64(age.Milliseconds())
+}
+
+// reached reports whether nothing is missing after an ID whose entry is not there.
+func (h *history) reached(ctx context.Context, stream string, at entryID, s *state) (bool, error) {
+	last, _ := parseID(s.last)
+	switch {
+	case !s.exists || at.compare(last) > 0:
+		return false, nil
+	case at == last || len(s.entries) > 0 && s.entries[0].follows(at):
+		return true, nil
+	case s.oldest == "":
+		return false, nil
 	}
-	if s.added >= 0 && s.added == s.length {
-		return true
+	// The answers are of a later moment than the state. An ID that is known as erased now was so
+	// then, for its entry was gone; and what is noted of the front holds only for the entry that
+	// was the oldest.
+	score, err := h.known(ctx, stream, "zscore", erasedKey(stream), at.String())
+	if err != nil || score == nil {
+		return false, err
 	}
-	return len(s.entries) > 0 && s.entries[0].follows(at)
+	if oldest, _ := parseID(s.oldest); oldest.compare(at) < 0 {
+		return true, nil
+	}
+	from, ok, err := h.erasedInFront(ctx, stream, s)
+	return ok && from.compare(at) <= 0, err
+}
+
+// erasedInFront returns the ID from which on everything before the oldest entry was erased, that
+// of noEntry if this is so from the beginning. It reports false when that is not known.
+func (h *history) erasedInFront(ctx context.Context, stream string, s *state) (from entryID, ok bool, err error) {
+	reply, err := h.known(ctx, stream, "get", frontKey(stream))
+	if err != nil {
+		return from, false, err
+	}
+	noted, _ := reply.(string)
+	first, rest, _ := strings.Cut(noted, " ")
+	from, ok = parseID(first)
+	return from, ok && rest == s.oldest, nil
+}
+
+// known asks for something that is known of erased messages. What may not be asked is not known: a
+// gap that is none is better than a Read that fails.
+func (h *history) known(ctx context.Context, stream string, args ...any) (any, error) {
+	reply, err := h.lanes.command(ctx, stream, func(bool) redis.Cmder { return redis.NewCmd(h.lanes.ctx, args...) })
+	if errors.Is(err, ErrDenied) || errors.Is(err, ErrWrongType) || errors.Is(err, ErrReply) {
+		return nil, nil //nolint:nilnil // nothing is known
+	}
+	return reply, err
 }
 
 // entry is a stream entry as Redis returns it.
@@ -166,7 +207,7 @@ func (g *pageGuess) learn(size int) {
 // large.
 func (h *history) xrange(ctx context.Context, stream, from string, most int) ([]entry, error) {
 	count := strconv.Itoa(h.guess.entries(most))
-	reply, err := h.command(ctx, stream, func(bool) redis.Cmder {
+	reply, err := h.lanes.command(ctx, stream, func(bool) redis.Cmder {
 		return redis.NewCmd(h.lanes.ctx, "xrange", stream, from, "+", "count", count)
 	})
 	if err != nil {
@@ -177,33 +218,38 @@ func (h *history) xrange(ctx context.Context, stream, from string, most int) ([]
 
 // tail returns the newest position of a topic.
 func (h *history) tail(ctx context.Context, stream string) (hub.ID, error) {
-	s, err := h.state(ctx, stream, "", 0)
-	switch {
-	case err != nil:
+	s, err := h.state(ctx, stream, "", "-", 0)
+	if err != nil {
 		return "", err
-	case !s.exists || s.place == noEntry:
-		return placeID(s.now), nil
 	}
-	return hub.ID(s.place), nil
+	return s.tail(), nil
 }
 
 // state is what a stream is like at one moment.
 type state struct {
-	now     uint64 // Redis' time in ms
-	exists  bool
-	place   string // the newest position: the next message names it as the one before
-	last    string // the ID that was given last
-	length  int64
-	added   int64 // -1 when the server does not count
+	now    uint64 // Redis' time in ms
+	exists bool
+	place  string // the newest position: the next message names it as the one before
+	last   string // the ID that was given last
+	length int64
+	added  int64 // -1 when the server does not count
+	// Only when entries were asked for, and the given ID is not the one given last:
+	oldest  string // the ID of the oldest entry, "" for none
 	entries []entry
 }
 
-// state looks at a stream in one step. It returns up to so many of the oldest entries, none when
-// the given ID is the one given last.
-func (h *history) state(ctx context.Context, stream, after string, most int) (s state, err error) {
-	reply, err := h.command(ctx, stream, func(bySource bool) redis.Cmder {
-		return redis.NewCmd(h.lanes.ctx, append(readScript.args(bySource, 4), 1, stream, after, most)...)
-	})
+// tail is the newest position.
+func (s *state) tail() hub.ID {
+	if !s.exists || s.place == noEntry {
+		return placeID(s.now)
+	}
+	return hub.ID(s.place)
+}
+
+// state looks at a stream in one step. It returns up to so many entries from an ID on, "-" for the
+// oldest; none when the ID after is the one given last.
+func (h *history) state(ctx context.Context, stream, after, from string, most int) (s state, err error) {
+	reply, err := h.lanes.script(ctx, readScript, []string{stream}, after, most, from)
 	if err != nil {
 		return s, err
 	}
@@ -215,7 +261,7 @@ func (h *history) state(ctx context.Context, stream, after string, most int) (s 
 	if s.now, _ = parseUint(ms); s.now == 0 {
 		return s, &failure{ErrReply, ""}
 	}
-	if len(values) < 6 {
+	if len(values) < 7 {
 		return s, nil
 	}
 	s.exists = true
@@ -223,24 +269,13 @@ func (h *history) state(ctx context.Context, stream, after string, most int) (s 
 	s.last, _ = values[2].(string)
 	s.length, _ = values[3].(int64)
 	s.added, _ = values[4].(int64)
-	s.entries = parseEntries(values[5])
+	s.oldest, _ = values[5].(string)
+	s.entries = parseEntries(values[6])
+	if len(s.entries) > 0 && s.entries[0].id == after {
+		// Somebody added it in between.
+		s.entries = s.entries[1:]
+	}
 	return s, nil
-}
-
-// command runs a command that reads, together with those of other calls.
-func (h *history) command(ctx context.Context, stream string, command func(bySource bool) redis.Cmder) (any, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	j := newJob(commandOverhead, command)
-	if _, err := h.lanes.do(ctx, stream, j); err != nil {
-		return nil, callError(ctx, err)
-	}
-	reply, err := j.cmd.(*redis.Cmd).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, cause(err)
-	}
-	return reply, nil
 }
 
 // parseEntries reads a list of entries. What has not the form of an entry is left out.

@@ -234,6 +234,12 @@ func TestContextsInCluster(t *testing.T) {
 				_, err := b.Read(ctx, "t", "", 1)
 				return err
 			},
+			"Ping": b.Ping,
+			"Info": func(ctx context.Context) error {
+				_, err := b.Info(ctx, "t")
+				return err
+			},
+			"Delete": func(ctx context.Context) error { return b.Delete(ctx, "t") },
 			"Follow": func(ctx context.Context) error {
 				_, _, err := b.Follow(ctx, "t", &recorder{})
 				return err

@@ -40,5 +40,9 @@ func (k keys) channel(stream string) string { return stream + k.suffix }
 // remembered.
 func (k keys) idempotency(stream, key string) string { return stream + ":key:" + key }
 
-// life returns the key that names the life of a topic, once the topic was deleted.
-func (k keys) life(stream string) string { return stream + ":life" }
+// What is known of a topic beside its stream: the set of IDs whose messages were erased; from
+// where on to which entry everything before the oldest entry was erased; and a name of the topic's
+// life, which changes when the topic is deleted.
+func erasedKey(stream string) string { return stream + ":erased" }
+func frontKey(stream string) string  { return stream + ":front" }
+func lifeKey(stream string) string   { return stream + ":life" }

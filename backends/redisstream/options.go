@@ -132,12 +132,24 @@ func (o *Options) expiryOf(topic string) time.Duration {
 	return o.expiry()
 }
 
-// leastExpiry is that of the topics that are there for the shortest time, 0 if all are for ever.
+// deletionExpiry is how long it is known at least that a topic was deleted.
+func (o *Options) deletionExpiry(topic string) time.Duration {
+	if e := o.expiryOf(topic); e > 0 {
+		return e
+	}
+	return max(o.KeyWindow, leastExpiry)
+}
+
+// leastExpiry is the shortest deletionExpiry of all topics. A position before the first message of
+// a topic is good for no longer: nothing would tell that the topic came and went.
 func (o *Options) leastExpiry() time.Duration {
 	least := o.expiry()
+	if least == 0 {
+		least = max(o.KeyWindow, leastExpiry)
+	}
 	for _, r := range o.Retention {
-		if e := max(2*r.Age, leastExpiry); r.Age > 0 && (least == 0 || e < least) {
-			least = e
+		if r.Age > 0 {
+			least = min(least, max(2*r.Age, leastExpiry))
 		}
 	}
 	return least

@@ -116,7 +116,7 @@ func (b *Backend) messageJob(topic string, ms ...hub.Message) *job {
 		m := &ms[i]
 		p := &message{stream: stream, data: bytes.Clone(m.Data)}
 		if m.Key != "" {
-			p.key, p.life = b.keys.idempotency(stream, m.Key), b.keys.life(stream)
+			p.key, p.life = b.keys.idempotency(stream, m.Key), lifeKey(stream)
 		}
 		size := len(m.Type) + len(m.Data)
 		for k, v := range m.Headers {

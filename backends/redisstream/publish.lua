@@ -63,6 +63,8 @@ local function finish(stream, o, lengths, first, last, id, prev, due)
     end
     if expiry ~= '0' then
       try('PEXPIRE', stream, expiry)
+    elseif due == 'again' then
+      try('PERSIST', stream) -- the entry of a deletion expires in any case
     end
   end
   if o and o.z then
@@ -70,6 +72,9 @@ local function finish(stream, o, lengths, first, last, id, prev, due)
   end
   if o and o.k then
     try('SET', KEYS[tonumber(o.k)], id .. o.life, 'PX', ARGV[4])
+    if o.life ~= '' then
+      try('PEXPIRE', KEYS[tonumber(o.l)], ARGV[4]) -- as long as a key of this life is known
+    end
   end
   try(ARGV[6], stream .. ARGV[5],
     prev .. ' ' .. id .. ' ' .. lengths .. '\n' .. table.concat(ARGV, '', first, last))
@@ -93,6 +98,9 @@ local function append(stream, o, lengths, first, last, batched)
     -- ID are: the two commands are a good part of what a publish costs. An entry of another program
     -- came without them.
     random, due = ARGV[7], not ours or string.sub(prev, 1, 10) ~= clock[1]
+    if ours and string.find(ours, 'd', 1, true) then
+      due = 'again' -- the topic was deleted, and begins
+    end
   end
   local final = finals[stream]
   if final and o and o.f then

@@ -249,6 +249,19 @@ func TestUserWithoutRights(t *testing.T) {
 	mustPublish(t, b, "t", "live")
 	waitFor(t, "a live message", func() bool { return r.has("live") })
 
+	// Without those for deleting and erasing nothing is changed, and an ID that is not there is a
+	// gap.
+	all := everything(t, b, "t")
+	if err := b.Erase(ctx, "t", all[1].ID); !errors.Is(err, ErrDenied) {
+		t.Errorf("Erase: %v, want ErrDenied", err)
+	}
+	if err := b.Delete(ctx, "t"); !errors.Is(err, ErrDenied) {
+		t.Errorf("Delete: %v, want ErrDenied", err)
+	}
+	for _, after := range []hub.ID{"", "1-1"} {
+		wantPage(t, b, "t", after, after != "", idsOf(all)...)
+	}
+
 	// A right that is taken away and given back: the followers are told.
 	s.Do(ctx, "ACL", "SETUSER", "narrow", "resetchannels")
 	waitFor(t, "Broken", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.broken) > 0 })

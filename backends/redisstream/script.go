@@ -23,9 +23,23 @@ var (
 	publishSource string
 	//go:embed read.lua
 	readSource string
+	//go:embed seek.lua
+	seekSource string
+	//go:embed info.lua
+	infoSource string
+	//go:embed delete.lua
+	deleteSource string
+	//go:embed erase.lua
+	eraseSource string
+	//go:embed life.lua
+	lifeSource string
 
 	publishScript = newScript(idSource + moreSource() + publishSource)
 	readScript    = newScript(readSource)
+	seekScript    = newScript(seekSource)
+	infoScript    = newScript(lifeSource + infoSource)
+	deleteScript  = newScript(idSource + lifeSource + deleteSource)
+	eraseScript   = newScript(idSource + lifeSource + eraseSource)
 )
 
 // moreSource puts what few runs of the publish script need into one function, which makes the others

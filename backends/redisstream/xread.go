@@ -58,7 +58,7 @@ func (x *xreaders) follow(ctx context.Context, stream string, sink hub.Sink) (hu
 		return "", nil, err
 	}
 	// Whoever may read history may lack the right to XREAD, and has to be told here.
-	if _, err := x.history.command(ctx, stream, func(bool) redis.Cmder {
+	if _, err := x.history.lanes.command(ctx, stream, func(bool) redis.Cmder {
 		return redis.NewCmd(x.ctx, "xread", "count", 1, "streams", stream, string(tail))
 	}); err != nil {
 		return "", nil, err

@@ -56,6 +56,7 @@ type xfollow struct {
 	sink    hub.Sink
 	stopped atomic.Bool
 	last    hub.ID // what was delivered last, or the tail
+	proof   proof
 	broken  bool
 	lookAt  time.Time
 }
@@ -96,7 +97,7 @@ func (r *xreader) wake(stream string) {
 			return
 		}
 		r.set.mu.Unlock()
-		_, _ = r.set.history.command(ctx, stream, func(bool) redis.Cmder {
+		_, _ = r.set.history.lanes.command(ctx, stream, func(bool) redis.Cmder {
 			return redis.NewCmd(ctx, "client", "unblock", id)
 		})
 		t := time.NewTimer(again)
@@ -293,7 +294,7 @@ func (r *xreader) advance(fs []*xfollow) bool {
 // advance delivers a page of what comes after the last message that was delivered. When it cannot
 // be proven that nothing is missing in between, it says so first.
 func (f *xfollow) advance(ctx context.Context, h *history) bool {
-	p, err := h.page(ctx, f.stream, f.last, pageEntries)
+	p, err := f.page(ctx, h)
 	if err != nil {
 		f.fail(err)
 		f.lookAt = time.Now().Add(retryEvery)
@@ -318,6 +319,7 @@ func (f *xfollow) advance(ctx context.Context, h *history) bool {
 		prev = p.Messages[i].ID
 	}
 	f.last = prev
+	f.proof.delivered(p.Messages)
 	f.call(func(s hub.Sink) { s.Deliver(p.Messages...) })
 	return true
 }
