@@ -285,7 +285,7 @@ func TestTopicsShutdown(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	f := Of(h, "a", "b")
 	var subs subscriptions
-	if err := subs.subscribe(t.Context(), f, hub.Latest()); err != nil {
+	if err := subs.subscribe(t.Context(), f, terms{}, hub.Latest()); err != nil {
 		t.Fatal(err)
 	}
 	s := &source{ctx: t.Context(), feed: f, set: cursor.New(f.Topics), subscriptions: subs}
