@@ -21,5 +21,5 @@ func ExampleOpen() {
 	fmt.Println(err)
 	// Output:
 	// memory
-	// backends: invalid parameter: mesages is unknown (known: age, bytes, forever, keys, messages, total)
+	// backends: invalid parameter: mesages is unknown (known: age, bytes, forever, keys, messages, retain, total)
 }

@@ -20,6 +20,7 @@ type fake struct {
 
 	mu     sync.Mutex
 	topics map[string]*fakeTopic
+	seeks  int
 
 	// onPublish, if set, decides the outcome; do does what Publish would do.
 	onPublish func(ctx context.Context, m Message, do func() ID) (ID, error)
@@ -292,7 +293,13 @@ func (b *fake) page(call fakeRead) Page {
 		from = i + 1
 	} else if call.after != "" && call.after != t.base {
 		p.Gap = true
+		if n, err := strconv.Atoi(string(call.after)); err == nil {
+			for from < len(t.retained) && t.number(from) <= n {
+				from++
+			}
+		}
 	}
+	p.Deleted = from > 0 && !p.Gap && t.retained[from-1].Deleted
 	n := min(call.limit, len(t.retained)-from)
 	if b.pageMax > 0 {
 		n = min(n, b.pageMax)

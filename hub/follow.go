@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,7 +26,13 @@ type followed struct {
 	state    followState
 	stop     func()
 	watchers map[Watcher]int // and of how many subscriptions each
-	gapNext  bool            // the next message to come follows a gap; only without Traits.Replay
+	gapNext  bool            // the next message to come follows a gap
+	// gaps is the number of the newest gap in the log; that of one which is still ahead of the next
+	// message is greater by one. Each reader knows up to which it was told, or which are from before
+	// its time.
+	gaps uint64
+	// erased holds messages that were erased lately: pages that were read before may have them.
+	erased atomic.Pointer[erasures]
 	// The live path was interrupted while it was being healed, or before it was ready: heal once
 	// more.
 	again bool
@@ -65,9 +72,9 @@ func (f *followed) establish() {
 		return
 	}
 	// Whether the topic was finished before is known only to the message at the tail.
-	var final bool
+	end := &page{}
 	if f.hub.traits.Replay {
-		p, err := f.hub.reads.read(ctx, f.name, tail, 1)
+		end, err = f.hub.reads.read(ctx, f.name, tail, 1)
 		if err != nil {
 			stop()
 			f.err = err
@@ -75,9 +82,8 @@ func (f *followed) establish() {
 			f.release()
 			return
 		}
-		final = p.final
 	}
-	if !f.start(tail, final, stop) {
+	if !f.start(&page{next: tail, final: end.final, deleted: end.deleted}, stop) {
 		stop()
 		f.err = ErrClosed
 		return
@@ -102,14 +108,14 @@ func (f *followed) wait(ctx context.Context) error {
 
 // start opens the log at the tail and takes over the messages that came before the tail was known.
 // It reports false when the topic was let go meanwhile.
-func (f *followed) start(tail ID, final bool, stop func()) bool {
+func (f *followed) start(tail *page, stop func()) bool {
 	f.mu.Lock()
 	defer f.unlock()
 	if f.state == released {
 		return false
 	}
 	f.stop = stop
-	f.open(tail, final, f.notify)
+	f.open(tail, f.notify)
 	f.synced = f.log.Next()
 	f.state = live
 	f.checkAt = f.hub.quiet.first()
@@ -227,8 +233,21 @@ func (f *followed) outrun() bool {
 
 // append adds a message at the end of the log and evicts what exceeds the window. f.mu is held.
 func (f *followed) append(m Message) {
-	e := &Entry{Message: m}
-	e.Gap, f.gapNext = m.Gap || f.gapNext, false
+	e := newEntry(m)
+	if m.Deleted {
+		// Whoever was before it has lost what there was.
+		f.gapAhead()
+		f.erased.Store(nil)
+	}
+	if e.Gap, f.gapNext = m.Gap || f.gapNext, false; e.Gap {
+		f.gaps++
+		e.gap = f.gaps
+	}
+	if m.Erases != "" {
+		f.erase(m.Erases)
+		f.hub.reads.forget(f.name)
+		f.erased.Store(f.erased.Load().with(m.Erases))
+	}
 	f.log.Append(string(m.ID), windowSize(&e.Message), e)
 	for f.log.Len() > f.opts.Window || f.log.Bytes() > f.opts.WindowBytes && f.log.Len() > 1 {
 		f.evict()
@@ -263,4 +282,26 @@ func (f *followed) notify() {
 	for w := range f.watchers {
 		w.Wake()
 	}
+}
+
+// gapsFound returns the number of the newest gap, be it ahead of the next message. f.mu is held.
+func (f *followed) gapsFound() uint64 {
+	if f.gapNext {
+		return f.gaps + 1
+	}
+	return f.gaps
+}
+
+// gapsNow is gapsFound for those who do not hold f.mu.
+func (f *followed) gapsNow() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.gapsFound()
+}
+
+// settleGap gives a gap that is ahead its number without a message: what comes next is behind
+// another one, or behind none.
+func (f *followed) settleGap() {
+	f.gaps = f.gapsFound()
+	f.gapNext = false
 }

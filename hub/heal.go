@@ -10,8 +10,7 @@ import "time"
 func (f *followed) mend() {
 	switch {
 	case !f.hub.traits.Replay:
-		f.gapNext = true
-		f.gapFound()
+		f.gapAhead()
 		f.state = live
 		for _, m := range f.takeHeld() {
 			if !f.known(m.ID) {
@@ -33,8 +32,7 @@ func (f *followed) mend() {
 func (f *followed) interrupted() {
 	switch {
 	case !f.hub.traits.Replay:
-		f.gapNext = true
-		f.gapFound()
+		f.gapAhead()
 	case f.hub.traits.Chained:
 		f.again = true // each held message tells what it follows
 	default:
@@ -48,6 +46,14 @@ func (f *followed) interrupted() {
 	}
 }
 
+// gapAhead notes a gap before the next message. One that is noted already is another one: some
+// readers were told of it, or came behind it, and have lost something since. f.mu is held.
+func (f *followed) gapAhead() {
+	f.settleGap()
+	f.gapNext = true
+	f.gapFound()
+}
+
 func (f *followed) gapFound() {
 	f.hub.counters.gaps.Add(1)
 	if hook := f.hub.opts.Observer.Gap; hook != nil {
@@ -58,7 +64,11 @@ func (f *followed) gapFound() {
 // hold keeps a live message until the live path is whole, within the bounds of a window; beyond
 // them the oldest is dropped. f.mu is held.
 func (f *followed) hold(m Message) {
-	m.Gap, f.gapNext = f.gapNext, false
+	if !f.hub.traits.Replay {
+		// With Replay a page may bring the same message, and would not know of the gap.
+		m.Gap = f.gapNext
+		f.settleGap()
+	}
 	f.held = append(f.held, m)
 	f.heldBytes += int64(windowSize(&m))
 	for len(f.held) > f.hub.opts.Window || f.heldBytes > f.hub.opts.WindowBytes && len(f.held) > 1 {
@@ -78,6 +88,7 @@ func (f *followed) dropOldestHeld() {
 	case len(f.held) > 0:
 		f.held[0].Gap = true
 	default:
+		f.settleGap()
 		f.gapNext = true
 	}
 	if !said {
@@ -116,7 +127,7 @@ func (f *followed) heal() {
 		f.again = false
 		f.mu.Unlock()
 
-		p, err := f.hub.reads.read(f.ctx, f.name, last, pageLimit)
+		p, common, err := f.next(last)
 		if err != nil {
 			if !wait.sleep(f.ctx, nil, nil) {
 				return
@@ -129,7 +140,7 @@ func (f *followed) heal() {
 		wait = backoff{}
 
 		f.mu.Lock()
-		whole := f.state == healing && f.merge(p, before)
+		whole := f.state == healing && f.merge(p, common, before)
 		if whole {
 			f.state = live
 		}
@@ -145,17 +156,73 @@ func (f *followed) heal() {
 	}
 }
 
-// merge takes a page that was read after the log's last ID, and then the held messages that follow
-// it. It reports whether the live path is whole. before counts the held messages, of all that were
-// ever held, that came before the Read began. f.mu is held.
-func (f *followed) merge(p *page, before uint64) bool {
-	if p.gap {
+// next reads what comes after the log's last ID. Where the backend has lost that, it reads what
+// comes after the newest ID in the window that the backend still knows, which is common then; ""
+// otherwise.
+//
+// The backend knows the IDs from its oldest retained message up to where its history parted from
+// ours. So the search goes back from the newest ID in steps that double, until one is known, and
+// then halves the distance. Where less is retained than the step it may find none.
+func (f *followed) next(last ID) (p *page, common ID, err error) {
+	p, err = f.hub.reads.read(f.ctx, f.name, last, pageLimit)
+	if err != nil || !p.gap {
+		return p, "", err
+	}
+	f.mu.RLock()
+	ids := f.ids()
+	f.mu.RUnlock()
+	known := func(i int) bool {
+		var at *page
+		if err == nil {
+			at, err = f.hub.reads.read(f.ctx, f.name, ids[i], 1)
+		}
+		return err == nil && !at.gap
+	}
+	found, unknown := -1, len(ids)-1
+	for step := 1; unknown > 0 && found < 0; step *= 2 {
+		if i := max(unknown-step, 0); known(i) {
+			found = i
+		} else {
+			unknown = i
+		}
+	}
+	if found < 0 || err != nil {
+		return p, "", err
+	}
+	for unknown-found > 1 {
+		if middle := found + (unknown-found)/2; known(middle) {
+			found = middle
+		} else {
+			unknown = middle
+		}
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	rest, err := f.hub.reads.read(f.ctx, f.name, ids[found], pageLimit)
+	if err != nil || rest.gap {
+		return p, "", err // it has been lost, too
+	}
+	return rest, ids[found], nil
+}
+
+// merge takes a page that was read after the log's last ID, or after the common one, and then the
+// held messages that follow it. It reports whether the live path is whole. before counts the held
+// messages, of all that were ever held, that came before the Read began. f.mu is held.
+func (f *followed) merge(p *page, common ID, before uint64) bool {
+	switch {
+	case common != "":
+		if !f.rewindTo(common) {
+			return false
+		}
+	case p.gap:
 		f.gapFound()
 		var base ID
 		if len(p.entries) == 0 {
 			base = p.next
 		}
 		f.restart(base)
+		f.settleGap() // each reader asks for itself
 	}
 	for _, e := range p.entries {
 		if f.known(e.ID) {
@@ -193,4 +260,21 @@ func (f *followed) merge(p *page, before uint64) bool {
 		f.dropHeld(1)
 	}
 	return (met || tip) && !f.again
+}
+
+// rewindTo takes away what the backend has lost behind an ID. It reports false when the ID has left
+// the window meanwhile. f.mu is held.
+func (f *followed) rewindTo(common ID) bool {
+	first := f.log.First()
+	if !f.rewind(common) {
+		return false
+	}
+	f.gapAhead()
+	f.lostGap = f.gapsFound()
+	f.synced = min(f.log.First()+(max(f.synced, first)-first), f.log.Next())
+	f.healFrom = f.log.Next()
+	if f.finishing {
+		f.until = f.log.Next()
+	}
+	return true
 }

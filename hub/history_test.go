@@ -241,12 +241,12 @@ func (w *world) isHealthy() bool {
 }
 
 func (w *world) subscribe(r *worldReader, at Position) {
-	var opts []SubscribeOption
+	opts := []SubscribeOption{at}
 	if r.marks {
 		opts = append(opts, MarkGaps())
 	}
 	for {
-		s, err := w.hubs[w.random.IntN(len(w.hubs))].Subscribe(context.Background(), topic, at, opts...)
+		s, err := w.hubs[w.random.IntN(len(w.hubs))].Subscribe(context.Background(), topic, opts...)
 		if err == nil {
 			r.s = s
 			return

@@ -120,6 +120,15 @@ type Entry struct {
 	// Message must not be modified.
 	Message
 	wire atomic.Pointer[encoded]
+	// hushed entries are not for readers: they are no messages, or were erased.
+	hushed bool
+	// gap counts the gap before this entry among those of the topic; see followed.gaps. 0 without
+	// one.
+	gap uint64
+}
+
+func newEntry(m Message) *Entry {
+	return &Entry{Message: m, hushed: m.Erases != "" || m.Deleted}
 }
 
 type encoded struct {

@@ -61,7 +61,11 @@ func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
 		}
 		switch {
 		case p != nil || s.gap:
-			return s.fromPage(dst, p, limit, bytes)
+			b := s.fromPage(dst, p, limit, bytes)
+			if len(b.Entries) == len(dst) && !b.Gap {
+				continue // nothing of it was for readers
+			}
+			return b
 		case s.ended:
 			return s.end()
 		case s.own != nil && s.quiet == s.f.log.Changes():
@@ -94,8 +98,8 @@ func (s *Subscription) end() Batch {
 }
 
 // tellGap ends the subscription at a gap, or notes the gap for the next batch, as the subscriber
-// chose.
-func (s *Subscription) tellGap() {
+// chose. The entry behind the gap, if it is there already, may say that the topic was deleted.
+func (s *Subscription) tellGap(behind *Entry) {
 	s.hub.counters.readerGaps.Add(1)
 	s.lost = false
 	if s.opts.markGaps {
@@ -103,6 +107,17 @@ func (s *Subscription) tellGap() {
 		return
 	}
 	s.ended, s.err, s.page = true, ErrGap, nil
+	if behind != nil && behind.Deleted {
+		s.tellDeleted()
+	}
+}
+
+// tellDeleted ends the subscription because its topic was deleted, if the subscriber chose so. A gap
+// that is noted is told before.
+func (s *Subscription) tellDeleted() {
+	if s.opts.endDeleted {
+		s.ended, s.err = true, ErrDeleted
+	}
 }
 
 // fromPage takes entries from a page. With a gap to be told there may be no page.
@@ -111,16 +126,20 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 	s.gap = false
 	for p != nil && limit > 0 && bytes > 0 {
 		e := p.entries[s.pageAt]
-		b.Entries = append(b.Entries, e)
 		s.last = e.ID
 		s.pageAt++
-		limit, bytes = limit-1, bytes-e.size()
-		if e.Final {
+		switch {
+		case e.Deleted && b.Gap: // without a gap the reader began with what is retained
+			s.tellDeleted()
+		case e.hushed || s.f.erased.Load().has(e.ID):
+		default:
+			b.Entries = append(b.Entries, e)
+			limit, bytes = limit-1, bytes-e.size()
 			// Whatever the page has after it: the topic may have been published to after it was
 			// finished.
-			s.ended = true
+			s.ended = e.Final
 		}
-		if e.Final || s.pageAt == len(p.entries) {
+		if s.ended || s.pageAt == len(p.entries) {
 			p = nil
 		}
 	}
@@ -168,7 +187,12 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) (b Batch) {
 	}
 	first := len(dst)
 	b.Entries = s.take(dst, limit, bytes)
-	if s.ended && len(b.Entries) == first {
+	if len(b.Entries) == first && !s.ended && f.gapNext && s.told < f.gapsFound() && (s.hub.traits.Replay || s.opts.earlyGaps) {
+		// The message that comes next would tell, but it may be long in coming.
+		s.told = f.gapsFound()
+		s.tellGap(nil)
+	}
+	if s.ended && len(b.Entries) == first && !s.gap {
 		return s.end()
 	}
 	b.Gap, b.At = s.gap, s.last
@@ -178,9 +202,6 @@ func (s *Subscription) fromLog(dst []*Entry, limit, bytes int) (b Batch) {
 		// Shutdown closes closing and then takes the log's lock to wake readers. So who does not
 		// see it closed here, under the lock, waits for a change that finish will make.
 		b.Status, b.Err = Ended, s.wrap(ErrClosed)
-	case s.opts.earlyGaps && f.gapNext:
-		s.tellGap()
-		return s.end()
 	default:
 		s.wait(&b)
 	}
@@ -215,6 +236,15 @@ func (s *Subscription) enter(b *Batch) (inside bool) {
 				*b = s.end()
 				return false
 			}
+		} else if _, lost := f.lost[s.last]; lost && s.told < f.lostGap {
+			s.told = f.lostGap
+			if s.tellGap(nil); s.ended {
+				*b = s.end()
+				return false
+			}
+			seq, _ := f.log.After(string(f.rejoin))
+			s.attach(seq)
+			s.last = f.rejoin
 		}
 	}
 	if s.attached {
@@ -233,17 +263,30 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 	}
 	for s.seq < next && limit > 0 && bytes > 0 {
 		_, e := f.log.At(s.seq)
-		if e.Gap && len(dst) > first {
+		gap := e.gap > s.told
+		if gap && len(dst) > first {
 			break // a batch has a gap only before its first entry
 		}
-		if e.Gap && !s.gap {
-			if s.tellGap(); s.ended {
+		if gap {
+			s.told = e.gap
+			if !s.gap {
+				s.tellGap(e)
+			}
+			if s.ended {
 				return dst
 			}
 		}
-		dst = append(dst, e)
 		s.seq++
 		s.last = e.ID
+		if e.hushed {
+			if e.Deleted {
+				if s.tellDeleted(); s.ended {
+					break
+				}
+			}
+			continue
+		}
+		dst = append(dst, e)
 		limit, bytes = limit-1, bytes-e.size()
 		if e.Final {
 			s.ended = true
@@ -267,10 +310,18 @@ func (s *Subscription) outside() (Batch, bool) {
 		}
 		return b, false
 	}
-	if s.tellGap(); s.ended {
+	if s.tellGap(nil); s.ended {
 		return s.end(), false
 	}
-	s.seq, s.attached, s.last = f.log.First(), true, ID(f.log.Base())
+	seq := f.log.First()
+	if s.fresh && s.opts.replay != (Seek{}) {
+		seq, _ = f.find(s.opts.replay)
+	}
+	s.seq, s.attached, s.last, s.fresh = seq, true, ID(f.log.Base()), false
+	if seq > f.log.First() {
+		id, _ := f.log.At(seq - 1)
+		s.last = ID(id)
+	}
 	return Batch{}, true
 }
 
@@ -289,7 +340,9 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 		}
 		p, err := s.fetching.wait.wait(ctx, done)
 		if err == nil {
-			s.turn(p)
+			if !s.turn(p) {
+				continue
+			}
 			return nil
 		}
 		if ctx.Err() == nil {
@@ -312,14 +365,19 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 type fetch struct {
 	wait    *wait
 	changes uint64 // of the log, from before the call began
+	gaps    uint64 // the number of the newest then
 }
 
 // startFetch begins to read what comes after s.last.
 func (s *Subscription) startFetch() *fetch {
 	// Counted before the Read begins: what is appended after it shows up in the page, or as a
 	// change.
-	changes := s.f.log.Changes()
-	return &fetch{s.hub.reads.begin(s.f.name, s.last, pageLimit, s.own), changes}
+	changes, gaps := s.f.log.Changes(), s.f.gapsNow()
+	key := readKey{topic: s.f.name, after: s.last, limit: pageLimit}
+	if s.restart {
+		key.after, key.sought = "", s.opts.replay
+	}
+	return &fetch{s.hub.reads.begin(key, s.own), changes, gaps}
 }
 
 // arrive takes over the read under way if it is done. One that failed is begun again by Poll: reads
@@ -331,26 +389,45 @@ func (s *Subscription) arrive() {
 	if p, err := s.fetching.wait.outcome(); err != nil {
 		s.fetching = nil
 	} else {
-		s.turn(p)
+		s.turn(p) // Poll begins another read if one is needed
 	}
 }
 
-// turn takes the page that s.fetching has brought, which was read after s.last.
-func (s *Subscription) turn(p *page) {
-	changes := s.fetching.changes
+// turn takes the page that s.fetching has brought, which was read after s.last. It reports false
+// when another one is needed instead.
+//
+// A reader that has had nothing yet and whose position nobody knows begins anew, with what its
+// subscriber allows. One that has had something goes on with the page, which has what is newer.
+func (s *Subscription) turn(p *page) bool {
+	changes, gaps := s.fetching.changes, s.fetching.gaps
 	s.fetching = nil
-	if p.gap || s.lost {
-		if s.tellGap(); s.ended {
-			return
+	gap := p.gap || s.restart || s.lost
+	if gap && s.fresh && !s.restart && s.opts.markGaps {
+		s.restart = true
+		return false
+	}
+	s.fresh, s.restart = false, false
+	if gap {
+		s.told = max(s.told, gaps) // the page is from behind them
+		var behind *Entry
+		if len(p.entries) > 0 {
+			behind = p.entries[0]
+		}
+		if s.tellGap(behind); s.ended {
+			return true
 		}
 	} else if p.final {
 		s.ended = true
-		return
+		return true
 	}
 	if len(p.entries) > 0 {
 		// Kept for the first poll at any rate, so that the reader comes forward.
 		s.page, s.pageAt = p, 0
-		return
+		return true
+	}
+	if p.deleted && !gap {
+		s.tellDeleted()
 	}
 	s.last, s.quiet = p.next, changes
+	return true
 }

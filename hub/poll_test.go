@@ -131,7 +131,7 @@ func TestStalledReaders(t *testing.T) {
 // Read.
 func TestFetchIsTakenUp(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
-		r := subscribe(t, h, "t", After("of-another-life"), MarkGaps())
+		r := subscribe(t, h, "t", After("of-another-life"))
 		release := make(chan struct{})
 		b.script(func() {
 			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
@@ -154,7 +154,7 @@ func TestFetchIsTakenUp(t *testing.T) {
 		if err := r.Fetch(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.Poll(nil, 1, 1); !got.Gap {
+		if got := r.Poll(nil, 1, 1); !errors.Is(got.Err, ErrGap) {
 			t.Errorf("Poll: %+v", got)
 		}
 		if n := h.Stats().Reads - before; n != 1 {

@@ -24,6 +24,7 @@ type page struct {
 	gap     bool
 	next    ID
 	final   bool
+	deleted bool
 	bytes   int64 // of its messages
 }
 
@@ -31,6 +32,8 @@ type readKey struct {
 	topic string
 	after ID
 	limit int
+	// sought, if it is not zero, is read from, and not after.
+	sought Seek
 }
 
 // reads makes the hub's calls to Backend.Read. Equal concurrent ones are one call, and at most
@@ -73,7 +76,7 @@ func newReads(h *Hub) *reads {
 // perhaps not the newest; an empty page from before the caller looked at the log would make it
 // wait for a message that is already there.
 func (r *reads) read(ctx context.Context, topic string, after ID, limit int) (*page, error) {
-	w := r.begin(topic, after, limit, nil)
+	w := r.begin(readKey{topic: topic, after: after, limit: limit}, nil)
 	return w.wait(ctx, nil)
 }
 
@@ -87,8 +90,8 @@ type wait struct {
 }
 
 // begin begins a wait for a page.
-func (r *reads) begin(topic string, after ID, limit int, watcher Watcher) *wait {
-	w := &wait{reads: r, key: readKey{topic, after, limit}, watcher: watcher}
+func (r *reads) begin(key readKey, watcher Watcher) *wait {
+	w := &wait{reads: r, key: key, watcher: watcher}
 	w.join(true)
 	return w
 }
@@ -206,7 +209,7 @@ func (r *reads) run(key readKey, c *readCall) {
 	ctx, cancel := context.WithTimeout(r.hub.ctx, readTimeout)
 	defer cancel()
 	start := time.Now()
-	got, err := r.hub.backend.Read(ctx, key.topic, key.after, key.limit)
+	got, err := r.ask(ctx, key)
 	r.hub.counters.reads.Add(1)
 	if f := r.hub.opts.Observer.Read; f != nil {
 		f(key.topic, len(got.Messages), time.Since(start), err)
@@ -218,6 +221,45 @@ func (r *reads) run(key readKey, c *readCall) {
 	}
 	c.page = r.share(key.topic, got)
 	r.keep(key, c.page)
+}
+
+// ask makes the calls of a read.
+func (r *reads) ask(ctx context.Context, key readKey) (Page, error) {
+	after := key.after
+	if key.sought != (Seek{}) {
+		var err error
+		if after, err = r.hub.backend.Seek(ctx, key.topic, key.sought); err != nil {
+			return Page{}, err
+		}
+	}
+	return r.hub.backend.Read(ctx, key.topic, after, key.limit)
+}
+
+// seek returns the position that is sought. The call counts as one of those under way.
+func (r *reads) seek(ctx context.Context, topic string, s Seek) (ID, error) {
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	case <-r.hub.closing:
+		return "", ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return r.hub.backend.Seek(ctx, topic, s)
+}
+
+// forget drops the pages of a topic that wait for readers to come.
+func (r *reads) forget(topic string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, p := range r.cache {
+		if key.topic == topic {
+			delete(r.cache, key)
+			r.bytes -= p.bytes
+		}
+	}
 }
 
 func (r *reads) end(key readKey, c *readCall) {
@@ -246,7 +288,10 @@ func (r *reads) outcome(err error) {
 
 // share turns a backend's page into one for readers.
 func (r *reads) share(topic string, got Page) *page {
-	p := &page{gap: got.Gap, next: got.Next, final: got.Final && !internal(topic), entries: make([]*Entry, 0, len(got.Messages))}
+	p := &page{
+		gap: got.Gap, next: got.Next, final: got.Final && !internal(topic), deleted: got.Deleted,
+		entries: make([]*Entry, 0, len(got.Messages)),
+	}
 	for i := range got.Messages {
 		if !received(topic, &got.Messages[i]) {
 			r.hub.counters.skipped.Add(1)
@@ -254,7 +299,7 @@ func (r *reads) share(topic string, got Page) *page {
 		}
 		// Each entry is an allocation of its own: part of one block, the entry that stays longest
 		// in a window would keep the whole page alive.
-		p.entries = append(p.entries, &Entry{Message: got.Messages[i]})
+		p.entries = append(p.entries, newEntry(got.Messages[i]))
 		p.bytes += int64(windowSize(&got.Messages[i]))
 	}
 	return p
@@ -266,7 +311,7 @@ func (r *reads) share(topic string, got Page) *page {
 // because retention overtook it must not be given what is gone meanwhile, to be told of the next
 // gap.
 func (r *reads) keep(key readKey, p *page) {
-	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" {
+	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" && key.sought == (Seek{}) {
 		return
 	}
 	r.mu.Lock()

@@ -54,7 +54,7 @@ func TestObserver(t *testing.T) {
 		time.Sleep(time.Second)
 		want := []string{
 			"read t 0 1ms <nil>", "published t 1 1s false", "published   0s true", "broken t cut", "broken t <nil>",
-			"read t 2 1ms <nil>", "gap t", "read t 0 1ms <nil>", "healed t 2ms",
+			"read t 2 1ms <nil>", "read t 1 1ms <nil>", "gap t", "read t 0 1ms <nil>", "healed t 3ms",
 		}
 		mu.Lock()
 		defer mu.Unlock()

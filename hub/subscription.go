@@ -26,6 +26,10 @@ type Subscription struct {
 	seq      uint64
 	attached bool
 	lost     bool // the position cannot even be asked for: what comes is behind a gap
+	// fresh: nothing is known of the position yet, and nothing was had. restart: nobody knows it,
+	// and what is retained is read instead.
+	fresh, restart bool
+	told           uint64 // up to which of the topic's gaps the reader knows; see followed.gaps
 	// quiet is the log's count of changes at which there was nothing for this reader; see
 	// Log.Changes. While it stands, the reader need not look again, nor ask the backend. Never is
 	// no count.
@@ -154,29 +158,17 @@ func (h *Hub) subscribeAt(ctx context.Context, topic string, o subscribeOptions)
 
 // place puts the reader at its position.
 func (s *Subscription) place(ctx context.Context, at Position) error {
-	f := s.f
-	f.mu.RLock()
-	switch at.kind {
-	case latest:
-		s.attach(f.log.Next())
-		s.last = ID(f.log.Last())
-		s.start = s.last
-	case after:
-		s.lost = !at.id.Valid()
-		if !s.lost {
-			s.last, s.start = at.id, at.id
-			if seq, ok := f.log.After(string(at.id)); ok {
-				s.attach(seq)
-			}
-		}
-	case earliest:
-		if !s.hub.traits.Replay {
-			s.attach(f.log.First())
-			s.last = ID(f.log.Base())
-			s.start = s.last
-		}
+	if at.kind == after && s.hub.IsID(at.id) {
+		s.last, s.start = at.id, at.id
 	}
-	f.mu.RUnlock()
+	if !s.enterWindow(at) && at.kind == seeking {
+		id, err := s.hub.reads.seek(ctx, s.f.name, at.seek)
+		if err != nil {
+			return err
+		}
+		s.last, s.start = id, id
+		s.enterWindow(After(id))
+	}
 	if s.last == "" && !s.lost && !s.attached {
 		// Earliest: only reading the first page fixes what is the oldest.
 		if err := s.Fetch(ctx); err != nil {
@@ -189,9 +181,63 @@ func (s *Subscription) place(ctx context.Context, at Position) error {
 	return nil
 }
 
+// enterWindow places the reader in the window if its position is there. Without Traits.Replay there
+// is nothing else.
+func (s *Subscription) enterWindow(at Position) bool {
+	f, replay := s.f, s.hub.traits.Replay
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if replay {
+		// What was lost before is nothing to a new reader: it begins at a position that the
+		// backend knows, or asks. Without a backend to ask, what is lost may be from behind the
+		// position.
+		s.told = f.gapsFound()
+	}
+	switch at.kind {
+	case latest:
+		s.begin(f.log.Next())
+		s.start = s.last
+	case after:
+		s.lost = s.last == "" && at.id != ""
+		s.restart = s.lost && s.opts.markGaps
+		seq, ok := f.log.After(string(s.last))
+		if s.fresh = !ok; s.fresh {
+			return false
+		}
+		s.attach(seq)
+		if f.deletedBefore(seq) && seq == f.log.Next() {
+			s.tellDeleted()
+		}
+	case earliest:
+		if replay {
+			return false
+		}
+		s.begin(f.log.First())
+		s.start = s.last
+	case seeking:
+		seq, ok := f.find(at.seek)
+		if !ok && replay {
+			return false
+		}
+		s.begin(seq)
+		s.start = s.last
+	}
+	return true
+}
+
+// begin places the reader inside the window, whatever its position was. f.mu is held.
+func (s *Subscription) begin(seq uint64) {
+	log := s.f.log
+	s.attach(seq)
+	if s.last = ID(log.Base()); seq > log.First() {
+		id, _ := log.At(seq - 1)
+		s.last = ID(id)
+	}
+}
+
 // attach places the reader inside the window. f.mu is held.
 func (s *Subscription) attach(seq uint64) {
-	s.seq, s.attached = seq, true
+	s.seq, s.attached, s.fresh = seq, true, false
 	s.quiet, s.fetching = never, nil // of a position that the reader leaves now
 	if s.f.endedBefore(seq) {
 		s.ended = true

@@ -74,7 +74,7 @@ func (b bell) Wake() {
 
 func subscribe(t *testing.T, h *Hub, topic string, at Position, opts ...SubscribeOption) reader {
 	t.Helper()
-	s, err := h.Subscribe(context.Background(), topic, at, opts...)
+	s, err := h.Subscribe(context.Background(), topic, append(opts, at)...)
 	if err != nil {
 		t.Fatalf("Subscribe: %v", err)
 	}

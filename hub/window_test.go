@@ -199,7 +199,9 @@ func TestMemoryOfAnEmptyTopic(t *testing.T) {
 }
 
 // stillBackend has no messages and holds nothing of the topics that are followed.
-type stillBackend struct{}
+type stillBackend struct{ Backend }
+
+func (*stillBackend) IsID(ID) bool { return true }
 
 func (*stillBackend) Publish(context.Context, string, Message) (ID, error) { return "1", nil }
 func (*stillBackend) Follow(context.Context, string, Sink) (ID, func(), error) {

@@ -16,12 +16,7 @@ func (b *Backend) arm() {
 	if b.armed.Load() || b.armed.Swap(true) {
 		return
 	}
-	o := &b.opts
-	every := o.KeyWindow
-	if !o.KeepForever {
-		every = min(every, o.MaxAge)
-	}
-	every = min(max(every/8, time.Second), time.Minute)
+	every := min(max(b.opts.shortest()/8, time.Second), time.Minute)
 	b.janitorMu.Lock()
 	defer b.janitorMu.Unlock()
 	switch {
@@ -46,7 +41,7 @@ func (b *Backend) clean() {
 			t.mu.Lock()
 			t.expire(b.now())
 			useless := t.useless()
-			again = again || t.keys.Len() > 0 || t.messages.Len() > 0 && !b.opts.KeepForever
+			again = again || t.keys.Len() > 0 || t.messages.Len() > 0 && t.bounds.age > 0
 			t.mu.Unlock()
 			if useless {
 				b.drop(name, t)

@@ -25,51 +25,12 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Options bound what a Backend retains. The zero value has the defaults; a value that is not
-// positive counts as zero.
-//
-// A byte bound counts a message's contents and about 450 bytes for its management.
-type Options struct {
-	// MaxMessages is how many messages a topic retains, and how many idempotency keys it
-	// remembers. Default 10,000.
-	MaxMessages int
-	// MaxBytes is how many bytes of messages a topic retains; the newest message is retained
-	// whatever its size. Default 16 MiB.
-	MaxBytes int64
-	// MaxAge is how long a message is retained. Default 24 hours.
-	MaxAge time.Duration
-	// KeepForever retains messages whatever their age: MaxAge is ignored.
-	KeepForever bool
-	// KeyWindow is how long an idempotency key is remembered, retained or not its message.
-	// Default 24 hours.
-	KeyWindow time.Duration
-	// MaxTotalBytes bounds messages and keys of all topics together; the oldest go first,
-	// whatever their topic. Default 256 MiB.
-	MaxTotalBytes int64
-}
-
-func (o Options) withDefaults() Options {
-	if o.MaxMessages <= 0 {
-		o.MaxMessages = 10_000
-	}
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = 16 << 20
-	}
-	if o.MaxAge <= 0 {
-		o.MaxAge = 24 * time.Hour
-	}
-	if o.KeyWindow <= 0 {
-		o.KeyWindow = 24 * time.Hour
-	}
-	if o.MaxTotalBytes <= 0 {
-		o.MaxTotalBytes = 256 << 20
-	}
-	return o
-}
-
 const (
 	shardCount = 64
 	floorCount = 64 // per shard
+
+	epochLen     = 12
+	epochLetters = "abcdefghijklmnopqrstuvwxyz234567" // those of rand.Text, in lower case
 )
 
 // Backend is a hub.Backend in memory. Publish delivers to the topic's followers before it
@@ -114,7 +75,7 @@ var _ hub.Backend = (*Backend)(nil)
 func New(o Options) *Backend {
 	b := &Backend{
 		opts:  o.withDefaults(),
-		epoch: strings.ToLower(rand.Text()[:12]) + "-",
+		epoch: strings.ToLower(rand.Text()[:epochLen]) + "-",
 		start: time.Now(),
 		seed:  maphash.MakeSeed(),
 	}
@@ -126,24 +87,64 @@ func New(o Options) *Backend {
 
 // Traits implements hub.Backend.
 func (b *Backend) Traits() hub.Traits {
-	return hub.Traits{Name: "memory", Replay: true, Ordered: true, Chained: true, Keys: hub.KeysStored}
+	return hub.Traits{
+		Name: "memory", Replay: true, Ordered: true, Chained: true, Keys: hub.KeysStored,
+		Atomic: true, Ends: true, Deletes: true,
+	}
 }
 
-// Publish implements hub.Backend. It fails only when ctx was done before or the backend is closed.
+// Publish implements hub.Backend. It fails only when ctx was done before, the topic is finished, or
+// the backend is closed.
 func (b *Backend) Publish(ctx context.Context, name string, m hub.Message) (hub.ID, error) {
+	t, err := b.toPublish(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	id, err := t.publish(m)
+	if err != nil {
+		return "", rejected(err)
+	}
+	b.grown()
+	return id, nil
+}
+
+// PublishAll implements hub.Backend. It fails as Publish does. Messages that are more than the topic
+// retains are appended all the same, and the oldest go at once.
+func (b *Backend) PublishAll(ctx context.Context, name string, ms []hub.Message) ([]hub.ID, error) {
+	t, err := b.toPublish(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := t.publishAll(ms)
+	if err != nil {
+		return nil, rejected(err)
+	}
+	b.grown()
+	return ids, nil
+}
+
+// toPublish returns the topic, locked.
+func (b *Backend) toPublish(ctx context.Context, name string) (*topic, error) {
 	if err := ctx.Err(); err != nil {
-		return "", fmt.Errorf("memory: publish: %w: %w", hub.ErrRejected, err)
+		return nil, rejected(err)
 	}
 	t := b.lock(name, true)
 	if t == nil {
-		return "", fmt.Errorf("memory: publish: %w: %w", hub.ErrRejected, hub.ErrClosed)
+		return nil, rejected(hub.ErrClosed)
 	}
-	id := t.publish(m)
+	return t, nil
+}
+
+func rejected(err error) error {
+	return fmt.Errorf("memory: publish: %w: %w", hub.ErrRejected, err)
+}
+
+// grown sees to what there may be too much of now. No topic is locked.
+func (b *Backend) grown() {
 	b.arm()
 	if b.total.Load() > b.opts.MaxTotalBytes {
 		b.shrink()
 	}
-	return id, nil
 }
 
 // Follow implements hub.Backend. The sink is called by the publishers' goroutines, while the
@@ -208,6 +209,71 @@ func (b *Backend) Read(ctx context.Context, name string, after hub.ID, limit int
 	}
 }
 
+// Seek implements hub.Backend. Since is compared with the times of messages, newest first.
+func (b *Backend) Seek(ctx context.Context, name string, s hub.Seek) (id hub.ID, err error) {
+	err = b.with(ctx, "seek", name, func(t *topic) { id = t.seek(s) })
+	return id, err
+}
+
+// Info implements hub.Backend. A topic expires when its newest message is too old, unless the
+// options keep it forever.
+func (b *Backend) Info(ctx context.Context, name string) (info hub.Info, err error) {
+	err = b.with(ctx, "info", name, func(t *topic) { info = t.info() })
+	return info, err
+}
+
+// Delete implements hub.Backend. As Publish does, it delivers before it returns.
+func (b *Backend) Delete(ctx context.Context, name string) error {
+	return b.with(ctx, "delete", name, (*topic).delete)
+}
+
+// Erase implements hub.Backend. As Publish does, it delivers before it returns. The message that
+// ended a topic is not erased: it has no contents.
+func (b *Backend) Erase(ctx context.Context, name string, id hub.ID) error {
+	return b.with(ctx, "erase", name, func(t *topic) { t.erase(id) })
+}
+
+// with calls do with the topic, locked, if there is one.
+func (b *Backend) with(ctx context.Context, op, name string, do func(t *topic)) error {
+	if err := b.ready(ctx, op); err != nil {
+		return err
+	}
+	t := b.lock(name, false)
+	if t == nil {
+		// Close may have taken the topics away.
+		return b.ready(ctx, op)
+	}
+	do(t)
+	t.mu.Unlock()
+	b.grown()
+	return nil
+}
+
+// Ping implements hub.Backend. It fails when ctx was done before or the backend is closed.
+func (b *Backend) Ping(ctx context.Context) error { return b.ready(ctx, "ping") }
+
+// ready returns why nothing can be done now.
+func (b *Backend) ready(ctx context.Context, op string) error {
+	err := ctx.Err()
+	if err == nil && b.closed.Load() {
+		err = hub.ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("memory: %s: %w", op, err)
+	}
+	return nil
+}
+
+// IsID implements hub.Backend. The ID may be of any epoch.
+func (b *Backend) IsID(id hub.ID) bool {
+	epoch, digits, ok := strings.Cut(string(id), "-")
+	if !ok || len(epoch) != epochLen || strings.Trim(epoch, epochLetters) != "" {
+		return false
+	}
+	_, ok = number(digits)
+	return ok
+}
+
 // Close implements hub.Backend. It lets go of everything retained and does not wait for calls
 // that are running.
 func (b *Backend) Close() error {
@@ -249,7 +315,7 @@ func (b *Backend) lock(name string, create bool) *topic {
 				s.mu.Unlock()
 				return nil
 			}
-			t = newTopic(b, b.counter.Load(), s.floors[floor])
+			t = newTopic(b, name, b.counter.Load(), s.floors[floor])
 			s.topics[name] = t
 			b.total.Add(int64(topicOverhead + len(name)))
 		}
@@ -272,10 +338,19 @@ func (b *Backend) id(n uint64) hub.ID {
 // place returns the n of an ID of this backend that is not after newest.
 func (b *Backend) place(id hub.ID, newest uint64) (n uint64, ok bool) {
 	digits, ok := strings.CutPrefix(string(id), b.epoch)
-	// One spelling for each position: IDs are compared for equality elsewhere.
-	if !ok || digits == "" || digits[0] == '+' || digits[0] == '0' && digits != "0" {
+	if !ok {
+		return 0, false
+	}
+	n, ok = number(digits)
+	return n, ok && n <= newest
+}
+
+// number returns what digits say. There is one spelling for each number: IDs are compared for
+// equality elsewhere.
+func number(digits string) (n uint64, ok bool) {
+	if digits == "" || digits[0] == '+' || digits[0] == '0' && digits != "0" {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(digits, 10, 64)
-	return n, err == nil && n <= newest
+	return n, err == nil
 }

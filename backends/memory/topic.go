@@ -22,6 +22,9 @@ type topic struct {
 
 	messages *log.Log[entry]
 	keys     *log.Log[keyed] // by idempotency key
+	bounds   bounds
+	retained int    // how many entries are messages
+	end      hub.ID // of the newest message, if it ended the topic
 	// The newest n that was removed, or may have been in a former life of the topic.
 	removed uint64
 	dropped bool // no longer in its shard: look it up again
@@ -36,6 +39,8 @@ type entry struct {
 	n  uint64
 	at time.Duration // since the backend's start, so that steps of the wall clock do not matter
 	m  hub.Message
+	// erased marks a tombstone.
+	erased bool
 }
 
 type keyed struct {
@@ -48,9 +53,10 @@ type follower struct {
 	stopped atomic.Bool
 }
 
-func newTopic(b *Backend, newest, removed uint64) *topic {
+func newTopic(b *Backend, name string, newest, removed uint64) *topic {
 	return &topic{
 		b:        b,
+		bounds:   b.opts.bounds(name),
 		messages: log.New[entry](string(b.id(newest))),
 		keys:     log.New[keyed](""),
 		removed:  removed,
@@ -58,42 +64,114 @@ func newTopic(b *Backend, newest, removed uint64) *topic {
 }
 
 // publish appends m, delivers it and unlocks the topic.
-func (t *topic) publish(m hub.Message) hub.ID {
+func (t *topic) publish(m hub.Message) (hub.ID, error) {
 	defer t.mu.Unlock()
 	now := t.b.now()
 	t.expire(now)
-	key := m.Key
-	if t.keys.Has(key) {
-		next, _ := t.keys.After(key)
-		_, first := t.keys.At(next - 1)
-		return t.b.id(first.n)
+	if id, ok := t.first(m.Key); ok {
+		return id, nil
 	}
+	switch {
+	case t.end == "" || m.AfterEnd:
+	case m.Final:
+		return t.end, nil
+	default:
+		return "", hub.ErrEnded
+	}
+	e := t.add(m, now)
+	t.deliver(e.m)
+	return e.m.ID, nil
+}
+
+// publishAll is publish for several messages, all or none.
+func (t *topic) publishAll(ms []hub.Message) ([]hub.ID, error) {
+	defer t.mu.Unlock()
+	now := t.b.now()
+	t.expire(now)
+	end := t.end
+	again := end != "" && ms[len(ms)-1].Final // to finish once more appends nothing
+	ids := make([]hub.ID, len(ms))
+	for i := range ms {
+		var known bool
+		ids[i], known = t.first(ms[i].Key)
+		switch {
+		case known:
+		case again:
+			ids[i] = end
+		case end != "" && !ms[i].AfterEnd:
+			return nil, hub.ErrEnded
+		}
+	}
+	fresh := make([]hub.Message, 0, len(ms))
+	for i := range ms {
+		if ids[i] != "" {
+			continue
+		}
+		// A key may be there twice.
+		id, known := t.first(ms[i].Key)
+		if !known {
+			m := t.add(ms[i], now).m
+			fresh = append(fresh, m)
+			id = m.ID
+		}
+		ids[i] = id
+	}
+	t.deliver(fresh...)
+	return ids, nil
+}
+
+// first returns the ID of the message that was published with a key.
+func (t *topic) first(key string) (id hub.ID, ok bool) {
+	if !t.keys.Has(key) {
+		return "", false
+	}
+	next, _ := t.keys.After(key)
+	_, k := t.keys.At(next - 1)
+	return t.b.id(k.n), true
+}
+
+// add appends m with the next ID, remembers its key, and returns the entry.
+func (t *topic) add(m hub.Message, now time.Duration) entry {
+	key := m.Key
 	n := t.b.counter.Add(1)
 	m.ID, m.Prev = t.b.id(n), hub.ID(t.messages.Last())
 	m.Data, m.Headers = bytes.Clone(m.Data), maps.Clone(m.Headers)
-	m.Key, m.Gap = "", false
+	m.Key, m.Gap, m.AfterEnd = "", false, false
 	m.Time = time.Now().Round(0)
-	t.append(entry{n: n, at: now, m: m})
+	e := entry{n: n, at: now, m: m}
+	t.append(e)
 	if key != "" {
 		t.remember(key, keyed{n: n, at: now})
 	}
-	if fs := t.followers.Load(); fs != nil {
-		for _, f := range *fs {
-			if !f.stopped.Load() && !t.b.closed.Load() {
-				f.sink.Deliver(m)
-			}
-		}
-	}
-	return m.ID
+	return e
 }
 
 func (t *topic) append(e entry) {
 	size := messageSize(&e.m)
 	t.messages.Append(string(e.m.ID), size, e)
 	t.b.total.Add(int64(size))
-	o := &t.b.opts
-	for t.messages.Len() > o.MaxMessages || t.messages.Bytes() > o.MaxBytes && t.messages.Len() > 1 {
+	if e.message() {
+		t.retained++
+		t.end = ""
+		if e.m.Final {
+			t.end = e.m.ID
+		}
+	}
+	for t.messages.Len() > t.bounds.messages || t.messages.Bytes() > t.bounds.bytes && t.messages.Len() > 1 {
 		t.evictMessage()
+	}
+}
+
+// deliver hands messages to the followers.
+func (t *topic) deliver(ms ...hub.Message) {
+	fs := t.followers.Load()
+	if fs == nil || len(ms) == 0 {
+		return
+	}
+	for _, f := range *fs {
+		if !f.stopped.Load() && !t.b.closed.Load() {
+			f.sink.Deliver(ms...)
+		}
 	}
 }
 
@@ -156,13 +234,17 @@ func (t *topic) read(after hub.ID, limit int) hub.Page {
 			if seq > t.messages.First() {
 				_, before := t.messages.At(seq - 1)
 				p.Final = before.n == n && before.m.Final
+				p.Deleted = before.n == n && before.m.Deleted
 			}
 		}
 	}
 	count := min(uint64(max(limit, 1)), t.messages.Next()-seq)
 	p.Messages = make([]hub.Message, 0, count)
-	for size := 0; uint64(len(p.Messages)) < count && size < hub.PageBytes; seq++ {
+	for size := 0; uint64(len(p.Messages)) < count && size < hub.PageBytes && seq < t.messages.Next(); seq++ {
 		_, e := t.messages.At(seq)
+		if e.erased {
+			continue
+		}
 		p.Messages = append(p.Messages, e.m)
 		size += len(e.m.Data)
 	}
@@ -185,69 +267,6 @@ func (t *topic) firstAfter(n uint64) uint64 {
 		_, e := t.messages.At(first + uint64(i))
 		return e.n > n
 	}))
-}
-
-// expire removes what is too old.
-func (t *topic) expire(now time.Duration) {
-	o := &t.b.opts
-	for !o.KeepForever && t.messages.Len() > 0 && now-t.oldestMessage().at >= o.MaxAge {
-		t.evictMessage()
-	}
-	for t.keys.Len() > 0 && now-t.oldestKey().at >= o.KeyWindow {
-		t.evictKey()
-	}
-}
-
-// oldest returns the n of the oldest message or key. It reports false when there is neither.
-func (t *topic) oldest() (n uint64, ok bool) {
-	if t.messages.Len() > 0 {
-		n, ok = t.oldestMessage().n, true
-	}
-	if t.keys.Len() > 0 {
-		if k := t.oldestKey().n; !ok || k < n {
-			n, ok = k, true
-		}
-	}
-	return n, ok
-}
-
-// evictOldest removes what oldest speaks of, the message first where its key is as old.
-func (t *topic) evictOldest() {
-	n, ok := t.oldest()
-	switch {
-	case !ok:
-	case t.messages.Len() > 0 && t.oldestMessage().n == n:
-		t.evictMessage()
-	default:
-		t.evictKey()
-	}
-}
-
-// useless reports whether the topic may be dropped.
-func (t *topic) useless() bool {
-	return t.messages.Len() == 0 && t.keys.Len() == 0 && t.followers.Load() == nil
-}
-
-func (t *topic) oldestMessage() entry {
-	_, e := t.messages.At(t.messages.First())
-	return e
-}
-
-func (t *topic) oldestKey() keyed {
-	_, k := t.keys.At(t.keys.First())
-	return k
-}
-
-func (t *topic) evictMessage() {
-	before := t.messages.Bytes()
-	t.removed = max(t.removed, t.messages.Evict().n)
-	t.b.total.Add(t.messages.Bytes() - before)
-}
-
-func (t *topic) evictKey() {
-	before := t.keys.Bytes()
-	t.keys.Evict()
-	t.b.total.Add(t.keys.Bytes() - before)
 }
 
 // What is counted beside contents: the slot in the ring, which grows by doubling, its share of

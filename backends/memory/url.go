@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 
@@ -20,6 +21,7 @@ func init() { backends.Register("memory", Open) }
 //	forever=true    KeepForever
 //	keys=10m        KeyWindow
 //	total=1GiB      MaxTotalBytes
+//	retain=a/:9::1h Retention; see backends.ParseRetention. It may be repeated.
 func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	if u.User != nil || u.Host != "" || u.Path != "" || u.Opaque != "" {
 		return nil, fmt.Errorf("%w: memory:// has neither user, host nor path", backends.ErrURL)
@@ -40,5 +42,7 @@ func options(q *backends.Query) (Options, error) {
 		KeyWindow:     q.Duration("keys", 0, 1),
 		MaxTotalBytes: q.Bytes("total", 0, 1),
 	}
-	return o, q.Err()
+	var err error
+	o.Retention, err = backends.ParseRetention(q.Strings("retain"))
+	return o, errors.Join(q.Err(), err)
 }

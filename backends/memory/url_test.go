@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/backends"
+	"github.com/headrace/headrace/hub"
 )
 
 // Each parameter sets its field and no other, and each field has its parameter.
@@ -23,6 +24,9 @@ func TestParameters(t *testing.T) {
 		{"forever=true", Options{KeepForever: true}},
 		{"keys=10m", Options{KeyWindow: 10 * time.Minute}},
 		{"total=1GiB", Options{MaxTotalBytes: 1 << 30}},
+		{"retain=a/:9::1h&retain=b::1KiB:", Options{Retention: []hub.Retention{
+			{Prefix: "a/", Messages: 9, Age: time.Hour}, {Prefix: "b", Bytes: 1024},
+		}}},
 	}
 	if fields := reflect.TypeFor[Options]().NumField(); len(table) != fields {
 		t.Errorf("%d parameters for %d fields", len(table), fields)
@@ -30,7 +34,7 @@ func TestParameters(t *testing.T) {
 	for _, tc := range table {
 		v, _ := url.ParseQuery(tc.raw)
 		got, err := options(backends.NewQuery(v))
-		if err != nil || got != tc.want {
+		if err != nil || !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%s: %+v, %v, want %+v", tc.raw, got, err, tc.want)
 		}
 	}
@@ -49,7 +53,8 @@ func TestOpen(t *testing.T) {
 		{"memory://user:pw@", backends.ErrURL, "neither user, host nor path"},
 		{"memory://?messages=0", backends.ErrParameter, "messages must be a whole number, at least 1"},
 		{"memory://?age=1", backends.ErrParameter, "age must be a duration"},
-		{"memory://?history=5", backends.ErrParameter, "history is unknown (known: age, bytes, forever, keys, messages, total)"},
+		{"memory://?history=5", backends.ErrParameter, "history is unknown (known: age, bytes, forever, keys, messages, retain, total)"},
+		{"memory://?retain=a", backends.ErrParameter, "retain: "},
 	} {
 		b, err := backends.Open(t.Context(), tc.url)
 		if tc.is == nil {

@@ -19,6 +19,8 @@ import (
 // Backend is a hub.Backend over a Watermill Pub/Sub. Its methods may be called concurrently. Use
 // New.
 type Backend struct {
+	positionless
+
 	opts       Options
 	publisher  message.Publisher
 	subscriber message.Subscriber
@@ -164,6 +166,28 @@ func (b *Backend) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.
 		return "", nil, opError("follow", topic, err)
 	}
 	return f.tail, stop, nil
+}
+
+// Ping implements hub.Backend. It asks no broker: it fails when a subscription is known to be down,
+// or no probe can be published to it, and when the backend is closed.
+func (b *Backend) Ping(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("watermill: ping: %w", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return fmt.Errorf("watermill: ping: %w", hub.ErrClosed)
+	}
+	for _, t := range b.topics {
+		t.mu.Lock()
+		err := t.failure
+		t.mu.Unlock()
+		if err != nil {
+			return opError("ping", t.shown, err)
+		}
+	}
+	return nil
 }
 
 // follow adds a follower to a topic, which it begins to follow if nobody did.

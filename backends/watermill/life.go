@@ -2,33 +2,43 @@ package watermill
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/headrace/headrace/hub"
 )
 
+// positionless is what a backend over a Pub/Sub cannot do: brokers have no positions that Watermill
+// knows, and take nothing back. Hubs do not ask, by the traits; whoever does gets
+// hub.ErrUnsupported.
+type positionless struct{}
+
 // PublishAll implements hub.Backend.
-func (b *Backend) PublishAll(context.Context, string, []hub.Message) ([]hub.ID, error) {
-	return nil, hub.ErrUnsupported
+func (positionless) PublishAll(_ context.Context, topic string, _ []hub.Message) ([]hub.ID, error) {
+	return nil, opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrRejected, hub.ErrUnsupported))
 }
 
 // Seek implements hub.Backend.
-func (b *Backend) Seek(context.Context, string, hub.Seek) (hub.ID, error) {
-	return "", hub.ErrUnsupported
+func (positionless) Seek(_ context.Context, topic string, _ hub.Seek) (hub.ID, error) {
+	return "", unsupported("seek", topic)
 }
 
 // Info implements hub.Backend.
-func (b *Backend) Info(context.Context, string) (hub.Info, error) {
-	return hub.Info{}, hub.ErrUnsupported
+func (positionless) Info(_ context.Context, topic string) (hub.Info, error) {
+	return hub.Info{}, unsupported("info", topic)
 }
 
 // Delete implements hub.Backend.
-func (b *Backend) Delete(context.Context, string) error { return hub.ErrUnsupported }
+func (positionless) Delete(_ context.Context, topic string) error {
+	return unsupported("delete", topic)
+}
 
 // Erase implements hub.Backend.
-func (b *Backend) Erase(context.Context, string, hub.ID) error { return hub.ErrUnsupported }
+func (positionless) Erase(_ context.Context, topic string, _ hub.ID) error {
+	return unsupported("erase", topic)
+}
 
-// Ping implements hub.Backend.
-func (b *Backend) Ping(context.Context) error { return nil }
+// IsID implements hub.Backend. Any valid ID may be one: Options.Decode chooses those of foreign
+// messages.
+func (positionless) IsID(id hub.ID) bool { return id.Valid() }
 
-// IsID implements hub.Backend.
-func (b *Backend) IsID(hub.ID) bool { return true }
+func unsupported(op, topic string) error { return opError(op, topic, hub.ErrUnsupported) }

@@ -95,6 +95,14 @@ func (l *Log[T]) At(seq uint64) (id string, value T) {
 	return s.id, s.value
 }
 
+// Replace puts another value in the place of an entry with a sequence number in [First, Next). It
+// is no change that anybody waits for.
+func (l *Log[T]) Replace(seq uint64, size int, value T) {
+	s := l.at(int(seq - l.first))
+	l.bytes += int64(size - s.size)
+	s.size, s.value = size, value
+}
+
 // Append adds an entry after the newest one and wakes those who wait. The ID must not be in the
 // log. size is what the entry counts for in Bytes.
 func (l *Log[T]) Append(id string, size int, value T) {

@@ -213,3 +213,17 @@ func (m *naive) compare(t *testing.T, l *Log[int]) {
 			l.Len(), l.Bytes(), l.First(), l.Next(), l.Base(), l.Last(), len(m.entries), bytes, m.first, m.base, last)
 	}
 }
+
+func TestReplace(t *testing.T) {
+	l := New[int]("base")
+	l.Append("a", 5, 1)
+	l.Append("b", 7, 2)
+	changes := l.Changes()
+	l.Replace(l.First(), 1, 3)
+	if id, v := l.At(l.First()); id != "a" || v != 3 || l.Bytes() != 8 || l.Changes() != changes {
+		t.Errorf("%s %d, %d bytes", id, v, l.Bytes())
+	}
+	if l.Evict(); l.Bytes() != 7 {
+		t.Errorf("%d bytes", l.Bytes())
+	}
+}
