@@ -110,6 +110,9 @@ func (p *pager) read(f Feed) (done bool, err error) {
 	p.Messages = []pageMessage{}
 	err = p.collect(q.r.Context())
 	p.Next = p.source.position()
+	for n := len(p.Messages); err != nil && n > 0 && p.Messages[n-1].ID == ""; n-- {
+		p.Messages = p.Messages[:n-1] // of a message whose other events have failed
+	}
 	switch over := q.over(); {
 	case err == nil, errors.Is(err, ErrShutdown), errors.Is(err, ErrRevoked):
 		return false, nil
