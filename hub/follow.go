@@ -215,6 +215,11 @@ func (f *followed) place(m Message) {
 		f.hub.counters.duplicates.Add(1)
 		return
 	}
+	if _, lost := f.lost[m.ID]; lost {
+		// It was on its way while the store lost it. Readers had it, before the window gave it up.
+		f.hub.counters.duplicates.Add(1)
+		return
+	}
 	if f.hub.traits.Chained && string(m.Prev) != f.log.Last() || f.outrun() {
 		f.hold(m)
 		f.mend()
@@ -224,19 +229,23 @@ func (f *followed) place(m Message) {
 	f.synced = f.log.Next()
 }
 
-// outrun reports whether messages that were read ahead of the live path have already been
-// evicted. A live message that is not known may then be one of them. Only where messages name
-// what they follow does that show without asking the backend. f.mu is held.
+// outrun reports whether messages were read ahead of the live path, which has not brought them yet.
+// A live message that is not known is none that comes next, then: it may be one of them that was
+// evicted again, or one that the store has lost since. Only where messages name what they follow
+// does that show without asking the backend. f.mu is held.
 func (f *followed) outrun() bool {
-	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.First()
+	return f.hub.traits.Replay && !f.hub.traits.Chained && f.synced < f.log.Next()
 }
 
 // append adds a message at the end of the log and evicts what exceeds the window. f.mu is held.
 func (f *followed) append(m Message) {
 	e := newEntry(m)
 	if m.Deleted {
-		// Whoever was before it has lost what there was.
-		f.gapAhead()
+		// Whoever was before it has lost what there was, and is told by the backend.
+		f.gapFound()
+		f.settleGap()
+		f.restart("")
+		f.hub.reads.forget(f.name)
 		f.erased.Store(nil)
 	}
 	if e.Gap, f.gapNext = m.Gap || f.gapNext, false; e.Gap {

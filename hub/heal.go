@@ -168,6 +168,7 @@ func (f *followed) next(last ID) (p *page, common ID, err error) {
 	if err != nil || !p.gap {
 		return p, "", err
 	}
+	f.hub.reads.forget(f.name)
 	f.mu.RLock()
 	ids := f.ids()
 	f.mu.RUnlock()
@@ -225,7 +226,7 @@ func (f *followed) merge(p *page, common ID, before uint64) bool {
 		f.settleGap() // each reader asks for itself
 	}
 	for _, e := range p.entries {
-		if f.known(e.ID) {
+		if _, lost := f.lost[e.ID]; lost || f.known(e.ID) {
 			continue
 		}
 		m := e.Message
@@ -246,11 +247,13 @@ func (f *followed) merge(p *page, common ID, before uint64) bool {
 	for len(f.held) > 0 {
 		m := f.held[0]
 		next, known := f.log.After(string(m.ID))
+		_, lost := f.lost[m.ID]
 		switch {
+		case lost: // see place
 		case known:
 			met = met || next > f.healFrom
 			f.synced = max(f.synced, next)
-		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && !f.again && (met || tip && !f.outrun()):
+		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && !f.again && (met || tip) && !f.outrun():
 			f.append(m)
 			f.synced = f.log.Next()
 			met = true

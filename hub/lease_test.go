@@ -239,7 +239,10 @@ func TestLeaseWithAnEndedContext(t *testing.T) {
 func TestLeaseWhenFollowFails(t *testing.T) {
 	walk(t, chained, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		down := errors.New("down")
-		b.onFollow = func(context.Context, string, Sink) error { return down }
+		b.onFollow = func(context.Context, string, Sink) error {
+			time.Sleep(time.Millisecond) // until both wait for it
+			return down
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		for range 2 {

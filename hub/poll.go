@@ -5,42 +5,6 @@ import (
 	"weak"
 )
 
-// Watcher is woken when a subscription may have something new; see Subscription.Watch. It must be
-// comparable, as pointers are. One value may watch any number of subscriptions.
-type Watcher interface {
-	// Wake is called by whoever makes the change, with locks of the hub held, and by several
-	// goroutines at once. It must not block and not call the hub: take note, and have another
-	// goroutine poll. A call may still come when the subscription is closed.
-	Wake()
-}
-
-// Watch makes the subscription one that never has to be waited for. From now on, until it is
-// closed, Poll does not say Behind and sets no Batch.Changed: it begins the read that it needs
-// and says Waiting. Whenever Poll may find something else than before, a watcher is woken: topic
-// for a change of the topic, once for a change however many of the topic's subscriptions it
-// watches; and own when a read for this subscription is done. The two may be the same.
-//
-// Poll once after Watch has returned: nobody is woken for what came before. Watch is called by
-// the goroutine that polls, at most once. Do not call Fetch any more. While the backend fails,
-// Poll begins the read anew, at the hub's pace; there is no error to see.
-func (s *Subscription) Watch(topic, own Watcher) {
-	s.own, s.fetching = own, nil
-	s.mu.Lock() // before the topic's, as in close
-	defer s.mu.Unlock()
-	f := s.f
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if s.closed.Load() {
-		return
-	}
-	if f.watchers == nil {
-		f.watchers = make(map[Watcher]int)
-	}
-	f.watchers[topic]++
-	s.watcher = topic
-	f.hub.counters.watched.Add(1)
-}
-
 // Poll returns what is there now, without blocking, appended to dst: up to limit entries and
 // about bytes of contents, but at least one entry if there is one. Use it for code that serves
 // many subscriptions, or writes in batches; All is simpler.
@@ -230,21 +194,27 @@ func (s *Subscription) enter(b *Batch) (inside bool) {
 		s.attached = false
 	}
 	if !s.attached && !s.lost {
-		if seq, ok := f.log.After(string(s.last)); ok {
-			s.attach(seq)
-			if s.ended {
-				*b = s.end()
-				return false
-			}
-		} else if _, lost := f.lost[s.last]; lost && s.told < f.lostGap {
-			s.told = f.lostGap
+		if _, lost := f.lost[s.last]; lost && s.told < f.lostGap {
+			// What the reader had last is gone from the store, and from the window. It goes on where
+			// the two agree.
+			s.told, s.last = f.lostGap, f.rejoin
+			s.quiet, s.fetching = never, nil
 			if s.tellGap(nil); s.ended {
 				*b = s.end()
 				return false
 			}
-			seq, _ := f.log.After(string(f.rejoin))
+		}
+		if seq, ok := f.log.After(string(s.last)); ok {
 			s.attach(seq)
-			s.last = f.rejoin
+		}
+		switch {
+		case s.gap && (s.ended || !s.attached):
+			*b = Batch{Gap: true, At: s.last}
+			s.gap = false
+			return false
+		case s.ended:
+			*b = s.end()
+			return false
 		}
 	}
 	if s.attached {
@@ -270,7 +240,7 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 		if gap {
 			s.told = e.gap
 			if !s.gap {
-				s.tellGap(e)
+				s.tellGap(nil)
 			}
 			if s.ended {
 				return dst
@@ -279,11 +249,6 @@ func (s *Subscription) take(dst []*Entry, limit, bytes int) []*Entry {
 		s.seq++
 		s.last = e.ID
 		if e.hushed {
-			if e.Deleted {
-				if s.tellDeleted(); s.ended {
-					break
-				}
-			}
 			continue
 		}
 		dst = append(dst, e)

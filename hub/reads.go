@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -220,7 +221,7 @@ func (r *reads) run(key readKey, c *readCall) {
 		return
 	}
 	c.page = r.share(key.topic, got)
-	r.keep(key, c.page)
+	r.keep(key, c)
 }
 
 // ask makes the calls of a read.
@@ -250,10 +251,12 @@ func (r *reads) seek(ctx context.Context, topic string, s Seek) (ID, error) {
 	return r.hub.backend.Seek(ctx, topic, s)
 }
 
-// forget drops the pages of a topic that wait for readers to come.
+// forget drops the pages of a topic that wait for readers to come, and those that are on their way:
+// what they have may not be there any more.
 func (r *reads) forget(topic string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	maps.DeleteFunc(r.begun, func(key readKey, _ *readCall) bool { return key.topic == topic })
 	for key, p := range r.cache {
 		if key.topic == topic {
 			delete(r.cache, key)
@@ -310,13 +313,14 @@ func (r *reads) share(topic string, got Page) *page {
 // are not kept: they grow old at once. Nor are the oldest retained messages: who comes for them
 // because retention overtook it must not be given what is gone meanwhile, to be told of the next
 // gap.
-func (r *reads) keep(key readKey, p *page) {
+func (r *reads) keep(key readKey, c *readCall) {
+	p := c.page
 	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" && key.sought == (Seek{}) {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cache[key] != nil || r.bytes+p.bytes > cachedBytes {
+	if r.begun[key] != c || r.cache[key] != nil || r.bytes+p.bytes > cachedBytes {
 		return
 	}
 	r.cache[key] = p
