@@ -57,7 +57,7 @@ var states = []state{
 		return fill(c.t, c.world.Writer, []string{c.topics[0] + "/other", c.topics[1] + "/other"}, nil).cursors[known]
 	}},
 	{"plain", true, malformed, malformed, func(c *cell, _ filled) string {
-		return newest(c.t, c.world.Writer, c.topics[:1])
+		return clientOf(c.t, c.world.Writer, c.topics[:1]).cursor
 	}},
 	{"malformed", false, malformed, malformed, func(*cell, filled) string { return "not an ID" }},
 	{"malformed vector", false, malformed, malformed, func(*cell, filled) string { return "v1.AAAA" }},

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,32 +84,90 @@ type filled struct {
 // fill publishes to the topics of a hub, to some before the others.
 func fill(t *testing.T, h *hub.Hub, topics, before []string) (f filled) {
 	t.Helper()
-	note := func() {
-		f.cursors = append(f.cursors, newest(t, h, topics))
-		if len(topics) > 1 {
-			f.fewer = append(f.fewer, newest(t, h, topics[:len(topics)-1]))
+	all := clientOf(t, h, topics)
+	var fewer *client
+	if len(topics) > 1 {
+		fewer = clientOf(t, h, topics[:len(topics)-1])
+	}
+	for n := 1; n <= published; n++ {
+		for _, topic := range before {
+			publish(t, h, topic, n)
+			all.read(topic, n)
+			if fewer != nil {
+				fewer.read(topic, n)
+			}
 		}
 	}
-	for _, topic := range before {
-		for n := 1; n <= published; n++ {
-			publish(t, h, topic, n)
+	note := func() {
+		f.cursors = append(f.cursors, all.cursor)
+		if fewer != nil {
+			f.fewer = append(f.fewer, fewer.cursor)
 		}
 	}
 	note()
 	for n := 1; n <= published; n++ {
-		var at time.Time
 		for _, topic := range topics {
-			if !slices.Contains(before, topic) {
-				publish(t, h, topic, n)
-				at = time.Now()
+			if slices.Contains(before, topic) {
+				continue
+			}
+			publish(t, h, topic, n)
+			all.read(topic, n)
+			if fewer != nil {
+				fewer.read(topic, n)
 			}
 		}
 		note()
-		for n == known && time.Since(at) < 3*time.Millisecond { // stores know milliseconds
+		if n == known {
+			pass()
 			f.since = time.Now()
+			pass()
 		}
 	}
 	return f
+}
+
+// pass lets time pass: stores know milliseconds.
+func pass() {
+	for begun := time.Now(); time.Since(begun) < 2*time.Millisecond; {
+		runtime.Gosched()
+	}
+}
+
+// client reads what is published, as it comes.
+type client struct {
+	t       *testing.T
+	handler http.Handler
+	topics  []string
+	cursor  string
+}
+
+// clientOf returns a client that has read all that was published to topics before, if it was published
+// long ago.
+func clientOf(t *testing.T, h *hub.Hub, topics []string) *client {
+	t.Helper()
+	c := &client{t: t, topics: topics}
+	c.handler = feed.Handler(feed.Of(h, topics...), feed.Options{History: &feed.History{}, Logger: quiet})
+	c.cursor = get(t, c.handler, url.Values{"limit": {"1"}}).Next
+	return c
+}
+
+// read reads the next message, which is the n-th of a topic; of a topic that is not its own it reads
+// nothing.
+func (c *client) read(topic string, n int) {
+	c.t.Helper()
+	if !slices.Contains(c.topics, topic) {
+		return
+	}
+	for {
+		p := get(c.t, c.handler, url.Values{"after": {c.cursor}, "limit": {"1"}, "wait": {"20s"}})
+		c.cursor = p.Next
+		if len(p.Messages) > 0 {
+			if got, m := split(c.t, p.Messages[0].Data); got != topic || m != n || p.Gap {
+				c.t.Fatalf("a client that reads what is published: %+v, want message %d of %s", p, n, topic)
+			}
+			return
+		}
+	}
 }
 
 func publish(t *testing.T, h *hub.Hub, topic string, n int) {
@@ -116,13 +175,6 @@ func publish(t *testing.T, h *hub.Hub, topic string, n int) {
 	if _, err := h.Publish(t.Context(), topic, hub.Message{Data: fmt.Append(nil, topic, " ", n)}); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// newest returns a cursor behind all messages, as a client is given it.
-func newest(t *testing.T, h *hub.Hub, topics []string) string {
-	t.Helper()
-	handler := feed.Handler(feed.Of(h, topics...), feed.Options{History: &feed.History{}, Logger: quiet})
-	return get(t, handler, url.Values{"limit": {"1"}}).Next
 }
 
 // page is the document of a page.
