@@ -51,12 +51,12 @@ func TestAbsent(t *testing.T) {
 				w := &limitWriter{ResponseRecorder: newRecorder(), cancel: cancel}
 				err := Serve(w, r.WithContext(ctx), f, Options{Absent: tc.absent, History: &History{}, Logger: quiet()})
 				equal(t, "status", w.Code, tc.want)
-				switch {
-				case tc.want == http.StatusNotFound:
+				switch tc.want {
+				case http.StatusNotFound:
 					isCause(t, err, ErrAbsent)
-				case tc.want == http.StatusInternalServerError:
+				case http.StatusInternalServerError:
 					isCause(t, err, ErrOptions)
-				case tc.want == http.StatusNoContent:
+				case http.StatusNoContent:
 					equal(t, "error", err, nil)
 					equal(t, "body", w.Body.String(), "")
 				}

@@ -84,7 +84,7 @@ func (h *History) paging(r *http.Request) (p paging, words string) {
 	} else {
 		p.after, p.stated = sse.LastEventID(r)
 	}
-	ok := true
+	var ok bool
 	if text, _ := queryValue(query, "limit"); text != "" {
 		most := p.limit
 		if p.limit, ok = count(text, most); !ok {

@@ -270,7 +270,9 @@ func TestPageLimits(t *testing.T) {
 		_, code, err := pageOf(t, Of(h, "t"), o, "wait=10")()
 		isCause(t, err, ErrTooMany)
 		equal(t, "status", code, http.StatusServiceUnavailable)
-		answer()
+		if _, _, err := answer(); err != nil {
+			t.Error(err)
+		}
 		equal(t, "open", o.Limits.Open(), 0)
 	})
 }

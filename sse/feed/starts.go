@@ -73,7 +73,7 @@ func count(text string, most int) (n int, ok bool) {
 	if err != nil && !errors.Is(err, strconv.ErrRange) || v == 0 {
 		return 0, false
 	}
-	return int(min(v, uint64(most))), true //nolint:gosec // most is positive
+	return int(min(v, uint64(most))), true
 }
 
 // instant reads a time, or how long ago it is.
