@@ -101,6 +101,16 @@ func (q *Query) Bytes(name string, def, least int64) int64 {
 	if !ok {
 		return def
 	}
+	n, ok := parseBytes(s)
+	if !ok || n < least {
+		q.fail(name, fmt.Sprintf("must be a number of bytes such as 4096 or 4MiB, at least %d", least))
+		return def
+	}
+	return n
+}
+
+// parseBytes reads a number of bytes that is not negative, alone or followed by its unit.
+func parseBytes(s string) (n int64, ok bool) {
 	factor := int64(1)
 	for _, u := range byteUnits {
 		if digits, ok := strings.CutSuffix(s, u.suffix); ok {
@@ -109,11 +119,10 @@ func (q *Query) Bytes(name string, def, least int64) int64 {
 		}
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/factor || n*factor < least {
-		q.fail(name, fmt.Sprintf("must be a number of bytes such as 4096 or 4MiB, at least %d", least))
-		return def
+	if err != nil || n < 0 || n > math.MaxInt64/factor {
+		return 0, false
 	}
-	return n * factor
+	return n * factor, true
 }
 
 // Duration returns the parameter, a duration with unit as time.ParseDuration reads it, not less

@@ -1,65 +1,69 @@
 package backends
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headrace/headrace/hub"
 )
 
-// ParseRetention returns what the values of a parameter "retain" say about topics under a prefix.
-// Each has the form
+// ParseRetention reads the values of the parameter "retain" of a URL, which says how much of the
+// topics under a prefix is retained:
 //
-//	<prefix>:<messages>:<bytes>:<age>
+//	retain=<prefix>:<messages>:<bytes>:<age>
 //
-// such as "orders/:1000::10m". The prefix may be empty and may have colons. A part that is empty
-// leaves the backend's default; the others are as Query.Int, Query.Bytes and Query.Duration read
-// them, and positive. No prefix may be there twice.
+// as in retain=orders/:1000::10m. A part that is empty stands for the backend's default, but one at
+// least is not. Bytes are a number, alone or with a unit as Query.Bytes reads it. A prefix may have
+// colons; none may come twice.
 //
-// The error is ErrParameter. It tells all that is wrong, and shows no value.
+// The error is ErrParameter. It names the parameter and never shows its value.
 func ParseRetention(values []string) ([]hub.Retention, error) {
 	var list []hub.Retention
-	var errs []error
-	known := make(map[string]bool)
+	seen := make(map[string]bool)
 	for _, value := range values {
-		r, err := parseRetention(value)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("retain: %w", err))
-			continue
-		case known[r.Prefix]:
-			errs = append(errs, fmt.Errorf("%w: retain has a prefix twice", ErrParameter))
-			continue
+		r, what := parseRetention(value)
+		if what == "" && seen[r.Prefix] {
+			what = "names a prefix twice"
 		}
-		known[r.Prefix] = true
+		if what != "" {
+			return nil, fmt.Errorf("%w: retain %s", ErrParameter, what)
+		}
+		seen[r.Prefix] = true
 		list = append(list, r)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
 	}
 	return list, nil
 }
 
-func parseRetention(value string) (hub.Retention, error) {
-	parts := url.Values{}
-	for _, name := range []string{"age", "bytes", "messages"} { // from the end: a prefix may have colons
-		i := strings.LastIndexByte(value, ':')
-		if i < 0 {
-			return hub.Retention{}, fmt.Errorf("%w: the form is <prefix>:<messages>:<bytes>:<age>", ErrParameter)
-		}
-		if part := value[i+1:]; part != "" {
-			parts.Set(name, part)
-		}
-		value = value[:i]
+// parseRetention reads one value. It returns what is wrong with it, "" if nothing is.
+func parseRetention(value string) (r hub.Retention, what string) {
+	parts := strings.Split(value, ":")
+	n := len(parts)
+	if n < 4 {
+		return r, "must be <prefix>:<messages>:<bytes>:<age>"
 	}
-	q := NewQuery(parts)
-	r := hub.Retention{
-		Prefix:   value,
-		Messages: q.Int("messages", 0, 1),
-		Bytes:    q.Bytes("bytes", 0, 1),
-		Age:      q.Duration("age", 0, 1),
+	r.Prefix = strings.Join(parts[:n-3], ":")
+	messages, bytes, age := parts[n-3], parts[n-2], parts[n-1]
+	if messages == "" && bytes == "" && age == "" {
+		return r, "must have messages, bytes or an age"
 	}
-	return r, q.Err()
+	var err error
+	if messages != "" {
+		if r.Messages, err = strconv.Atoi(messages); err != nil || r.Messages < 1 {
+			return r, "must have a whole number of messages, at least 1"
+		}
+	}
+	if bytes != "" {
+		ok := false
+		if r.Bytes, ok = parseBytes(bytes); !ok || r.Bytes < 1 {
+			return r, "must have a number of bytes such as 4096 or 4MiB, at least 1"
+		}
+	}
+	if age != "" {
+		if r.Age, err = time.ParseDuration(age); err != nil || r.Age < 1 {
+			return r, "must have an age with unit such as 90s or 24h"
+		}
+	}
+	return r, ""
 }

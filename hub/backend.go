@@ -86,7 +86,8 @@ import (
 //   - L2 With Traits.Deletes, Erase removes one message. An entry that names it in Erases is
 //     appended, and followers and Read bring that one too. A message that is not retained, or
 //     never was, is not an error, and nothing is appended for it. Neither a reader before the
-//     erased message nor one at its ID has a gap for it.
+//     erased message nor one at its ID has a gap for it. A follower that has not had the message
+//     need not get it.
 //   - L3 Info says what is retained. Entries with Deleted or Erases set do not make a topic
 //     exist.
 //   - L4 Seek returns the ID of the position from which Read returns what was asked for, "" for
@@ -96,6 +97,13 @@ import (
 //     within its context.
 //   - L6 Where the author's options say so, topics under a prefix are kept within bounds of their
 //     own; see Retention.
+//
+// Beyond one process
+//
+//   - S1 With Traits.Shared, another instance over the same store has what this one publishes, live
+//     and by Read, under the same IDs.
+//   - D1 With Traits.Durable, what was appended survives a restart, and so do IDs, ends and keys:
+//     a position of before is known, and what is published later has IDs that were never given.
 //
 // Close
 //

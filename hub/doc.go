@@ -17,11 +17,20 @@
 //
 // # Positions and gaps
 //
-// A subscription starts at a [Position]: [Latest], [Earliest], or [After] an [ID]. The position
-// is fixed when Subscribe returns, so "subscribe, load a snapshot, then range" misses nothing.
-// From there a reader gets every message the backend still retains, in order and once. Where
-// messages are gone it is told before any later message: the loop ends with [ErrGap], or, with
-// [MarkGaps], the next message has Gap set.
+// A subscription starts at a [Position]: [Latest], which is the default, [Earliest], [After] an
+// [ID], the [Last] messages, or those [Since] a time. The position is fixed when Subscribe returns,
+// so "subscribe, load a snapshot, then range" misses nothing. From there a reader gets every
+// message the backend still retains, in order and once. Where messages are gone it is told before
+// any later message: the loop ends with [ErrGap], or, with [MarkGaps], the next message has Gap
+// set.
+//
+// # The life of a topic
+//
+// [Hub.PublishAll] appends several messages, all or none. [Hub.Finish] ends a topic, behind some
+// last messages if there are any: readers come to an end, and publishing is [ErrEnded] from then
+// on. [Hub.Delete] removes a topic, and [Hub.Erase] one message wherever it is kept. [Hub.Info]
+// says what there is, and [Hub.Ping] whether the backend is ready. What a backend cannot do is
+// [ErrUnsupported]; its [Traits] say so before.
 //
 // # One log per topic
 //
@@ -46,7 +55,7 @@
 //	ctx, err := h.Lease(ctx, "user/"+user, "room/"+room) // first the lease, then the check
 //	if err != nil { ... }
 //	if !mayRead(user, room) { ... }
-//	sub, err := h.Subscribe(ctx, "rooms/"+room, hub.Latest())
+//	sub, err := h.Subscribe(ctx, "rooms/"+room)
 //
 // To withdraw a right, first update the data that the check reads, then call Revoke: the stream
 // is then either refused by the check or ended by the revocation.

@@ -1,6 +1,9 @@
 package hub
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // mend makes the live path whole after something may have been lost on it. f.mu is held.
 //
@@ -168,7 +171,6 @@ func (f *followed) next(last ID) (p *page, common ID, err error) {
 	if err != nil || !p.gap {
 		return p, "", err
 	}
-	f.hub.reads.forget(f.name)
 	f.mu.RLock()
 	ids := f.ids()
 	f.mu.RUnlock()
@@ -200,11 +202,31 @@ func (f *followed) next(last ID) (p *page, common ID, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	rest, err := f.hub.reads.read(f.ctx, f.name, ids[found], pageLimit)
-	if err != nil || rest.gap {
-		return p, "", err // it has been lost, too
+	return f.nextAfter(ids[found], ids[found+1:], p)
+}
+
+// nextAfter reads what comes after a common ID. Where the window has lost messages more than once,
+// there may be newer ones behind it: they come first in the page. The common ID is the newest of
+// them then, and what comes after that one is returned. If the ID has been lost, too, it returns
+// otherwise.
+func (f *followed) nextAfter(common ID, newer []ID, otherwise *page) (*page, ID, error) {
+	for {
+		// Not a page that somebody asked for before the loss that was found last.
+		f.hub.reads.forget(f.name)
+		p, err := f.hub.reads.read(f.ctx, f.name, common, pageLimit)
+		if err != nil || p.gap {
+			return otherwise, "", err
+		}
+		rest := p.entries
+		for i, e := range p.entries {
+			if slices.Contains(newer, e.ID) {
+				common, rest = e.ID, p.entries[i+1:]
+			}
+		}
+		if len(rest) > 0 || len(p.entries) == 0 {
+			return &page{entries: rest, next: p.next}, common, nil
+		}
 	}
-	return rest, ids[found], nil
 }
 
 // merge takes a page that was read after the log's last ID, or after the common one, and then the
@@ -226,7 +248,7 @@ func (f *followed) merge(p *page, common ID, before uint64) bool {
 		f.settleGap() // each reader asks for itself
 	}
 	for _, e := range p.entries {
-		if _, lost := f.lost[e.ID]; lost || f.known(e.ID) {
+		if f.known(e.ID) {
 			continue
 		}
 		m := e.Message
@@ -272,6 +294,7 @@ func (f *followed) rewindTo(common ID) bool {
 	if !f.rewind(common) {
 		return false
 	}
+	f.hub.reads.forget(f.name)
 	f.gapAhead()
 	f.lostGap = f.gapsFound()
 	f.synced = min(f.log.First()+(max(f.synced, first)-first), f.log.Next())

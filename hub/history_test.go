@@ -40,12 +40,14 @@ type published struct {
 	// lost are messages that the store has lost, by their place. Who never had them need not be
 	// told; and a gap may lead back to before them, though not to what was had.
 	lost map[int]bool
+	// erased are messages that nobody need get any more.
+	erased map[int]bool
 }
 
 // follows reports whether nothing is missing between two places.
 func (p *published) follows(before, place int) bool {
 	for n := before + 1; n < place; n++ {
-		if !p.lost[n] {
+		if !p.lost[n] && !p.erased[n] {
 			return false
 		}
 	}
@@ -164,7 +166,9 @@ func TestHistories(t *testing.T) {
 	seeds := testenv.Sized(20, 2500)
 	both := liveOnly
 	both.Chained, both.Name = true, "live only, chained"
-	for _, traits := range []Traits{chained, unchained, liveOnly, both} {
+	loose := living
+	loose.Chained, loose.Name = false, "living, unchained"
+	for _, traits := range []Traits{chained, unchained, liveOnly, both, living, loose} {
 		t.Run(traits.Name, func(t *testing.T) {
 			for seed := range uint64(seeds) {
 				synctest.Test(t, func(t *testing.T) {
@@ -194,6 +198,7 @@ type world struct {
 	count   int
 	exact   bool
 	lost    map[int]bool
+	erased  map[int]bool
 	window  int
 
 	mu      sync.Mutex // guards faults, which Reads use too
@@ -211,7 +216,7 @@ type worldReader struct {
 
 func newWorld(t *testing.T, traits Traits, seed uint64) *world {
 	w := &world{
-		t: t, traits: traits, b: newFake(traits), places: map[ID]int{"0": 0}, exact: traits.Replay,
+		t: t, traits: traits, b: newFake(traits), places: map[ID]int{"0": 0}, exact: traits.Replay, erased: make(map[int]bool),
 		random: rand.New(rand.NewPCG(seed, 1)), faults: rand.New(rand.NewPCG(seed, 2)),
 	}
 	w.window = []int{3, 16, 1024}[w.random.IntN(3)]
@@ -293,6 +298,10 @@ func (w *world) run() {
 			w.exact = false // the backend says a gap even to those who missed nothing
 		case n < 64 && w.traits.Replay && w.random.IntN(4) == 0:
 			w.lose([]int{1, 1 + w.random.IntN(5), 1 + w.random.IntN(2*w.window)}[w.random.IntN(3)])
+		case n < 66 && w.traits.Deletes:
+			w.erase()
+		case n < 67 && w.traits.Deletes && w.random.IntN(4) == 0:
+			w.delete()
 		case n < 85:
 			w.step(w.readers[w.random.IntN(len(w.readers))])
 		case n < 90:
@@ -326,7 +335,7 @@ func (w *world) run() {
 
 // check looks at what a reader has received until now. In the end that has to be everything.
 func (w *world) check(r *worldReader) {
-	p := &published{count: w.count, places: w.places, exact: w.exact, repeats: !w.traits.Replay || w.lost != nil, lost: w.lost}
+	p := &published{count: w.count, places: w.places, exact: w.exact, repeats: !w.traits.Replay || w.lost != nil, lost: w.lost, erased: w.erased}
 	if err := p.check(r.h); err != nil {
 		near := r.h.items
 		var i int
@@ -335,6 +344,40 @@ func (w *world) check(r *worldReader) {
 		}
 		w.t.Errorf("%v\nfrom %s: … %v", err, r.h.start, near[max(0, len(near)-20):])
 	}
+}
+
+// erase erases one message, of those that are retained and not the newest.
+func (w *world) erase() {
+	w.b.mu.Lock()
+	ms := slices.Clone(w.b.topic(topic).retained)
+	w.b.mu.Unlock()
+	if len(ms) < 2 {
+		return
+	}
+	m := ms[w.random.IntN(len(ms)-1)]
+	if m.Erases != "" || m.Deleted {
+		return
+	}
+	w.exact = false // what was before it may be trimmed: then nobody can tell that nothing is missing
+	w.erased[w.places[m.ID]] = true
+	w.control(func() error { return w.b.Erase(context.Background(), topic, m.ID) })
+}
+
+func (w *world) delete() {
+	w.exact = false // who missed nothing is told a gap too
+	w.control(func() error { return w.b.Delete(context.Background(), topic) })
+}
+
+// control has the backend append an entry that is no message: it has the place of the message before.
+func (w *world) control(do func() error) {
+	if err := do(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.b.mu.Lock()
+	id := w.b.topic(topic).last()
+	w.b.mu.Unlock()
+	w.places[id] = w.count
+	w.path = append(w.path, id)
 }
 
 // lose has the store lose its newest messages.
@@ -348,7 +391,9 @@ func (w *world) lose(n int) {
 		w.lost = make(map[int]bool)
 	}
 	for _, m := range before[max(0, len(before)-n):] {
-		w.lost[w.places[m.ID]] = true
+		if m.Erases == "" && !m.Deleted {
+			w.lost[w.places[m.ID]] = true
+		}
 	}
 	w.b.mu.Lock()
 	if last := t.last(); w.places[last] == 0 {
@@ -471,7 +516,8 @@ func (w *world) step(r *worldReader) bool {
 			}
 			r.h.items = append(r.h.items, item{id: e.ID})
 		}
-		if len(b.Entries) > 0 && b.At != b.Entries[len(b.Entries)-1].ID {
+		// Entries that are no messages have the place of the message before; erased ones are passed.
+		if n := len(b.Entries); n > 0 && !w.traits.Deletes && b.At != b.Entries[n-1].ID {
 			w.t.Errorf("the place is %q after %q", b.At, b.Entries[len(b.Entries)-1].ID)
 		}
 		r.at = b.At

@@ -194,10 +194,10 @@ func (s *Subscription) enter(b *Batch) (inside bool) {
 		s.attached = false
 	}
 	if !s.attached && !s.lost {
-		if _, lost := f.lost[s.last]; lost && s.told < f.lostGap {
+		if rejoin, lost := f.lost[s.last]; lost && s.told < f.lostGap {
 			// What the reader had last is gone from the store, and from the window. It goes on where
 			// the two agree.
-			s.told, s.last = f.lostGap, f.rejoin
+			s.told, s.last = f.lostGap, rejoin
 			s.quiet, s.fetching = never, nil
 			if s.tellGap(nil); s.ended {
 				*b = s.end()

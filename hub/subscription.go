@@ -78,8 +78,8 @@ type Batch struct {
 	Entries []*Entry
 	// Gap says that messages before Entries or, when there are none, before At are gone.
 	Gap bool
-	// At is the position of the subscription after the batch: the ID of the last entry, or the ID
-	// behind a gap; "" when that position has no ID.
+	// At is the position of the subscription after the batch: the ID of the last entry, or of one
+	// behind it that is not for readers, or the ID behind a gap; "" when that position has no ID.
 	At ID
 	// Changed is set with Waiting, unless the subscription is watched.
 	Changed <-chan struct{}

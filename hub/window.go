@@ -9,11 +9,10 @@ type window struct {
 	baseFinal bool             // the message at the log's base was Final
 	// The entry at the log's base is the one with which a deleted topic began anew.
 	baseDeleted bool
-	// lost holds the IDs that the backend has lost since they were here: whoever is at one of
-	// them goes on from rejoin, behind a gap.
-	lost    map[ID]struct{}
-	rejoin  ID
-	lostGap uint64 // the number of that gap; see followed.gaps
+	// lost holds the IDs that the backend has lost since they were here, and for each the one from
+	// which whoever is at it goes on, behind a gap.
+	lost    map[ID]ID
+	lostGap uint64 // the number of the newest such gap; see followed.gaps
 }
 
 // open begins the log at the tail of the topic. notify is called at each change.
@@ -43,22 +42,35 @@ func (w *window) rewind(to ID) bool {
 		return false
 	}
 	var kept []*Entry
-	lost := make(map[ID]struct{})
+	if len(w.lost) > keptLost {
+		w.lost = nil
+	}
+	if w.lost == nil {
+		w.lost = make(map[ID]ID)
+	}
 	end, _ := w.log.After(string(to))
 	for seq := w.log.First(); seq < w.log.Next(); seq++ {
 		if _, e := w.log.At(seq); seq < end {
 			kept = append(kept, e)
 		} else {
-			lost[e.ID] = struct{}{}
+			w.lost[e.ID] = to
+		}
+	}
+	for id, rejoin := range w.lost {
+		if again, lost := w.lost[rejoin]; lost {
+			w.lost[id] = again
 		}
 	}
 	w.log.Reset(w.log.Base())
 	for _, e := range kept {
 		w.log.Append(string(e.ID), windowSize(&e.Message), e)
 	}
-	w.lost, w.rejoin = lost, to
 	return true
 }
+
+// keptLost is from how many on those of earlier losses are forgotten: readers that have not been
+// back since ask the backend.
+const keptLost = 4096
 
 // ids returns all IDs from the base to the newest entry, oldest first.
 func (w *window) ids() []ID {

@@ -31,11 +31,17 @@ type Config struct {
 	New func(t testing.TB) hub.Backend
 
 	// Peer returns another instance over the store of b, as in another process. The suite closes
-	// it. Without it a backend with Traits.Shared is tested as if it were alone.
+	// it. It must be set for a backend with Traits.Shared, which fails without, unless Lacks names
+	// S1: then it is tested as if it were alone.
 	Peer func(t testing.TB, b hub.Backend) hub.Backend
 
+	// Reopen ends what b has of a process, and opens its store again, as after a restart. It closes
+	// b, or ends it less politely; the suite closes what it returns. It must be set for a backend
+	// with Traits.Durable and Traits.Replay, which fails rule D1 without.
+	Reopen func(t testing.TB, b hub.Backend) hub.Backend
+
 	// Trim makes retention remove all messages that topic has when it is called. It may append
-	// messages of its own, and it returns when the removal shows.
+	// messages of its own, with AfterEnd, and it returns when the removal shows.
 	Trim func(t testing.TB, b hub.Backend, topic string)
 
 	// Break breaks the path on which b gets live messages of topic, such that what is appended
@@ -46,6 +52,12 @@ type Config struct {
 	// Outage makes the store of b unreachable, and restore makes it reachable again. With Outage
 	// the rules on errors, on stop and on contexts are tested at the time they are made for.
 	Outage func(t testing.TB, b hub.Backend) (restore func())
+
+	// Retention is one that backends from New have in their options; its Prefix is set. Rule L6
+	// drives each of its bounds alone: messages of 16 bytes must be bounded by their number, and
+	// half as many of the size that reaches Bytes, by Bytes. With Age the rule takes some three
+	// times as long as that. Good values are 200 messages, 1 MiB and two seconds.
+	Retention hub.Retention
 
 	// Lacks names rules, by number such as "F9", that are known not to hold, with the reason.
 	// They are skipped.
@@ -107,6 +119,8 @@ var rules = []rule{
 	{"P6 no slice or map is kept", "publishers reuse their buffers", publisherOwnsSlices},
 	{"P7 a repeated key appends nothing", "a publisher that does not know the outcome repeats the message with its key", keysAreHonoured},
 	{"P8 a context that is done appends nothing", "a caller that gave up must be able to trust that nothing happens after", doneContextIsRejected},
+	{"P9 a batch is appended as a whole", "who publishes several messages together has readers that must not see some of them", batchesAreAtomic},
+	{"P10 nothing comes behind an end by mistake", "readers leave at the end: what is appended there is seen by nobody, and the publisher should know", endsAreEnds},
 
 	{"F1 exactly what comes after the tail", "replay ends at the tail and live begins there: one message more is a repeat, one less a loss", exactlyAfterTail},
 	{"F2 delivery has begun when Follow returns", "nobody asks again for what is appended between the return and a later beginning: it would be lost", deliveryHasBegun},
@@ -127,6 +141,16 @@ var rules = []rule{
 	{"R7 what was seen can be read", "healing reads what the live path announced: a page that lags would pass for the end", readSeesDelivered},
 	{"R8 Final marks the end", "a client that comes back to a finished feed is told to stay away", finalMarksEnd},
 	{"R9 a page stays as it is", "messages of a page are shared by many readers for as long as they like", pagesStay},
+
+	{"L1 a deleted topic begins anew", "who comes back with an ID of before would miss what the topic has now, or get what was deleted", deletedBeginsAnew},
+	{"L2 an erased message is gone, and no gap", "a reader before it has missed nothing, and other instances must take it from their windows too", erasedIsGone},
+	{"L3 Info says what is retained", "a route answers by it whether there is a topic", infoIsOfRetained},
+	{"L4 Seek finds the position", "a client that starts with the newest messages would get too many, or miss some", seekFindsPositions},
+	{"L5 Ping says whether messages are taken", "a balancer sends requests where it is told that all is well", pingSaysReady},
+	{"L6 retention by prefix holds under load", "a topic that is kept longer than it should be fills the store, and a shorter one loses readers", retentionByPrefix},
+
+	{"S1 other instances see it", "readers are on any instance, and come back to another one", instancesShare},
+	{"D1 what is published survives a restart", "publishers were told that it is appended, and readers come back with IDs of before", messagesSurvive},
 
 	{"C1 Close ends everything", "a backend that lives on after Close leaks, and delivers into a hub that is gone", closeEndsEverything},
 	{"C2 methods return when their context ended", "shutdown waits for calls that are running", methodsReturn},

@@ -54,6 +54,20 @@ func closeEndsEverything(s *suite) {
 			s.Fatal("Read after Close succeeded")
 		}
 	}
+	failsClosed(s, "PublishAll", s.traits.Atomic, func() error {
+		_, err := s.b.PublishAll(s.ctx, topic, []hub.Message{text("a"), text("b")})
+		return err
+	})
+	failsClosed(s, "Seek", s.traits.Replay, func() error {
+		_, err := s.b.Seek(s.ctx, topic, hub.Seek{Messages: 1})
+		return err
+	})
+	failsClosed(s, "Info", s.traits.Replay, func() error {
+		_, err := s.b.Info(s.ctx, topic)
+		return err
+	})
+	failsClosed(s, "Delete", s.traits.Deletes, func() error { return s.b.Delete(s.ctx, topic) })
+	failsClosed(s, "Erase", s.traits.Deletes, func() error { return s.b.Erase(s.ctx, topic, r.got()[0].ID) })
 	if len(s.instances) > 1 {
 		peer := s.instances[1]
 		live, _ := s.follow(peer, topic)
@@ -65,6 +79,16 @@ func closeEndsEverything(s *suite) {
 		s.Fatalf("%d calls into the sink by the time Close returned, %d later", begun, got)
 	}
 	s.bounded("stop after Close", stop)
+}
+
+// failsClosed ends the test unless a method fails after Close, if the backend has it.
+func failsClosed(s *suite, what string, has bool, f func() error) {
+	s.Helper()
+	var err error
+	s.bounded(what+" after Close", func() { err = f() })
+	if err == nil && has {
+		s.Fatalf("%s after Close succeeded", what)
+	}
 }
 
 func rejectedByClose(s *suite, err error) {
@@ -92,7 +116,17 @@ func methodsReturn(s *suite) {
 		})
 		if s.traits.Replay {
 			call("Read", func(ctx context.Context) { _, _ = s.b.Read(ctx, topic, "", 10) })
+			call("Seek", func(ctx context.Context) { _, _ = s.b.Seek(ctx, topic, hub.Seek{Messages: 1}) })
+			call("Info", func(ctx context.Context) { _, _ = s.b.Info(ctx, topic) })
 		}
+		if s.traits.Atomic {
+			call("PublishAll", func(ctx context.Context) { _, _ = s.b.PublishAll(ctx, topic, []hub.Message{text("a"), text("b")}) })
+		}
+		if s.traits.Deletes {
+			call("Erase", func(ctx context.Context) { _ = s.b.Erase(ctx, topic, "backendtest~unknown") })
+			call("Delete", func(ctx context.Context) { _ = s.b.Delete(ctx, topic) })
+		}
+		call("Ping", func(ctx context.Context) { _ = s.b.Ping(ctx) })
 	}
 	all("under a context that is done", func() (context.Context, func()) {
 		ctx, cancel := context.WithCancel(s.ctx)

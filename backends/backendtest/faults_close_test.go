@@ -18,7 +18,7 @@ var closeFaults = []fault{
 			return id, err
 		}
 	}},
-	{rule: "C1", name: "Close does nothing", plant: func(d *double) { d.shutDown = func() error { return nil } }},
+	{rule: "C1", name: "Close does nothing", also: []string{"L5"}, plant: func(d *double) { d.shutDown = func() error { return nil } }},
 	{rule: "C1", name: "Close lets followers go on", plant: func(d *double) {
 		d.shutDown = func() error {
 			d.mu.Lock()

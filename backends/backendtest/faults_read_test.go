@@ -72,6 +72,13 @@ var readFaults = []fault{
 			p.Gap = p.Gap && labID.MatchString(string(after))
 		})
 	}},
+	{rule: "R4", name: "after an unknown ID the oldest message is left out", plant: func(d *double) {
+		d.read = d.onRead(func(_ string, after hub.ID, _ int, p *hub.Page) {
+			if p.Gap && !labID.MatchString(string(after)) && len(p.Messages) > 1 {
+				p.Messages = p.Messages[1:]
+			}
+		})
+	}},
 	{rule: "R4", name: "a message of another topic", also: []string{"R6", "R8"}, plant: func(d *double) {
 		var mu sync.Mutex
 		var foreign hub.Message

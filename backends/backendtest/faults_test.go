@@ -18,6 +18,10 @@ type fault struct {
 	also []string
 }
 
+// composed are rules that look at whole histories. What they say is of messages that are published,
+// delivered and read, so they may find any fault.
+var composed = []string{"P9", "P10", "L1", "L2", "L3", "L4", "L6", "S1", "D1"}
+
 var labID = regexp.MustCompile(`^[0-9a-z]{12}-[0-9]+$`)
 
 // onDeliver returns a follow whose sinks are wrapped.
@@ -58,4 +62,4 @@ func (d *double) onMessage(change func(m *hub.Message)) {
 	})
 }
 
-var faults = slices.Concat(publishFaults, followFaults, readFaults, closeFaults)
+var faults = slices.Concat(publishFaults, batchFaults, lifeFaults, followFaults, readFaults, closeFaults)

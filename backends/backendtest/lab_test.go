@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"testing"
-	"time"
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
@@ -32,7 +30,7 @@ func newHandle(store *memory.Backend) *handle {
 
 func (h *handle) Traits() hub.Traits {
 	t := h.store.Traits()
-	t.Name, t.Shared = "lab", true
+	t.Name, t.Shared, t.Durable = "lab", true, true
 	return t
 }
 
@@ -92,6 +90,50 @@ func (h *handle) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.I
 		delete(h.gates, g)
 	}, nil
 }
+
+func (h *handle) PublishAll(ctx context.Context, topic string, ms []hub.Message) ([]hub.ID, error) {
+	if err := h.reach(ctx); err != nil {
+		return nil, err
+	}
+	return h.store.PublishAll(ctx, topic, ms)
+}
+
+func (h *handle) Seek(ctx context.Context, topic string, what hub.Seek) (hub.ID, error) {
+	if err := h.reach(ctx); err != nil {
+		return "", err
+	}
+	return h.store.Seek(ctx, topic, what)
+}
+
+func (h *handle) Info(ctx context.Context, topic string) (hub.Info, error) {
+	if err := h.reach(ctx); err != nil {
+		return hub.Info{}, err
+	}
+	return h.store.Info(ctx, topic)
+}
+
+func (h *handle) Delete(ctx context.Context, topic string) error {
+	if err := h.reach(ctx); err != nil {
+		return err
+	}
+	return h.store.Delete(ctx, topic)
+}
+
+func (h *handle) Erase(ctx context.Context, topic string, id hub.ID) error {
+	if err := h.reach(ctx); err != nil {
+		return err
+	}
+	return h.store.Erase(ctx, topic, id)
+}
+
+func (h *handle) Ping(ctx context.Context) error {
+	if err := h.reach(ctx); err != nil {
+		return err
+	}
+	return h.store.Ping(ctx)
+}
+
+func (h *handle) IsID(id hub.ID) bool { return h.store.IsID(id) }
 
 func (h *handle) Close() error {
 	h.mu.Lock()
@@ -176,62 +218,6 @@ func (g *gate) set(shut bool) {
 		g.sink.Broken(context.DeadlineExceeded)
 	default:
 		g.sink.Restored(g.lost)
-	}
-}
-
-// double is a handle some of whose methods are replaced.
-type double struct {
-	*handle
-	publish  func(ctx context.Context, topic string, m hub.Message) (hub.ID, error)
-	follow   func(ctx context.Context, topic string, sink hub.Sink) (hub.ID, func(), error)
-	read     func(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error)
-	shutDown func() error
-}
-
-func newDouble(store *memory.Backend, plant func(d *double)) *double {
-	h := newHandle(store)
-	d := &double{handle: h, publish: h.Publish, follow: h.Follow, read: h.Read, shutDown: h.Close}
-	plant(d)
-	return d
-}
-
-func (d *double) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
-	return d.publish(ctx, topic, m)
-}
-
-func (d *double) Follow(ctx context.Context, topic string, sink hub.Sink) (hub.ID, func(), error) {
-	return d.follow(ctx, topic, sink)
-}
-
-func (d *double) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
-	return d.read(ctx, topic, after, limit)
-}
-
-func (d *double) Close() error { return d.shutDown() }
-
-const labAge = time.Hour
-
-// labConfig gives every possibility that a Config can have. It belongs into a synctest bubble,
-// where trimming by age takes no time.
-func labConfig(plant func(d *double)) Config {
-	return Config{
-		New: func(t testing.TB) hub.Backend {
-			store := memory.New(memory.Options{MaxAge: labAge})
-			d := newDouble(store, plant)
-			t.Cleanup(func() {
-				_ = d.handle.Close() // whatever the fault made of Close
-				_ = store.Close()
-			})
-			return d
-		},
-		Peer: func(t testing.TB, b hub.Backend) hub.Backend {
-			d := newDouble(b.(*double).store, plant)
-			t.Cleanup(func() { _ = d.handle.Close() })
-			return d
-		},
-		Trim:   func(testing.TB, hub.Backend, string) { time.Sleep(labAge) },
-		Break:  func(_ testing.TB, b hub.Backend, topic string) func() { return b.(*double).breakPath(topic) },
-		Outage: func(_ testing.TB, b hub.Backend) func() { return b.(*double).outage() },
 	}
 }
 

@@ -39,10 +39,13 @@ func newSuite(t testing.TB, c Config) *suite {
 	s.traits = s.b.Traits()
 	s.instances = []hub.Backend{s.b}
 	if s.traits.Shared {
-		if c.Peer == nil {
-			t.Log("Config.Peer is not set: only one instance is tested")
-		} else {
+		switch _, lacks := c.Lacks["S1"]; {
+		case c.Peer != nil:
 			s.instances = append(s.instances, s.open(func(t testing.TB) hub.Backend { return c.Peer(t, s.b) }))
+		case lacks:
+			t.Log("Config.Lacks has S1: only one instance is tested")
+		default:
+			t.Fatal("Traits.Shared is true, and Config.Peer is not set: nobody has seen another instance")
 		}
 	}
 	var cancel context.CancelFunc
@@ -56,7 +59,7 @@ func (s *suite) open(open func(testing.TB) hub.Backend) hub.Backend {
 	s.Helper()
 	b := open(s.TB)
 	if b == nil {
-		s.Fatal("Config.New or Config.Peer returned no backend")
+		s.Fatal("Config.New, Config.Peer or Config.Reopen returned no backend")
 	}
 	s.Cleanup(func() { s.bounded("Close", func() { _ = b.Close() }) })
 	return b
@@ -75,6 +78,15 @@ func (s *suite) needReplay() {
 	s.Helper()
 	if !s.traits.Replay {
 		s.Skip("Traits.Replay is false: Read is not asked")
+	}
+}
+
+// needDeletes also needs Replay: what is gone shows in what is left.
+func (s *suite) needDeletes() {
+	s.Helper()
+	s.needReplay()
+	if !s.traits.Deletes {
+		s.Skip("Traits.Deletes is false")
 	}
 }
 
@@ -125,6 +137,58 @@ func (s *suite) publish(b hub.Backend, topic string, m hub.Message) hub.ID {
 		s.Fatalf("Publish: %v", err)
 	}
 	return id
+}
+
+func (s *suite) publishAll(b hub.Backend, topic string, ms ...hub.Message) []hub.ID {
+	s.Helper()
+	var got []hub.ID
+	var err error
+	s.bounded("PublishAll", func() { got, err = b.PublishAll(s.ctx, topic, ms) })
+	if err != nil {
+		s.Fatalf("PublishAll: %v", err)
+	}
+	if len(got) != len(ms) {
+		s.Fatalf("PublishAll of %d messages returned %d IDs", len(ms), len(got))
+	}
+	return got
+}
+
+func (s *suite) delete(b hub.Backend, topic string) {
+	s.Helper()
+	s.succeeds("Delete", func() error { return b.Delete(s.ctx, topic) })
+}
+
+func (s *suite) erase(b hub.Backend, topic string, id hub.ID) {
+	s.Helper()
+	s.succeeds(fmt.Sprintf("Erase of %q", id), func() error { return b.Erase(s.ctx, topic, id) })
+}
+
+func (s *suite) info(b hub.Backend, topic string) (info hub.Info) {
+	s.Helper()
+	s.succeeds("Info", func() (err error) {
+		info, err = b.Info(s.ctx, topic)
+		return err
+	})
+	return info
+}
+
+func (s *suite) seek(b hub.Backend, topic string, what hub.Seek) (id hub.ID) {
+	s.Helper()
+	s.succeeds("Seek", func() (err error) {
+		id, err = b.Seek(s.ctx, topic, what)
+		return err
+	})
+	return id
+}
+
+// succeeds ends the test when f fails, or does not return in time.
+func (s *suite) succeeds(what string, f func() error) {
+	s.Helper()
+	var err error
+	s.bounded(what, func() { err = f() })
+	if err != nil {
+		s.Fatalf("%s: %v", what, err)
+	}
 }
 
 // publishN publishes n messages one after another and returns their IDs.
@@ -283,35 +347,4 @@ func (s *suite) reachable(topic string) {
 func (s *suite) trim(topic string) {
 	s.Helper()
 	s.c.Trim(s.TB, s.b, topic)
-}
-
-func ids(ms []hub.Message) []hub.ID {
-	got := make([]hub.ID, len(ms))
-	for i, m := range ms {
-		got[i] = m.ID
-	}
-	return got
-}
-
-func find(ms []hub.Message, id hub.ID) (m hub.Message, ok bool) {
-	i := slices.IndexFunc(ms, func(m hub.Message) bool { return m.ID == id })
-	if i < 0 {
-		return m, false
-	}
-	return ms[i], true
-}
-
-// list shows IDs, the first ones when there are many.
-func list(ids []hub.ID) string {
-	const most = 12
-	if len(ids) <= most {
-		return fmt.Sprintf("%q", ids)
-	}
-	return fmt.Sprintf("%q and %d more", ids[:most], len(ids)-most)
-}
-
-// sameSet reports whether two lists have the same IDs, each once.
-func sameSet(a, b []hub.ID) bool {
-	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
-	return slices.Equal(a, b) && len(slices.Compact(a)) == len(b)
 }

@@ -9,7 +9,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-func conformance(t *testing.T, admin redis.UniversalClient, newRig func(t testing.TB) *rig) {
+// conformance runs the suite. restart is nil where the server cannot be restarted: then the backend
+// alone is opened again.
+func conformance(t *testing.T, admin redis.UniversalClient, restart func(), newRig func(t testing.TB) *rig) {
 	rigs := make(map[hub.Backend]*rig)
 	open := func(t testing.TB) hub.Backend {
 		r := newRig(t)
@@ -19,6 +21,13 @@ func conformance(t *testing.T, admin redis.UniversalClient, newRig func(t testin
 	backendtest.Run(t, backendtest.Config{
 		New:  open,
 		Peer: func(t testing.TB, _ hub.Backend) hub.Backend { return open(t) },
+		Reopen: func(t testing.TB, b hub.Backend) hub.Backend {
+			_ = b.Close()
+			if restart != nil {
+				restart()
+			}
+			return open(t)
+		},
 		Trim: func(t testing.TB, b hub.Backend, topic string) {
 			if err := admin.XTrimMaxLen(t.Context(), rigs[b].keys.stream(topic), 0).Err(); err != nil {
 				t.Fatal(err)
@@ -37,14 +46,17 @@ func conformance(t *testing.T, admin redis.UniversalClient, newRig func(t testin
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	one := func(t *testing.T, addr string) {
+	one := func(t *testing.T, addr string, restart func()) {
 		t.Parallel()
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, func(t testing.TB) *rig { return newRig(t, addr, Options{}) })
+		conformance(t, admin, restart, func(t testing.TB) *rig { return newRig(t, addr, Options{}) })
 	}
-	t.Run("miniredis", func(t *testing.T) { one(t, startMini(t).Addr()) })
-	t.Run("redis-server", func(t *testing.T) { one(t, startServer(t).addr) })
+	t.Run("miniredis", func(t *testing.T) { one(t, startMini(t).Addr(), nil) })
+	t.Run("redis-server", func(t *testing.T) {
+		s := startServer(t, "--appendonly", "yes")
+		one(t, s.addr, s.program.Restart)
+	})
 	t.Run("redis-server with a replica", func(t *testing.T) {
 		master := startServer(t, "--repl-diskless-sync-delay", "0")
 		startServer(t, "--replicaof", "127.0.0.1 "+master.addr[len("127.0.0.1:"):])
@@ -52,13 +64,13 @@ func TestConformance(t *testing.T) {
 			n, _ := master.Wait(t.Context(), 1, 0).Result()
 			return n == 1
 		})
-		one(t, master.addr)
+		one(t, master.addr, nil)
 	})
 	t.Run("redis-server cluster", func(t *testing.T) {
 		t.Parallel()
 		nodes := startCluster(t)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].addr}, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{}) })
+		conformance(t, admin, nil, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{}) })
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/headrace/headrace/backends/backendtest"
 	"github.com/headrace/headrace/hub"
 )
 
@@ -149,4 +150,11 @@ func (r *rig) redisBenchmark(b *testing.B, addr string, m *hub.Message) (float64
 func median(all []float64) float64 {
 	all = slices.Sorted(slices.Values(all))
 	return all[len(all)/2]
+}
+
+func BenchmarkBackend(b *testing.B) {
+	s := startServer(b)
+	backendtest.Benchmark(b, backendtest.Config{
+		New: func(t testing.TB) hub.Backend { return newRig(t, s.addr, Options{}).Backend },
+	})
 }

@@ -89,6 +89,9 @@ func testChangesArePublishedInTheirOrder(t *testing.T, url string) {
 		})
 	}
 	wg.Wait()
+	if t.Failed() {
+		t.FailNow() // the feeds would be waited for for ever
+	}
 	for name, c := range map[string]*connection{"all": all, "own": own} {
 		last := ""
 		version := 1

@@ -29,6 +29,11 @@ func TestConformance(t *testing.T) {
 			backendtest.Run(t, backendtest.Config{
 				New:  func(t testing.TB) hub.Backend { return open(t, at) },
 				Peer: func(t testing.TB, _ hub.Backend) hub.Backend { return open(t, at) },
+				Reopen: func(t testing.TB, b hub.Backend) hub.Backend {
+					again := open(t, at) // first: the server goes with the last backend
+					_ = b.Close()
+					return again
+				},
 				Trim: func(t testing.TB, b hub.Backend, topic string) {
 					if err := b.(*backend).Client().XTrimMaxLen(t.Context(), "headrace:{"+topic+"}", 0).Err(); err != nil {
 						t.Fatal(err)

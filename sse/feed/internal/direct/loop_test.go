@@ -28,17 +28,22 @@ type party struct {
 
 func newParty(t *testing.T, n int) *party {
 	p := &party{t: t}
+	p.join(n)
+	return p
+}
+
+// join adds n connections whose user code the shards run.
+func (p *party) join(n int) {
 	for range n {
 		f, s := newFakeFeed("t"), newFakeSocket()
 		f.custom, f.poll = true, func() {}
 		p.feeds, p.sockets = append(p.feeds, f), append(p.sockets, s)
-		p.done = append(p.done, p.engine.runInBackground(t.Context(), session.Config{}, f, s))
+		p.done = append(p.done, p.engine.runInBackground(p.t.Context(), session.Config{}, f, s))
 	}
 	for range trusted + 1 { // so often that the shards run their code
 		p.put("data: warm\n\n")
 		synctest.Wait()
 	}
-	return p
 }
 
 func (p *party) put(frame string) {
@@ -470,18 +475,25 @@ func TestUserCodeGoexit(t *testing.T) {
 // up by its number, and is soon not run by the shard any more.
 func TestUserCodeThatIsNearlySlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newParty(t, 400)
-		last := len(p.feeds) - 1
-		for i := range last - 1 {
-			p.code(i, func() { time.Sleep(patience * 9 / 10) })
+		p := &party{t: t}
+		p.engine.shards = []*shard{newShard()} // all of them in one pass
+		p.join(200)
+		// Quick ones stand all over the pass: one of the last is held up by all that the shard runs.
+		quick := func(i int) bool { return i%10 == 9 }
+		for i := range p.feeds {
+			if !quick(i) {
+				p.code(i, func() { time.Sleep(patience * 9 / 10) })
+			}
 		}
-		for round := range 40 {
+		for round := range 20 {
 			text := fmt.Sprintf("data: %d\n\n", round)
 			begun := time.Now()
 			p.put(text)
-			for !strings.Contains(p.sockets[last].got(), text) {
-				time.Sleep(patience / 10)
-				synctest.Wait()
+			for i, s := range p.sockets {
+				for quick(i) && !strings.Contains(s.got(), text) {
+					time.Sleep(patience / 10)
+					synctest.Wait()
+				}
 			}
 			if waited := time.Since(begun); waited > 3*mostLooks*patience {
 				t.Fatalf("round %d: a quick one waited for %v", round, waited)
@@ -489,14 +501,15 @@ func TestUserCodeThatIsNearlySlow(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		p.leave()
-		slow := 0
-		for i := range last - 1 {
-			if p.feeds[i].watcher.(*conn).trust >= trusted {
-				slow++
+		trusting := 0
+		for i, f := range p.feeds {
+			if !quick(i) && f.watcher.(*conn).trust >= trusted {
+				trusting++
 			}
 		}
-		if slow > len(p.feeds)-100 {
-			t.Errorf("the shards still run the code of %d", slow)
+		// In each pass the first call may lie between two looks.
+		if trusting > 2 {
+			t.Errorf("the shard still runs the code of %d", trusting)
 		}
 	})
 }
