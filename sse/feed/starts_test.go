@@ -154,3 +154,25 @@ func TestUnknownIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestMalformedIsNoLoop: a client with a malformed cursor at a feed from the oldest message, all of
+// whose messages are filtered out, is given a cursor with the gap, and comes back without one.
+func TestMalformedIsNoLoop(t *testing.T) {
+	h := newHub(t, nil, hub.Options{})
+	last := publish(t, h, "t", "1", "2")[1]
+	f := Of(h, "t")
+	f.Filter = func(_ string, m *hub.Message) bool { return string(m.Data) == "kept" }
+	o := offered()
+	o.Start = hub.Earliest()
+	s := server(t, Handler(f, o))
+	c := connect(t, s.Client(), s.URL, "malformed")
+	block := c.block(t)
+	equal(t, "gap", block, prelude+"event: gap\ndata: {}\nid: "+idOf(block)+"\n\n")
+	c.leave()
+	c = connect(t, s.Client(), s.URL, idOf(block))
+	id := publish(t, h, "t", "kept")[0]
+	equal(t, "back", c.block(t), prelude+event(id, "kept"))
+	p := getPage(t, s.Config.Handler, "limit=2&after=malformed")
+	equal(t, "page", fmt.Sprint(p.Gap, p.Next != "", p.Next != last), "true true true")
+	equal(t, "next page", getPage(t, s.Config.Handler, "after="+p.Next).Gap, false)
+}
