@@ -59,6 +59,7 @@ var rules = []rule{
 		modules: []string{"github.com/ThreeDotsLabs/watermill"}},
 	{packages: "backends/all", own: []string{"backends/..."}},
 
+	{packages: "internal/cursortest", own: []string{"hub", "sse", "sse/feed"}, pure: true},
 	{packages: "internal/...", own: []string{"internal/..."}, pure: true},
 
 	{packages: "examples/...", own: []string{"..."}, modules: []string{"*"}},
@@ -67,7 +68,7 @@ var rules = []rule{
 
 // testOnly are packages that only tests may import: they bring the testing package, and its
 // flags, into a program.
-var testOnly = []string{"backends/backendtest", "internal/golden", "internal/testenv"}
+var testOnly = []string{"backends/backendtest", "internal/cursortest", "internal/golden", "internal/testenv"}
 
 func TestArrows(t *testing.T) {
 	// Files can be bound to a system, and so can what they import.

@@ -44,6 +44,13 @@ var (
 	ErrMethod = errors.New("feed: method not allowed")
 	// ErrAccept means that the client accepts no event stream.
 	ErrAccept = errors.New("feed: the client accepts no event stream")
+	// ErrParameter means that a query parameter of the feed's own, such as start, is malformed or
+	// asks for what is not offered. The client was answered 400.
+	ErrParameter = errors.New("feed: a query parameter is malformed or asks for too much")
+	// ErrAbsent means that none of the topics exists, and that Options.Absent is 404.
+	ErrAbsent = errors.New("feed: none of the topics exists")
+	// ErrOptions means that the Options are wrong. The client was answered 500.
+	ErrOptions = errors.New("feed: wrong options")
 )
 
 // Status returns an error that carries an HTTP status, for the function given to HandlerFunc and

@@ -9,17 +9,29 @@
 // # What a client sees
 //
 // A stream begins with a comment and the reconnection time. A client that states no cursor starts
-// at Options.Start. It first gets an event of type checkpoint, with empty data and the ID that it
-// starts after, so that a connection that drops before the first message loses nothing. A stream
-// from hub.Earliest has no checkpoint where there are messages: the position before the oldest
-// message has no lasting ID. It begins there again. A client that states a cursor
-// ([sse.LastEventID]) gets what came after it. Whatever the cursor holds, the answer is a stream.
+// at Options.Start, or where it has chosen within Options.Starts. It first gets an event of type
+// checkpoint, with empty data and the ID that it starts after, so that a connection that drops
+// before the first message loses nothing. A stream from the oldest retained message of one topic
+// has no checkpoint: the position before that message has no lasting ID. It begins there again.
+//
+// A client that states a cursor ([sse.LastEventID]) gets what came after it. Whatever the cursor
+// holds, the answer is a stream:
+//
+//   - Of a cursor that is known nothing is lost, and there is no gap.
+//   - A cursor that is well formed and unknown (so old that messages are gone, of a deleted topic or
+//     of its former life, of another store or of other topics) gets a gap, and then the newest
+//     retained messages, at most Options.ReplayMessages and Options.ReplayBytes.
+//   - A cursor that is malformed gets a gap, and then what a client without a cursor gets. So does a
+//     plain ID at a feed of several topics.
+//
+// A gap that no message follows at once has an id, from which the stream goes on without a gap.
 //
 // Each message is an event with the message's id, type and data. Where messages are gone, an
 // event of type gap, with data {}, comes first: the page should load its state anew. A binary
 // message has its data in base64 and ";base64" after its type, "message;base64" when it has none.
 // A finished topic ends with an event of type close with empty data. A client that comes back
-// with its id is answered 204, on which an EventSource stops. An event of type stream-error, with
+// with its id is answered 204, on which an EventSource stops. A topic that is deleted is a gap, and
+// with Options.EndDeleted an end like this one. An event of type stream-error, with
 // data {}, comes before a connection that is aborted because of a failure.
 //
 // With a Snapshot, a client without a cursor gets an event of type snapshot instead of the
@@ -28,13 +40,16 @@
 // application/json gets the state as a document, and in the header Last-Event-ID the cursor from
 // which a stream goes on with ?lastEventId=.
 //
+// With a [History], a client that asks for application/json and states where gets the messages as
+// pages, and can wait for the next one: for networks that kill event streams.
+//
 // A Hello comes before all of these, on every connection. A Map's events stand for the message,
 // and the last one has its id. A client whose messages are filtered out for long gets a
 // checkpoint as a heartbeat.
 //
 // Several topics each have an order of their own, and close comes when all are finished. The
-// cursor is then longer, and holds a position in each topic. A feed of other topics takes it too:
-// topics that it does not know begin at Options.Start, or with a snapshot.
+// cursor is then longer, and holds a position in each topic. A feed of some of them, and of more,
+// takes it too: topics that it does not know begin at Options.Start, or with a snapshot.
 //
 // Comment lines break the silence. Streams end cleanly, for the client to come back with its
 // cursor, at Options.MaxLifetime, at Options.ExpireAt, when a lease of the request's context is

@@ -14,9 +14,7 @@ import (
 // serveDocument answers a request for the snapshot alone.
 func serveDocument(q *request, f Feed) error {
 	h := q.w.Header()
-	h.Set("Content-Type", documentType)
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
+	setDocument(h)
 	if q.r.Method == http.MethodHead {
 		q.w.WriteHeader(http.StatusOK)
 		return nil
@@ -43,6 +41,13 @@ func serveDocument(q *request, f Feed) error {
 	h.Set("Last-Event-ID", s.cursor())
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	return writeDocument(q.w, body, q.o.WriteTimeout)
+}
+
+// setDocument sets the headers of a document.
+func setDocument(h http.Header) {
+	h.Set("Content-Type", documentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
 }
 
 // setOf returns what the cursors of a feed are made with, nil for a feed of one topic.

@@ -32,7 +32,7 @@ import (
 // was no stream, as Serve does.
 func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) iter.Seq2[sse.Event, error], o Options) error {
 	s := &stream{request: newRequest(w, r, nil, o)}
-	if _, done, err := s.check(false); done {
+	if _, done, err := s.check(false, false); done {
 		return err
 	}
 	if r.Method == http.MethodHead {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -283,4 +284,35 @@ func memServer(handler http.Handler, http2 bool, change func(*http.Server)) (cli
 		server.Close()
 		<-served
 	}
+}
+
+func newRecorder() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+
+// getPage returns the page for a query, which is not escaped yet.
+func getPage(t testing.TB, handler http.Handler, query string) (p page) {
+	t.Helper()
+	w := record(handler, get("/?"+strings.ReplaceAll(query, " ", "%20"), "Accept", documentType))
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s: %v", query, w.Code, w.Body, err)
+	}
+	return p
+}
+
+// serveLong serves a request with a cursor until so many blocks are written.
+func serveLong(t testing.TB, handler http.Handler, path, cursor string, blocks int) string {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	defer s.Close()
+	c := connect(t, s.Client(), s.URL+path, cursor)
+	defer c.leave()
+	var b strings.Builder
+	for range blocks {
+		b.WriteString(c.block(t))
+	}
+	body := b.String()
+	if before, id, ok := strings.Cut(body, "data: {}\nid: "); ok {
+		_, after, _ := strings.Cut(id, "\n")
+		body = before + "data: {}\nid: ID\n" + after
+	}
+	return body
 }

@@ -1,8 +1,10 @@
 package feed
 
 import (
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"github.com/headrace/headrace/hub"
@@ -12,9 +14,34 @@ import (
 // Options are the settings of a stream. The zero value is right for most; durations that are not
 // positive count as zero.
 type Options struct {
-	// Start is where a client starts that states no cursor. Default hub.Latest(). Generators, and
-	// feeds with a Snapshot, ignore it.
+	// Start is where a client starts that states no cursor, or a malformed one. Any position is
+	// fine. Default hub.Latest(). Generators, and feeds with a Snapshot, ignore it.
 	Start hub.Position
+	// Starts is what a request may choose instead of Start, by its query parameter start. Default:
+	// nothing, and then the parameter is the application's own. Generators, and feeds with a
+	// Snapshot, ignore it.
+	Starts Starts
+	// ReplayMessages and ReplayBytes bound how much is sent for one connect to a client whose cursor
+	// is well formed and unknown: of a topic's former life, of another topic, or so old that its
+	// messages are gone. It gets a gap, and then the newest retained messages that are so many,
+	// and that have about so many bytes. What the bounds leave out is part of the gap. Topics of
+	// one feed that may be unknown share the bounds in equal parts, of at least one message each.
+	// Defaults 1,000 and 1 MiB.
+	ReplayMessages int
+	ReplayBytes    int64
+	// Absent is the status that answers a request for topics of which none exists: 204, on which an
+	// EventSource stops, or 404. The backend is asked before the stream begins, within
+	// ConnectTimeout; a topic of a backend that cannot tell counts as one that exists. Default 0: a
+	// stream that waits for the first message. Any other value is ErrOptions.
+	Absent int
+	// EndDeleted ends the stream, with close behind the gap, when all of its topics are deleted or
+	// finished. A client that comes back with the cursor of that close is answered 204, as long as
+	// the name is not used again. Default: the gap is said, and the stream waits for what is
+	// published under the name next.
+	EndDeleted bool
+	// History offers messages as JSON documents at the feed's URL, for clients that cannot hold an
+	// event stream. Default nil: not offered.
+	History *History
 	// Heartbeat is the silence after which a comment line is sent. Default 15 s.
 	Heartbeat time.Duration
 	// Retry is the least time that clients are asked to wait before they reconnect; each is told
@@ -98,9 +125,24 @@ func (o *Options) fill() {
 	o.MaxLifetime = positive(o.MaxLifetime, time.Hour)
 	o.ConnectTimeout = positive(o.ConnectTimeout, 5*time.Second)
 	o.SnapshotTimeout = positive(o.SnapshotTimeout, 30*time.Second)
+	if o.ReplayMessages <= 0 {
+		o.ReplayMessages = 1000
+	}
+	if o.ReplayBytes <= 0 {
+		o.ReplayBytes = 1 << 20
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+}
+
+// check returns ErrOptions for options that are wrong, and not only out of range.
+func (o Options) check() error {
+	switch o.Absent {
+	case 0, http.StatusNoContent, http.StatusNotFound:
+		return nil
+	}
+	return fmt.Errorf("%w: Absent is %d, and can be 0, 204 or 404", ErrOptions, o.Absent)
 }
 
 func positive(d, otherwise time.Duration) time.Duration {

@@ -33,7 +33,7 @@ var reloads = make(chan struct{}, 64)
 func startReload(s *source) *reload {
 	ctx, cancel := context.WithCancel(s.ctx)
 	l := &reload{cancel: cancel, done: make(chan struct{}), err: errGoexit}
-	feed, set, spread, within, waker := s.feed, s.set, s.spread, s.within, s.waker
+	feed, terms, set, spread, within, waker := s.feed, s.terms, s.set, s.spread, s.within, s.waker
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -42,7 +42,7 @@ func startReload(s *source) *reload {
 			close(l.done)
 			waker.Wake()
 		}()
-		if err := l.subs.subscribe(ctx, feed, hub.Latest()); err != nil {
+		if err := l.subs.subscribe(ctx, feed, terms, hub.Latest()); err != nil {
 			l.err = err
 			return
 		}
@@ -66,6 +66,39 @@ func startReload(s *source) *reload {
 		l.err = err
 	}()
 	return l
+}
+
+// reloadState says a gap and begins anew: at the newest message of each topic, with a snapshot from
+// behind it. The gap has no id: a client that is cut off before the snapshot comes back with its
+// old cursor, to the same gap.
+func (s *source) reloadState(w *session.Work) {
+	w.Frames = append(w.Frames, session.Gap(""))
+	s.reload = startReload(s)
+}
+
+// take takes over what a reload has brought.
+func (s *source) take(l *reload) {
+	l.cancel()
+	if l.panicked != nil {
+		panic(l.panicked)
+	}
+	s.reload = nil
+	if l.err != nil {
+		l.subs.close()
+		s.err = l.err
+		return
+	}
+	for i := range s.readers {
+		if s.readers[i].deleted {
+			l.subs.readers[i].ended = true // whatever was published under the name since
+			l.subs.readers[i].deleted = true
+		}
+	}
+	s.subscriptions.close()
+	clear(s.readers) // they may be in the source itself, and would hold the subscriptions
+	s.subscriptions, s.turn, s.passed = l.subs, 0, false
+	s.watch()
+	s.first = append(s.first, l.frame)
 }
 
 func (l *reload) isDone() bool {

@@ -2,9 +2,13 @@ package feed
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
+	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/cursor"
 	"github.com/headrace/headrace/sse/feed/internal/session"
@@ -28,23 +32,90 @@ func newRequest(w http.ResponseWriter, r *http.Request, topics []string, o Optio
 	return q
 }
 
-// check refuses requests that cannot be served, and tells those that want a document instead of a
-// stream, if there is one to be had.
-func (q *request) check(documents bool) (document, done bool, err error) {
+// form is what a request asks for.
+type form uint8
+
+const (
+	asStream   form = iota
+	asDocument      // the snapshot alone
+	asPage          // a page of the messages
+)
+
+// check refuses requests that cannot be served, and tells what the others ask for, of what there
+// is to be had beside a stream.
+func (q *request) check(snapshot, history bool) (_ form, done bool, err error) {
 	if q.r.Method != http.MethodGet && q.r.Method != http.MethodHead {
 		q.w.Header().Set("Allow", "GET, HEAD")
-		return false, true, q.refuse(http.StatusMethodNotAllowed, ErrMethod)
+		return asStream, true, q.refuse(http.StatusMethodNotAllowed, ErrMethod)
 	}
-	if documents {
+	if snapshot || history {
 		q.w.Header().Add("Vary", "Accept")
-		if prefersDocument(q.r.Header) {
-			return true, false, nil
+		switch {
+		case !prefersDocument(q.r.Header):
+		case history && asksForPage(q.r.URL.RawQuery):
+			return asPage, false, nil
+		case snapshot:
+			return asDocument, false, nil
 		}
 	}
 	if ok, _ := accepts(q.r.Header); !ok {
-		return false, true, q.refuse(http.StatusNotAcceptable, ErrAccept)
+		return asStream, true, q.refuse(http.StatusNotAcceptable, ErrAccept)
 	}
-	return false, false, nil
+	return asStream, false, nil
+}
+
+// choose takes over the start that the request has chosen.
+func (q *request) choose() error {
+	if !q.o.Starts.offers() {
+		return nil
+	}
+	text, _ := queryValue(q.r.URL.RawQuery, "start")
+	if text == "" {
+		return nil
+	}
+	start, ok := q.o.Starts.position(text, time.Now())
+	if !ok {
+		return q.malformed(q.o.Starts.words())
+	}
+	q.o.Start = start
+	return nil
+}
+
+// malformed answers 400 with what is allowed.
+func (q *request) malformed(words string) error {
+	q.answer(http.StatusBadRequest, words, 0)
+	return fmt.Errorf("%w: %s", ErrParameter, words)
+}
+
+// absent answers the request with Options.Absent if none of the feed's topics exists, and then
+// reports true. It blocks as long as the backend, at most for Options.ConnectTimeout.
+func (q *request) absent(f Feed) (done bool, err error) {
+	if q.o.Absent == 0 {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(q.r.Context(), q.o.ConnectTimeout, errConnect)
+	defer cancel()
+	for _, topic := range f.Topics {
+		info, err := f.Hub.Info(ctx, topic)
+		switch {
+		case errors.Is(err, hub.ErrUnsupported), err == nil && info.Exists:
+			return false, nil
+		case err != nil:
+			return true, q.unavailable(err)
+		}
+	}
+	q.log("headrace: none of the topics exists")
+	if q.o.Absent == http.StatusNoContent {
+		q.nothing()
+		return true, nil
+	}
+	return true, q.refuse(q.o.Absent, ErrAbsent)
+}
+
+// nothing answers a client that need not come back.
+func (q *request) nothing() {
+	q.w.Header().Set("Cache-Control", "no-store")
+	q.w.WriteHeader(http.StatusNoContent)
 }
 
 // enter counts the stream among those that are open, until leave is called.
@@ -70,13 +141,14 @@ func (q *request) enter() error {
 func (q *request) open(f Feed, set *cursor.Set, where opening) (*source, error) {
 	ctx := q.r.Context()
 	s := &source{ctx: ctx, feed: f, set: set, gap: where.gap, spread: q.o.Retry, within: q.o.SnapshotTimeout}
+	s.terms = terms{q.o.ReplayMessages, q.o.ReplayBytes, q.o.EndDeleted}
 	bounded := &patience{Context: ctx, timeout: q.o.ConnectTimeout}
 	if q.life != nil {
 		bounded.Context = q.life.request // the stream's may outlive it
 	}
 	defer bounded.end()
 	s.readers, s.at = s.one.readers[:], s.one.at[:]
-	if err := s.subscribe(bounded, f, where.at...); err != nil {
+	if err := s.subscribe(bounded, f, s.terms, where.at...); err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil {

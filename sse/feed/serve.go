@@ -18,8 +18,8 @@ import (
 //
 // With Options.Detach it may return as soon as the stream has begun, and then returns nil.
 //
-// It returns nil after a clean end, after HEAD, after the 204 for a finished feed, and after a
-// snapshot in JSON. Otherwise the error is the cause of the end, or says why there was no stream:
+// It returns nil after a clean end, after HEAD, after a 204, and after a snapshot or a page of
+// messages in JSON. Otherwise the error is the cause of the end, or says why there was no stream:
 // an error of this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in
 // any case. A panic of one of the feed's functions aborts the stream and goes on from Serve.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
@@ -71,18 +71,32 @@ type stream struct {
 // admit decides whether there is to be a stream, and counts it among those that are open. It
 // reports true when the request has its answer.
 func (s *stream) admit(f Feed) (done bool, err error) {
-	document, done, err := s.check(f.Snapshot != nil)
+	as, done, err := s.check(f.Snapshot != nil, s.o.History != nil)
 	if done {
 		return true, err
 	}
-	if s.feed, err = f.prepared(); err != nil {
+	if s.feed, err = f.prepared(); err == nil {
+		err = s.o.check()
+	}
+	if err != nil {
 		return true, s.refuseFor(err)
 	}
 	s.topics = s.feed.Topics
-	if document {
-		return true, serveDocument(s.request, s.feed)
+	if as == asPage || f.Snapshot == nil {
+		if err := s.choose(); err != nil {
+			return true, err
+		}
 	}
-	if s.r.Method == http.MethodHead {
+	switch {
+	case as == asPage:
+		return true, servePage(s.request, s.feed)
+	case as == asDocument, s.r.Method == http.MethodHead:
+		if done, err := s.absent(s.feed); done {
+			return true, err
+		}
+		if as == asDocument {
+			return true, serveDocument(s.request, s.feed)
+		}
 		s.head()
 		return true, nil
 	}
@@ -124,19 +138,31 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 	f, set := s.feed, setOf(s.feed)
 	text, stated := sse.LastEventID(s.r)
 	where := openingOf(f, set, s.o.Start, text, stated)
+	// Who comes back to what was deleted has an end of his own, and then nobody needs to be asked.
+	back := s.o.EndDeleted && where.stated
+	if !back {
+		if done, err := s.absent(f); done {
+			return config, false, err
+		}
+	}
 	if s.source, err = s.open(f, set, where); err != nil {
 		return config, false, s.unavailable(err)
 	}
 	config = s.o.config()
 	ctx := s.r.Context()
-	if where.stated && !where.gap && s.source.finished(ctx, s.o.ConnectTimeout-time.Since(opened)) {
+	over := where.stated && !where.gap && s.source.finished(ctx, s.source.terms, s.o.ConnectTimeout-time.Since(opened))
+	if over && !s.source.lost() {
 		s.log("headrace: feed is finished")
-		s.w.Header().Set("Cache-Control", "no-store")
-		s.w.WriteHeader(http.StatusNoContent)
+		s.nothing()
 		return config, false, nil
 	}
-	if lost := s.source.gap || s.source.lost(); f.Snapshot != nil && (!where.stated || lost) {
-		if where.stated {
+	if back {
+		if done, err := s.absent(f); done {
+			return config, false, err
+		}
+	}
+	if lost := where.gap || s.source.lost(); f.Snapshot != nil && !over && (!where.stated || lost) {
+		if where.stated && !where.gap {
 			// Now there is still a status to be had, and nobody to wait for.
 			s.source.close()
 			if s.source, err = s.open(f, set, latest(f)); err != nil {

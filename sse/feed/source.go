@@ -28,8 +28,10 @@ type source struct {
 	ctx  context.Context // of the stream
 	feed Feed
 	set  *cursor.Set // nil for one topic
+	terms
 	subscriptions
 	turn int // whose poll is next
+	most int // entries of the next batch, 0 for as many as there is room for
 
 	first  [][]byte      // frames to be delivered before anything else: a snapshot
 	gap    bool          // a gap is to be said before anything else
@@ -54,7 +56,9 @@ type reader struct {
 	topic string
 	sub   subscription
 	first *hub.Batch // polled before the stream began, and not yet delivered
-	ended bool       // the topic is finished and read to its end
+	ended bool       // the topic is finished, or deleted, and read to its end
+	// deleted says that behind the gap that is to be delivered is nothing but the end.
+	deleted bool
 }
 
 // peek returns what the next poll will begin with.
@@ -64,6 +68,19 @@ func (r *reader) peek() hub.Batch {
 		r.first = &b
 	}
 	return *r.first
+}
+
+// past returns a gap that no entry follows, with what comes behind it if that is there: the end of a
+// topic that was deleted, perhaps.
+func (r *reader) past(gap hub.Batch) hub.Batch {
+	switch next := r.sub.Poll(nil, 1, 1); {
+	case over(next):
+		r.deleted = true
+	case next.Status == hub.Ready:
+		next.Gap = true
+		return next
+	}
+	return gap
 }
 
 // Poll implements session.Source.
@@ -83,7 +100,7 @@ func (s *source) Poll(w *session.Work, budget int) (hub.Status, error) {
 		if len(s.first) > 0 {
 			w.Frames = append(w.Frames, session.Gap(""))
 		} else {
-			w.Frames = append(w.Frames, session.Gap(s.cursor()))
+			w.Frames = append(w.Frames, session.Gap(s.position()))
 		}
 		return hub.Ready, nil
 	case len(s.first) > 0:
@@ -96,9 +113,13 @@ func (s *source) Poll(w *session.Work, budget int) (hub.Status, error) {
 	return s.pollReaders(w, budget)
 }
 
-// pollReaders delivers the batch of the next reader in turn that has one.
+// pollReaders delivers the batch of the next reader in turn that has one. Where it is not watched, it
+// says hub.Behind for one who has to fetch, whose turn it is then.
 func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
-	waiting := false
+	waiting, room := false, len(w.Entries)
+	if s.most > 0 {
+		room = min(room, s.most)
+	}
 	var err error
 	for range s.readers {
 		i := s.turn
@@ -113,7 +134,7 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 		if r.first != nil {
 			b, r.first = *r.first, nil
 		} else {
-			b = r.sub.Poll(w.Entries[:0], len(w.Entries), budget)
+			b = r.sub.Poll(w.Entries[:0], room, budget)
 		}
 		switch b.Status {
 		case hub.Ready:
@@ -121,11 +142,14 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 			clear(b.Entries) // w must not keep messages alive
 			return hub.Ready, nil
 		case hub.Ended:
-			if b.Err == nil {
+			if over(b) {
 				r.ended = true
 			} else {
 				err = b.Err // the others may have something yet
 			}
+		case hub.Behind:
+			s.turn = i
+			return hub.Behind, nil
 		default:
 			waiting = true
 		}
@@ -150,7 +174,10 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 // deliver puts a batch of the i-th reader on the wire. What Map makes of it counts against the budget:
 // what is left of the batch then is for the next poll.
 func (s *source) deliver(w *session.Work, i int, b hub.Batch, budget int) {
-	if b.Gap && s.feed.Snapshot != nil {
+	if b.Gap && len(b.Entries) == 0 && s.endDeleted && !s.readers[i].deleted {
+		b = s.readers[i].past(b)
+	}
+	if b.Gap && s.feed.Snapshot != nil && !s.ending() {
 		s.reloadState(w)
 		return
 	}
@@ -272,6 +299,26 @@ func (s *source) closing() bool {
 // cursor returns the client's cursor for what it has got, or passed.
 func (s *source) cursor() string { return cursorOf(s.set, s.at) }
 
+// position is the cursor, also where that has no ID: then it is one that states nothing, or that
+// the position is doubtful.
+func (s *source) position() string {
+	if s.set == nil && !s.at[0].Valid() {
+		return cursorOf(cursor.New(s.feed.Topics), s.at)
+	}
+	return s.cursor()
+}
+
+// ending reports whether all topics are at their end, some of them behind a gap that is being
+// delivered.
+func (s *source) ending() bool {
+	for i := range s.readers {
+		if r := &s.readers[i]; !r.ended && !r.deleted {
+			return false
+		}
+	}
+	return true
+}
+
 func cursorOf(set *cursor.Set, at []hub.ID) string {
 	if set == nil {
 		return string(at[0])
@@ -326,31 +373,4 @@ func (s *source) close() {
 		s.reload.stop()
 	}
 	s.subscriptions.close()
-}
-
-// reloadState says a gap and begins anew: at the newest message of each topic, with a snapshot from
-// behind it. The gap has no id: a client that is cut off before the snapshot comes back with its
-// old cursor, to the same gap.
-func (s *source) reloadState(w *session.Work) {
-	w.Frames = append(w.Frames, session.Gap(""))
-	s.reload = startReload(s)
-}
-
-// take takes over what a reload has brought.
-func (s *source) take(l *reload) {
-	l.cancel()
-	if l.panicked != nil {
-		panic(l.panicked)
-	}
-	s.reload = nil
-	if l.err != nil {
-		l.subs.close()
-		s.err = l.err
-		return
-	}
-	s.subscriptions.close()
-	clear(s.readers) // they may be in the source itself, and would hold the subscriptions
-	s.subscriptions, s.turn, s.passed = l.subs, 0, false
-	s.watch()
-	s.first = append(s.first, l.frame)
 }

@@ -92,8 +92,10 @@ func TestTopicsCursors(t *testing.T) {
 		{"a topic that has left counts no more", []string{"b"}, func() string { return vector(ab, a[0], b[0]) }, func(s *follower) {
 			equal(t, "message", s.block(t), prelude+event(b[1], "b2"))
 		}},
-		{"one topic of a vector of others begins at the start", []string{"b"}, func() string { return vector([]string{"a"}, a[0]) }, func(s *follower) {
-			equal(t, "checkpoint", s.block(t), checkpoint(b[1]))
+		{"a vector of other topics is a gap", []string{"b"}, func() string { return vector([]string{"a"}, a[0]) }, func(s *follower) {
+			equal(t, "gap", s.block(t), prelude+gapEvent)
+			for !strings.Contains(s.block(t), "id: "+b[1]) { // all that is retained
+			}
 		}},
 		{"a route that has grown says a gap once", ab, func() string { return a[0] }, func(s *follower) {
 			equal(t, "gap", s.block(t), prelude+"event: gap\ndata: {}\nid: "+vector(ab, a[1], b[1])+"\n\n")
@@ -112,7 +114,17 @@ func TestTopicsCursors(t *testing.T) {
 			equal(t, "place", placesOf(t, idOf(block), "b")[0], hub.ID(id))
 		}},
 		{"an ID that is nobody's", ab, func() string { return vector(ab, "nonsense", b[1]) }, func(s *follower) {
-			equal(t, "gap", strings.HasPrefix(s.block(t), prelude+gapEvent), true)
+			equal(t, "gap", s.block(t), prelude+"event: gap\ndata: {}\nid: "+vector(ab, a[1], b[1])+"\n\n")
+		}},
+		{"an ID that is nobody's, and a topic that has joined", ab, func() string { return vector([]string{"a"}, "nonsense") }, func(s *follower) {
+			equal(t, "gap", s.block(t), prelude+"event: gap\ndata: {}\nid: "+vector(ab, a[1], b[1])+"\n\n")
+		}},
+		{"a doubtful position is not forgotten before its gap is said", ab, func() string { return vector(ab, "not valid", "nonsense") }, func(s *follower) {
+			block := s.block(t)
+			equal(t, "the gap of b", block, prelude+"event: gap\ndata: {}\nid: "+idOf(block)+"\n\n")
+			places, _ := cursor.New(ab).Parse(idOf(block))
+			equal(t, "places", fmt.Sprint(places), fmt.Sprint([]cursor.Position{{State: cursor.Doubtful}, {ID: hub.ID(b[1]), State: cursor.Known}}))
+			equal(t, "the gap of a", s.block(t), gapEvent)
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -285,7 +297,7 @@ func TestTopicsShutdown(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	f := Of(h, "a", "b")
 	var subs subscriptions
-	if err := subs.subscribe(t.Context(), f, hub.Latest()); err != nil {
+	if err := subs.subscribe(t.Context(), f, terms{}, hub.Latest()); err != nil {
 		t.Fatal(err)
 	}
 	s := &source{ctx: t.Context(), feed: f, set: cursor.New(f.Topics), subscriptions: subs}

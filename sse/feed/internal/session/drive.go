@@ -59,7 +59,7 @@ func (s *Stream) turn(w Writer) Step {
 // called before Run returns.
 func Run(ctx context.Context, c Config, source Source, w Writer, done func(Result)) {
 	s := &Stream{}
-	b := bell{make(chan struct{}, 1)}
+	b := NewBell()
 	s.Init(ctx, c, source, b)
 	s.Watch()
 	stop := s.Follow()
@@ -77,7 +77,7 @@ func Run(ctx context.Context, c Config, source Source, w Writer, done func(Resul
 	}()
 	s.Drive(w, func(deadline time.Time) bool {
 		select {
-		case <-b.rung:
+		case <-b.Rung:
 		case <-timer.At(deadline):
 			timer.Rang()
 		}
@@ -85,16 +85,19 @@ func Run(ctx context.Context, c Config, source Source, w Writer, done func(Resul
 	})
 }
 
-// bell is a Waker that one goroutine waits for.
-type bell struct{ rung chan struct{} }
+// Bell is a Waker that one goroutine waits for.
+type Bell struct{ Rung chan struct{} }
+
+// NewBell returns a bell.
+func NewBell() Bell { return Bell{make(chan struct{}, 1)} }
 
 // Wake implements hub.Watcher.
-func (b bell) Wake() {
+func (b Bell) Wake() {
 	select {
-	case b.rung <- struct{}{}:
+	case b.Rung <- struct{}{}:
 	default:
 	}
 }
 
 // Topic implements Waker.
-func (b bell) Topic(int) hub.Watcher { return b }
+func (b Bell) Topic(int) hub.Watcher { return b }

@@ -213,7 +213,7 @@ func TestDrainBesideARevocation(t *testing.T) {
 		drains server
 	)
 	c := drains.drained(Config{EndRetry: time.Second, DrainAt: func() time.Time { return time.Now().Add(time.Minute) }})
-	s.Init(ctx, c, newFakeSource(), bell{make(chan struct{}, 1)})
+	s.Init(ctx, c, newFakeSource(), NewBell())
 	s.Watch()
 	s.Next(time.Now(), &w)
 	cancel(ErrRevoked) // nobody has told the stream yet
@@ -243,7 +243,7 @@ func BenchmarkTurn(b *testing.B) {
 	frames := [][]byte{[]byte("data: 0123456789\nid: 1\n\n")}
 	source := newFakeSource()
 	var s Stream
-	s.Init(b.Context(), Config{Heartbeat: time.Minute}, source, bell{make(chan struct{}, 1)})
+	s.Init(b.Context(), Config{Heartbeat: time.Minute}, source, NewBell())
 	s.turn(discard{})
 	b.ReportAllocs()
 	for b.Loop() {
