@@ -2,6 +2,7 @@ package redisstream
 
 import (
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -9,8 +10,11 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
+// retained are the bounds of the topics of rule L6.
+var retained = []hub.Retention{{Prefix: "retained/", Messages: 200, Bytes: 1 << 20, Age: 2 * time.Second}}
+
 // conformance runs the suite. restart is nil where the server cannot be restarted: then the backend
-// alone is opened again.
+// alone is opened again. Its backends have retained in their options.
 func conformance(t *testing.T, admin redis.UniversalClient, restart func(), newRig func(t testing.TB) *rig) {
 	rigs := make(map[hub.Backend]*rig)
 	open := func(t testing.TB) hub.Backend {
@@ -19,8 +23,9 @@ func conformance(t *testing.T, admin redis.UniversalClient, restart func(), newR
 		return r.Backend
 	}
 	backendtest.Run(t, backendtest.Config{
-		New:  open,
-		Peer: func(t testing.TB, _ hub.Backend) hub.Backend { return open(t) },
+		New:       open,
+		Retention: retained[0],
+		Peer:      func(t testing.TB, _ hub.Backend) hub.Backend { return open(t) },
 		Reopen: func(t testing.TB, b hub.Backend) hub.Backend {
 			_ = b.Close()
 			if restart != nil {
@@ -50,7 +55,9 @@ func TestConformance(t *testing.T) {
 		t.Parallel()
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, restart, func(t testing.TB) *rig { return newRig(t, addr, Options{}) })
+		conformance(t, admin, restart, func(t testing.TB) *rig {
+			return newRig(t, addr, Options{Retention: retained})
+		})
 	}
 	t.Run("miniredis", func(t *testing.T) { one(t, startMini(t).Addr(), nil) })
 	t.Run("redis-server", func(t *testing.T) {
@@ -71,6 +78,6 @@ func TestConformance(t *testing.T) {
 		nodes := startCluster(t)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].addr}, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, nil, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{}) })
+		conformance(t, admin, nil, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{Retention: retained}) })
 	})
 }

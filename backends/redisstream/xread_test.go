@@ -22,14 +22,16 @@ func TestConformanceXRead(t *testing.T) {
 		t.Parallel()
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, nil, func(t testing.TB) *rig { return newRig(t, addr, Options{Follow: FollowXRead}) })
+		conformance(t, admin, nil, func(t testing.TB) *rig { return newRig(t, addr, Options{Follow: FollowXRead, Retention: retained}) })
 	})
 	t.Run("redis-server cluster", func(t *testing.T) {
 		t.Parallel()
 		nodes := startCluster(t)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].addr}, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, nil, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{Follow: FollowXRead}) })
+		conformance(t, admin, nil, func(t testing.TB) *rig {
+			return newClusterRig(t, nodes[0].addr, Options{Follow: FollowXRead, Retention: retained})
+		})
 	})
 }
 
