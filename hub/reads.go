@@ -109,7 +109,7 @@ func (w *wait) join(first bool) {
 		return
 	}
 	w.call = r.waiting[w.key]
-	if w.call == nil && first {
+	if w.call == nil && first && w.key.after != "" { // else what is the oldest may have changed since
 		w.call = r.begun[w.key]
 		w.begun = w.call != nil
 	}
@@ -315,7 +315,7 @@ func (r *reads) share(topic string, got Page) *page {
 // gap.
 func (r *reads) keep(key readKey, c *readCall) {
 	p := c.page
-	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" && key.sought == (Seek{}) {
+	if len(p.entries) == 0 || key.limit != pageLimit || key.after == "" {
 		return
 	}
 	r.mu.Lock()

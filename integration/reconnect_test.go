@@ -253,7 +253,8 @@ func TestReconnectHTTP(t *testing.T) {
 func TestReconnectSmallRetention(t *testing.T) {
 	total, reconnects := testenv.Sized(40_000, 200_000), testenv.Sized(reconnects/10, reconnects)
 	h := newHub(t, memory.Options{MaxMessages: 50}, hub.Options{Window: 20})
-	server := serve(t, h, ginsse.Options{})
+	// A cursor that is none of this backend begins at Start.
+	server := serve(t, h, ginsse.Options{Start: hub.Earliest()})
 	url := server.URL + "/topics/load"
 	l := startLoad(t, h, "load", total, 150)
 	var seen history
