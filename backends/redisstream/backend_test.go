@@ -8,14 +8,16 @@ import (
 
 	"github.com/headrace/headrace/backends/backendtest"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // retained are the bounds of the topics of rule L6.
 var retained = []hub.Retention{{Prefix: "retained/", Messages: 200, Bytes: 1 << 20, Age: 2 * time.Second}}
 
 // conformance runs the suite. restart is nil where the server cannot be restarted: then the backend
-// alone is opened again. Its backends have retained in their options.
-func conformance(t *testing.T, admin redis.UniversalClient, restart func(), newRig func(t testing.TB) *rig) {
+// alone is opened again. Its backends have retained in their options; with bounds, rule L6 takes
+// some seconds.
+func conformance(t *testing.T, admin redis.UniversalClient, restart func(), bounds hub.Retention, newRig func(t testing.TB) *rig) {
 	rigs := make(map[hub.Backend]*rig)
 	open := func(t testing.TB) hub.Backend {
 		r := newRig(t)
@@ -24,7 +26,7 @@ func conformance(t *testing.T, admin redis.UniversalClient, restart func(), newR
 	}
 	backendtest.Run(t, backendtest.Config{
 		New:       open,
-		Retention: retained[0],
+		Retention: bounds,
 		Peer:      func(t testing.TB, _ hub.Backend) hub.Backend { return open(t) },
 		Reopen: func(t testing.TB, b hub.Backend) hub.Backend {
 			_ = b.Close()
@@ -51,18 +53,22 @@ func conformance(t *testing.T, admin redis.UniversalClient, restart func(), newR
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	one := func(t *testing.T, addr string, restart func()) {
+	bounds := hub.Retention{}
+	if testenv.IsLong() {
+		bounds = retained[0]
+	}
+	one := func(t *testing.T, addr string, restart func(), bounds hub.Retention) {
 		t.Parallel()
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, restart, func(t testing.TB) *rig {
+		conformance(t, admin, restart, bounds, func(t testing.TB) *rig {
 			return newRig(t, addr, Options{Retention: retained})
 		})
 	}
-	t.Run("miniredis", func(t *testing.T) { one(t, startMini(t).Addr(), nil) })
+	t.Run("miniredis", func(t *testing.T) { one(t, startMini(t).Addr(), nil, bounds) })
 	t.Run("redis-server", func(t *testing.T) {
 		s := startServer(t, "--appendonly", "yes")
-		one(t, s.addr, s.program.Restart)
+		one(t, s.addr, s.program.Restart, retained[0])
 	})
 	t.Run("redis-server with a replica", func(t *testing.T) {
 		master := startServer(t, "--repl-diskless-sync-delay", "0")
@@ -71,13 +77,13 @@ func TestConformance(t *testing.T) {
 			n, _ := master.Wait(t.Context(), 1, 0).Result()
 			return n == 1
 		})
-		one(t, master.addr, nil)
+		one(t, master.addr, nil, bounds)
 	})
 	t.Run("redis-server cluster", func(t *testing.T) {
 		t.Parallel()
 		nodes := startCluster(t)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].addr}, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, nil, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{Retention: retained}) })
+		conformance(t, admin, nil, bounds, func(t testing.TB) *rig { return newClusterRig(t, nodes[0].addr, Options{Retention: retained}) })
 	})
 }

@@ -138,7 +138,7 @@ func TestErasedIDsAreBounded(t *testing.T) {
 // every ID there ever was with a model: nothing that was trimmed is missing without a gap, nothing
 // that was erased makes one, and nothing comes that is not newer.
 func TestRandomLives(t *testing.T) {
-	both(t, func(t *testing.T, addr string) {
+	mostly(t, testenv.IsLong(), func(t *testing.T, addr string) {
 		r := newRig(t, addr, Options{})
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()

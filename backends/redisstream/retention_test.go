@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // retained are all messages of a topic at one moment.
@@ -70,7 +71,7 @@ func contentBytes(ms []hub.Message) (n int) {
 
 // TestRetentionUnderLoad: bounds of a prefix hold within a tenth while several publish.
 func TestRetentionUnderLoad(t *testing.T) {
-	both(t, func(t *testing.T, addr string) {
+	mostly(t, testenv.IsLong(), func(t *testing.T, addr string) {
 		const count, size, age = 100, 64 << 10, 400 * time.Millisecond
 		r := newRig(t, addr, Options{Retention: []hub.Retention{
 			{Messages: 5000}, {Prefix: "count/", Messages: count}, {Prefix: "bytes/", Bytes: size}, {Prefix: "age/", Age: age}, {Prefix: "age/long/", Age: time.Hour},
@@ -154,7 +155,7 @@ func TestAgeUnderAPrefix(t *testing.T) {
 // TestByteBound appends to topics with a bound of bytes in all the ways there are, and compares
 // with what should be retained.
 func TestByteBound(t *testing.T) {
-	both(t, func(t *testing.T, addr string) {
+	mostly(t, testenv.IsLong(), func(t *testing.T, addr string) {
 		const bound = 10_000
 		foreign := func(e Entry) hub.Message { return hub.Message{Data: []byte(strings.Join(e.Fields, ""))} }
 		r := newRig(t, addr, Options{Foreign: foreign, Retention: []hub.Retention{{Prefix: "b/", Bytes: bound}}})

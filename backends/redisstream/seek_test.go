@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // sought is what Seek has to find among what is retained.
@@ -26,7 +27,7 @@ func sought(ms []hub.Message, s hub.Seek) hub.ID {
 }
 
 func TestSeek(t *testing.T) {
-	both(t, func(t *testing.T, addr string) {
+	mostly(t, testenv.IsLong(), func(t *testing.T, addr string) {
 		a, b := newRig(t, addr, Options{}), newRig(t, addr, Options{})
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
@@ -103,7 +104,7 @@ func TestSeek(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
-	both(t, func(t *testing.T, addr string) {
+	mostly(t, testenv.IsLong(), func(t *testing.T, addr string) {
 		a, b := newRig(t, addr, Options{MaxAge: 30 * time.Hour}), newRig(t, addr, Options{KeepForever: true})
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()

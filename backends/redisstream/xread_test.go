@@ -14,22 +14,29 @@ import (
 
 	"github.com/headrace/headrace/backends"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 func TestConformanceXRead(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, addr string) {
+	bounds := hub.Retention{}
+	if testenv.IsLong() {
+		bounds = retained[0]
+	}
+	mostly(t, testenv.IsLong(), func(t *testing.T, addr string) {
 		t.Parallel()
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, nil, func(t testing.TB) *rig { return newRig(t, addr, Options{Follow: FollowXRead, Retention: retained}) })
+		conformance(t, admin, nil, bounds, func(t testing.TB) *rig {
+			return newRig(t, addr, Options{Follow: FollowXRead, Retention: retained})
+		})
 	})
 	t.Run("redis-server cluster", func(t *testing.T) {
 		t.Parallel()
 		nodes := startCluster(t)
 		admin := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].addr}, DisableIdentity: true})
 		defer admin.Close()
-		conformance(t, admin, nil, func(t testing.TB) *rig {
+		conformance(t, admin, nil, bounds, func(t testing.TB) *rig {
 			return newClusterRig(t, nodes[0].addr, Options{Follow: FollowXRead, Retention: retained})
 		})
 	})
