@@ -132,7 +132,7 @@ func (r *reader) run(ready func(), came func(), last int) error {
 
 // TestDrain: a server with many streams shuts down in time, its clients come to another instance at times of their own, and none of them loses a message.
 func TestDrain(t *testing.T) {
-	streams := testenv.Sized(300, 2000)
+	streams := testenv.Sized(150, 2000)
 	t.Run("server first", func(t *testing.T) {
 		d := newDrained(t)
 		d.shutdown(streams, d.stopServer)

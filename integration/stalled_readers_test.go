@@ -9,6 +9,7 @@ import (
 
 	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed"
 )
@@ -16,6 +17,7 @@ import (
 // TestStalledReaders: while some never read, the others get everything, and the server holds for each of them no more than what it was just writing. When they read at last, they
 // are told what they have missed. BenchmarkStalledReader has what they cost the others in time.
 func TestStalledReaders(t *testing.T) {
+	testenv.Long(t)
 	const (
 		stalled  = 30
 		size     = 16 << 10

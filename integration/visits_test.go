@@ -125,7 +125,7 @@ func (v *visits) end(t *testing.T, n *atomic.Int64, causes ...error) func(feed.E
 
 // TestVisits: clients that come and go at random moments, and send what they should not, leave nothing behind, and the server serves on.
 func TestVisits(t *testing.T) {
-	total := testenv.Sized(300, 1000)
+	total := testenv.Sized(150, 1000)
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			h := newHub(t, memory.Options{})
