@@ -139,14 +139,6 @@ func (t *topic) add(m hub.Message, now time.Duration) entry {
 	m.Key, m.Gap, m.AfterEnd = "", false, false
 	m.Time = time.Now().Round(0)
 	e := entry{n: n, at: now, m: m}
-	t.append(e)
-	if key != "" {
-		t.remember(key, keyed{n: n, at: now})
-	}
-	return e
-}
-
-func (t *topic) append(e entry) {
 	size := messageSize(&e.m)
 	t.messages.Append(string(e.m.ID), size, e)
 	t.b.total.Add(int64(size))
@@ -160,6 +152,10 @@ func (t *topic) append(e entry) {
 	for t.messages.Len() > t.bounds.messages || t.messages.Bytes() > t.bounds.bytes && t.messages.Len() > 1 {
 		t.evictMessage()
 	}
+	if key != "" {
+		t.remember(key, keyed{n: n, at: now})
+	}
+	return e
 }
 
 // deliver hands messages to the followers.
