@@ -246,7 +246,7 @@ func (f *followed) append(m Message) {
 		f.settleGap()
 		f.restart("")
 		f.hub.reads.forget(f.name)
-		f.erased.Store(nil)
+		f.erased.Store(f.erased.Load().deleted())
 	}
 	if e.Gap, f.gapNext = m.Gap || f.gapNext, false; e.Gap {
 		f.gaps++

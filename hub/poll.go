@@ -19,10 +19,7 @@ func (s *Subscription) Poll(dst []*Entry, limit, bytes int) Batch {
 		if s.own != nil && s.fetching != nil {
 			s.arrive()
 		}
-		p := s.page
-		if p == nil {
-			p = s.rest.Value()
-		}
+		p := s.held()
 		switch {
 		case p != nil || s.gap:
 			b := s.fromPage(dst, p, limit, bytes)
@@ -109,8 +106,20 @@ func (s *Subscription) fromPage(dst []*Entry, p *page, limit, bytes int) Batch {
 	return b
 }
 
-// keptBytes is how much of pages readers may keep alive between two polls.
-const keptBytes = 16 << 20
+// held returns the page that is polled next, nil for none. One that may have what was erased since,
+// or what was deleted, is read again.
+func (s *Subscription) held() (p *page) {
+	if p = s.page; p == nil {
+		p = s.rest.Value()
+	}
+	if p == nil || !s.f.erased.Load().outgrown(s.erasures) {
+		return p
+	}
+	s.restart = s.sought && s.pageAt == 0 // nothing was had of it
+	s.gap = s.gap && !s.restart
+	s.keep(nil)
+	return nil
+}
 
 // keep keeps the rest of a page for the next poll, nil for none. A page has up to PageBytes and
 // more, and a reader that stalls would hold it for as long as it stalls. So beyond keptBytes a
@@ -322,14 +331,6 @@ func (s *Subscription) Fetch(ctx context.Context) error {
 	}
 }
 
-// fetch is a read under way. A caller whose context ends often comes back to the same call: else a
-// Read that takes longer than that would never be waited for to its end.
-type fetch struct {
-	wait    *wait
-	changes uint64 // of the log, from before the call began
-	gaps    uint64 // the number of the newest then
-}
-
 // startFetch begins to read what comes after s.last.
 func (s *Subscription) startFetch() *fetch {
 	// Counted before the Read begins: what is appended after it shows up in the page, or as a
@@ -339,7 +340,8 @@ func (s *Subscription) startFetch() *fetch {
 	if s.restart {
 		key.after, key.sought = "", s.opts.replay
 	}
-	return &fetch{s.hub.reads.begin(key, s.own), changes, gaps}
+	erasures := s.f.erased.Load().made()
+	return &fetch{s.hub.reads.begin(key, s.own), changes, gaps, erasures}
 }
 
 // arrive takes over the read under way if it is done. One that failed is begun again by Poll: reads
@@ -362,7 +364,7 @@ func (s *Subscription) arrive() {
 // subscriber allows. One that has had something goes on with the page, which has what is newer.
 func (s *Subscription) turn(p *page) bool {
 	changes, gaps := s.fetching.changes, s.fetching.gaps
-	s.fetching = nil
+	s.erasures, s.sought, s.fetching = s.fetching.erasures, s.restart, nil
 	gap := p.gap || s.restart || s.lost
 	switch {
 	case gap && s.fresh && !s.restart && s.opts.markGaps:

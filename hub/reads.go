@@ -37,6 +37,19 @@ type readKey struct {
 	sought Seek
 }
 
+// keptBytes is how much of pages readers may keep alive between two polls.
+const keptBytes = 16 << 20
+
+// fetch is a read under way. A caller whose context ends often comes back to the same call: else a
+// Read that takes longer than that would never be waited for to its end.
+type fetch struct {
+	wait    *wait
+	changes uint64 // of the log, from before the call began
+	gaps    uint64 // the number of the newest then
+	// erasures is how many the topic had seen then; see erasures.made.
+	erasures uint64
+}
+
 // reads makes the hub's calls to Backend.Read. Equal concurrent ones are one call, and at most
 // maxReads are under way. Pages are handed on to readers that come to the same position within
 // pageLife. While the backend fails the calls are spaced.

@@ -40,11 +40,14 @@ type Subscription struct {
 	page     *page  // read from the backend and not polled to its end
 	// Instead of page, where too much is kept alive by readers already: it can be read again.
 	rest   weak.Pointer[page]
-	pageAt int          // the entry of page, or rest, that is polled next
-	kept   atomic.Int64 // what page counts for in hub.keptBytes
-	gap    bool         // to be said with the next batch
-	ended  bool
-	err    error
+	pageAt int  // the entry of page, or rest, that is polled next
+	sought bool // page is what is retained, because nobody knew the position
+	// erasures is how many there had been when page was asked for; see erasures.made.
+	erasures uint64
+	kept     atomic.Int64 // what page counts for in hub.keptBytes
+	gap      bool         // to be said with the next batch
+	ended    bool
+	err      error
 
 	mu      sync.Mutex
 	closed  atomic.Bool // written under mu, after cause

@@ -1,4 +1,4 @@
--- Deletes a topic that has messages: what is left is one entry that says so.
+-- Deletes a topic that has messages: what is left is one entry that says so. Of one that has none any more, the idempotency keys are deleted.
 --
 -- KEYS: 1 the stream, 2 the set of erased IDs, 3 what was erased in front, 4 the topic's life.
 -- ARGV: 1 a random number, 2 after how many ms the entry expires, 3 a name of the new life, 4 after how many ms that expires,
@@ -6,6 +6,11 @@
 -- Returns the entry's ID, followed by a space and a warning if there is one; '' if there was nothing to delete.
 
 if not find('XREVRANGE', KEYS[1], '+', '-') then
+  -- Its messages were erased or trimmed, but their idempotency keys may be known.
+  local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  if redis.call('EXISTS', KEYS[1]) == 1 and not (newest and flag(newest, 'd')) then
+    redis.call('SET', KEYS[4], ARGV[3], 'PX', ARGV[4])
+  end
   return ''
 end
 local last = given(KEYS[1])

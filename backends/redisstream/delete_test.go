@@ -71,6 +71,30 @@ func wantPage(t testing.TB, b hub.Backend, topic string, after hub.ID, gap bool,
 	return p
 }
 
+// TestDeleteWhatWasErased: the keys of a topic go with it, also when no message is left of it.
+func TestDeleteWhatWasErased(t *testing.T) {
+	both(t, func(t *testing.T, addr string) {
+		r := newRig(t, addr, Options{})
+		keyed := hub.Message{Data: []byte("a"), Key: "k"}
+		first, err := r.Publish(t.Context(), "t", keyed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustErase(t, r, "t", first)
+		if again, err := r.Publish(t.Context(), "t", keyed); err != nil || again != first {
+			t.Errorf("with the key of an erased message: %q, %v, want %q", again, err, first)
+		}
+		mustDelete(t, r, "t")
+		second, err := r.Publish(t.Context(), "t", keyed)
+		if err != nil || second == first {
+			t.Errorf("with a key of before the deletion: %q, %v, want another ID than %q", second, err, first)
+		}
+		if again, err := r.Publish(t.Context(), "t", keyed); err != nil || again != second {
+			t.Errorf("with a key of the new life: %q, %v, want %q", again, err, second)
+		}
+	})
+}
+
 func TestDelete(t *testing.T) {
 	pairs(t, func(t *testing.T, a, b *rig, admin *redis.Client) {
 		stream := a.keys.stream("t")

@@ -139,6 +139,13 @@ func (e *entry) follows(id entryID) bool {
 	return ok && ok2 && prev == id
 }
 
+// before reports whether an entry is older than a position, by the clock: then the topic was not
+// empty there, and nobody was given the position. Of an ID that somebody has chosen nothing is known.
+func (e *entry) before(place entryID) bool {
+	id, ok := parseID(e.id)
+	return ok && id.ms >= earliestPlace && id.ms < place.seq
+}
+
 // deleted reports whether an entry is the one with which a deleted topic begins anew.
 func (e *entry) deleted() bool {
 	flags, ok := mark(e.fields)

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
 // audience is a reader that follows a topic through a hub, and notes what it gets; "gap" stands for
@@ -361,11 +362,22 @@ func TestPlacesOfEmptyTopics(t *testing.T) {
 	gap(tail, false)
 	gap(old, true)
 	gap(future, true)
-	for i := range 300 {
-		mustPublish(t, r, "t", itoa(i))
+	first, _ := parseID(string(mustPublish(t, r, "t", itoa(0))))
+	for i := range 299 {
+		mustPublish(t, r, "t", itoa(i+1))
 	}
 	gap(tail, false)
 	gap(old, true)
+	// There were messages then: nobody was given that position.
+	testenv.Eventually(t, "the first message is of the past", func() error {
+		now, err := s.Time(t.Context()).Result()
+		if err == nil && uint64(now.UnixMilli()) <= first.ms {
+			err = errors.New(now.String())
+		}
+		return err
+	})
+	gap(placeID(first.ms), false)
+	gap(placeID(first.ms+1), true)
 	s.XTrimMaxLenApprox(t.Context(), r.keys.stream("t"), 50, 0)
 	gap(tail, true)
 }

@@ -86,7 +86,7 @@ func (h *history) begun(ctx context.Context, stream string, at entryID, s *state
 	switch {
 	case !s.exists || s.last == noEntry:
 		return true, nil
-	case len(s.entries) == 0 || s.entries[0].deleted():
+	case len(s.entries) == 0 || s.entries[0].deleted() || s.entries[0].before(at):
 		return false, nil
 	case s.added >= 0 && s.added == s.length || s.entries[0].follows(at):
 		return true, nil

@@ -36,8 +36,8 @@ const maxErased = 10_000
 // Delete implements hub.Backend. What it needs is done in one step. It waits for the answer, at
 // most until ctx ends; with an error that is no reply of Redis (see the causes of this package) the
 // topic may be deleted or not. A topic whose retained messages have all been erased or trimmed has
-// none, and stays as it is. The entry that is left expires with the topic, and where topics are
-// kept for ever, after KeyWindow or 24 hours, whichever is longer.
+// none, and loses only what is known of its idempotency keys. The entry that is left expires with
+// the topic, and where topics are kept for ever, after KeyWindow or 24 hours, whichever is longer.
 func (b *Backend) Delete(ctx context.Context, topic string) error {
 	stream := b.keys.stream(topic)
 	expiry := b.opts.deletionExpiry(topic)
