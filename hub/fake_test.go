@@ -135,6 +135,10 @@ func (b *fake) append(topic string, m Message) ID {
 		b.mu.Unlock()
 		return id
 	}
+	if n := len(t.retained); n > 0 && m.Final && b.traits.Ends && t.retained[n-1].Final {
+		b.mu.Unlock()
+		return t.retained[n-1].ID
+	}
 	t.n++
 	m.ID, m.Prev = ID(strconv.Itoa(t.n)), t.last()
 	m.Time = time.Unix(0, int64(t.n))

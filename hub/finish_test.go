@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"context"
+	"errors"
 	"testing"
 )
 
@@ -79,5 +81,38 @@ func TestFinalInALostStretch(t *testing.T) {
 		b.restored("t", "")
 		r.want("1 2 end")
 		subscribe(t, h, "t", Latest()).want("end")
+	})
+}
+
+// TestFinishBehindTheEnd: a topic that went on behind its end can be finished again, however lately
+// that was done before; finished twice it ends once, though the first outcome was unknown.
+func TestFinishBehindTheEnd(t *testing.T) {
+	walk(t, living, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		finish := func(want ID, last ...Message) {
+			t.Helper()
+			lost := true
+			b.onPublish = func(_ context.Context, m Message, do func() ID) (ID, error) {
+				if id := do(); !lost || !m.Final {
+					return id, nil
+				}
+				lost = false
+				return "", errors.New("lost")
+			}
+			if id, err := h.Finish(t.Context(), "t", last...); id != want || err != nil {
+				t.Errorf("Finish: %q, %v, want %q", id, err, want)
+			}
+			b.onPublish = nil
+		}
+		publish(t, h, "t", 1)
+		finish("2")
+		finish("2")
+		if _, err := h.Publish(t.Context(), "t", Message{AfterEnd: true}); err != nil {
+			t.Fatal(err)
+		}
+		finish("5", Message{Key: "k"})
+		subscribe(t, h, "t", Latest()).want("end")
+		subscribe(t, h, "t", After("2")).want("end")
+		subscribe(t, h, "t", Earliest()).want("1 2 end")
+		subscribe(t, h, "t", After("3")).want("4 5 end")
 	})
 }

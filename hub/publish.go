@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// publishAttempts bounds how often a message with a stored idempotency key is sent.
+// publishAttempts bounds how often a message is sent that cannot be appended twice.
 const publishAttempts = 3
 
-// finishKey makes Finish idempotent where keys are honoured: an unknown outcome is tried again, and
-// finishing twice ends a topic once.
+// finishKey makes Finish idempotent where keys are honoured, and the backend does not see to it
+// (Traits.Ends): an unknown outcome is tried again, and finishing twice ends a topic once. A key
+// outlives the end: a topic that has gone on behind it could not be finished again.
 const finishKey = ReservedPrefix + "finish"
 
 // publishing appends messages at the backend.
@@ -49,7 +50,7 @@ func (p publishing) all(ctx context.Context, topic string, ms []Message, end boo
 			ids = []ID{id}
 		}
 	default:
-		err = p.attempt(ctx, !slices.ContainsFunc(batch, func(m Message) bool { return m.Key == "" }), func() (err error) {
+		err = p.attempt(ctx, !slices.ContainsFunc(batch, p.once), func() (err error) {
 			ids, err = p.hub.backend.PublishAll(ctx, topic, batch)
 			return err
 		})
@@ -81,7 +82,7 @@ func (p publishing) batch(topic string, ms []Message, end bool) ([]Message, erro
 	}
 	if end {
 		m := Message{Type: finalType, Final: true}
-		if traits.Keys != KeysNone {
+		if traits.Keys != KeysNone && !traits.Ends {
 			m.Key = finishKey
 		}
 		batch = append(batch, m)
@@ -95,7 +96,7 @@ func (p publishing) batch(topic string, ms []Message, end bool) ([]Message, erro
 // send appends a message to any topic, one of the hub's own too.
 func (p publishing) send(ctx context.Context, topic string, m Message) (id ID, err error) {
 	m = m.published()
-	err = p.attempt(ctx, m.Key != "", func() (err error) {
+	err = p.attempt(ctx, !p.once(m), func() (err error) {
 		id, err = p.hub.backend.Publish(ctx, topic, m)
 		return err
 	})
@@ -105,9 +106,14 @@ func (p publishing) send(ctx context.Context, topic string, m Message) (id ID, e
 	return id, nil
 }
 
-// attempt calls the backend. An unknown outcome is tried again where that is safe: where all that
-// is sent has a key, and the backend stores keys.
-func (p publishing) attempt(ctx context.Context, keyed bool, call func() error) error {
+// once reports whether a message would be appended twice if it were sent again.
+func (p publishing) once(m Message) bool {
+	traits := p.hub.traits
+	return (m.Key == "" || traits.Keys != KeysStored) && !(m.Final && traits.Ends)
+}
+
+// attempt calls the backend. An unknown outcome is tried again where nothing can be appended twice.
+func (p publishing) attempt(ctx context.Context, again bool, call func() error) error {
 	h := p.hub
 	if h.isClosing() {
 		return reject(ErrClosed)
@@ -126,7 +132,7 @@ func (p publishing) attempt(ctx context.Context, keyed bool, call func() error) 
 			// earlier one.
 			err = unknown(err)
 		}
-		if !keyed || h.traits.Keys != KeysStored || attempt == publishAttempts || !errors.Is(err, ErrUnknown) {
+		if !again || attempt == publishAttempts || !errors.Is(err, ErrUnknown) {
 			return err
 		}
 		if !wait.sleep(ctx, nil, h.closing) {
