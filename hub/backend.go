@@ -75,7 +75,8 @@ import (
 //     nothing is retained; Read(Next) goes on from there.
 //   - R7 A Read that begins after a message was delivered to a follower, or after its Publish
 //     returned, sees it (or says Gap).
-//   - R8 Final is set when the message at the ID is retained and Final.
+//   - R8 Final is set when the message at the ID is retained and Final, or when the entry at the ID
+//     has Erases set and the newest message before it is.
 //   - R9 Messages of a page are not modified by the backend afterwards.
 //
 // The life of a topic
@@ -91,8 +92,8 @@ import (
 //   - L3 Info says what is retained. Entries with Deleted or Erases set do not make a topic
 //     exist.
 //   - L4 Seek returns the ID of the position from which Read returns what was asked for, "" for
-//     the position before the oldest retained message. Entries with Deleted or Erases set count as
-//     messages.
+//     the position before the oldest retained message. Entries with Deleted or Erases set do not
+//     count as messages.
 //   - L5 Ping returns nil when the backend can be expected to take messages, or why it cannot,
 //     within its context.
 //   - L6 Where the author's options say so, topics under a prefix are kept within bounds of their
@@ -164,7 +165,8 @@ type Page struct {
 	Gap bool
 	// Next is the last message's ID or, on an empty page, the ID to go on from; never empty.
 	Next ID
-	// Final says that the message at the ID that was asked for is the one that ended the topic.
+	// Final says that the message at the ID that was asked for is the one that ended the topic, or
+	// that there are only entries with Erases set between the two.
 	Final bool
 	// Deleted says that the entry at the ID that was asked for is the one with which the deleted
 	// topic began anew.

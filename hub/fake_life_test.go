@@ -31,6 +31,9 @@ func (b *fake) Seek(_ context.Context, topic string, s Seek) (ID, error) {
 	t := b.topic(topic)
 	n, bytes := 0, int64(0)
 	for _, m := range slices.Backward(t.retained) {
+		if m.Deleted || m.Erases != "" {
+			continue
+		}
 		n++
 		bytes += int64(len(m.Data))
 		if s.Messages > 0 && n > s.Messages || s.Bytes > 0 && bytes > s.Bytes && n > 1 || m.Time.Before(s.Since) {

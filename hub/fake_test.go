@@ -294,6 +294,9 @@ func (b *fake) page(call fakeRead) Page {
 	from := 0
 	if i := slices.IndexFunc(t.retained, func(m Message) bool { return m.ID == call.after }); i >= 0 {
 		p.Final = t.retained[i].Final
+		for k := i; k >= 0 && t.retained[k].Erases != "" && !p.Final; k-- {
+			p.Final = k > 0 && t.retained[k-1].Final
+		}
 		from = i + 1
 	} else if call.after != "" && call.after != t.base {
 		p.Gap = true

@@ -116,3 +116,33 @@ func TestFinishBehindTheEnd(t *testing.T) {
 		subscribe(t, h, "t", After("3")).want("4 5 end")
 	})
 }
+
+// TestFinishedBeforeErasures: entries that erase, and messages that were erased, are no messages
+// behind the end.
+func TestFinishedBeforeErasures(t *testing.T) {
+	for _, window := range []int{1, 2, 10} {
+		walk(t, living, Options{Window: window}, func(t *testing.T, b *fake, h *Hub) {
+			subscribe(t, h, "t", Latest())
+			publish(t, h, "t", 2)
+			if _, err := h.Finish(t.Context(), "t"); err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []ID{"1", "2"} {
+				if err := h.Erase(t.Context(), "t", id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, h := range []*Hub{h, open(t, b, Options{})} {
+				for _, at := range []Position{Latest(), After("3"), After("4"), After("5")} {
+					subscribe(t, h, "t", at).want("end")
+				}
+			}
+			if _, err := h.Publish(t.Context(), "t", Message{AfterEnd: true}); err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range []*Hub{h, open(t, b, Options{})} {
+				subscribe(t, h, "t", Latest()).want("")
+			}
+		})
+	}
+}

@@ -277,6 +277,7 @@ func TestErase(t *testing.T) {
 		subscribe(t, h, "t", After("3"), MarkGaps()).want("4 6 7 8 9 10 17")
 		subscribe(t, h, "t", After("12"), MarkGaps()).want("17")
 		subscribe(t, h, "t", Earliest()).want("1 2 4 6 7 8 9 10 17")
+		subscribe(t, h, "t", Last(3)).want("9 10 17") // neither in the window nor at the backend
 		if s := h.Stats(); s.Gaps != 0 || s.ReaderGaps != 0 {
 			t.Errorf("stats %+v", s)
 		}

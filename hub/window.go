@@ -6,7 +6,7 @@ import "github.com/headrace/headrace/internal/log"
 type window struct {
 	opts      *Options
 	log       *log.Log[*Entry] // nil until open
-	baseFinal bool             // the message at the log's base was Final
+	baseFinal bool             // the topic's end is at the log's base; see endedBefore
 	// The entry at the log's base is the one with which a deleted topic began anew.
 	baseDeleted bool
 	// lost holds the IDs that the backend has lost since they were here, and for each the one from
@@ -31,7 +31,7 @@ func (w *window) restart(base ID) {
 
 func (w *window) evict() {
 	e := w.log.Evict()
-	w.baseFinal, w.baseDeleted = e.Final, e.Deleted
+	w.baseFinal, w.baseDeleted = e.Final || e.hushed && !e.Deleted && w.baseFinal, e.Deleted
 }
 
 // rewind takes away what is behind an ID that is in the log, or is its base. It reports false when
@@ -135,12 +135,14 @@ func (w *window) bytes() int64 {
 }
 
 // endedBefore reports whether the message just before a sequence number in the log ended the topic.
+// Entries that erase are no messages, nor are those that were erased.
 func (w *window) endedBefore(seq uint64) bool {
-	if seq == w.log.First() {
-		return w.baseFinal
+	for ; seq > w.log.First(); seq-- {
+		if _, e := w.log.At(seq - 1); !e.hushed || e.Deleted {
+			return e.Final
+		}
 	}
-	_, e := w.log.At(seq - 1)
-	return e.Final
+	return w.baseFinal
 }
 
 // deletedBefore reports whether the entry just before a sequence number in the log is the one with

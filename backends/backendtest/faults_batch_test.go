@@ -96,7 +96,7 @@ var batchFaults = []fault{
 			return publish(ctx, topic, m)
 		}
 	}},
-	{rule: "P10", name: "a topic that went on stays finished", plant: func(d *double) {
+	{rule: "P10", name: "a topic that went on stays finished", also: []string{"R8"}, plant: func(d *double) {
 		publish := d.publish
 		d.publish = func(ctx context.Context, topic string, m hub.Message) (hub.ID, error) {
 			if m.AfterEnd {
@@ -118,7 +118,7 @@ var batchFaults = []fault{
 			return id, err
 		}
 	}},
-	{rule: "P10", name: "an erasure opens a topic that is finished", plant: func(d *double) {
+	{rule: "P10", name: "an erasure opens a topic that is finished", also: []string{"R8"}, plant: func(d *double) {
 		erase := d.erase
 		d.erase = func(ctx context.Context, topic string, id hub.ID) error {
 			if err := erase(ctx, topic, id); err != nil {

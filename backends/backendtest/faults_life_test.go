@@ -78,7 +78,7 @@ var lifeFaults = []fault{
 			return remove(ctx, topic)
 		}
 	}},
-	{rule: "L2", name: "followers are not told of an erasure", plant: func(d *double) {
+	{rule: "L2", name: "followers are not told of an erasure", also: []string{"R8"}, plant: func(d *double) {
 		d.follow = d.onDeliver(without(isErasure))
 	}},
 	{rule: "L2", name: "an erasure is not read", plant: func(d *double) {
@@ -86,7 +86,7 @@ var lifeFaults = []fault{
 			p.Messages = slices.DeleteFunc(p.Messages, isErasure)
 		})
 	}},
-	{rule: "L2", name: "an erasure does nothing", also: []string{"C1"}, plant: func(d *double) {
+	{rule: "L2", name: "an erasure does nothing", also: []string{"R8", "C1"}, plant: func(d *double) {
 		d.erase = func(context.Context, string, hub.ID) error { return nil }
 	}},
 	{rule: "L2", name: "the erased message's ID is a gap", plant: func(d *double) {
@@ -194,6 +194,16 @@ var lifeFaults = []fault{
 		d.seek = func(ctx context.Context, topic string, what hub.Seek) (hub.ID, error) {
 			if what.Messages > 0 {
 				what.Messages++
+			}
+			return seek(ctx, topic, what)
+		}
+	}},
+	{rule: "L4", name: "erasures count as messages", plant: func(d *double) {
+		seek := d.seek
+		d.seek = func(ctx context.Context, topic string, what hub.Seek) (hub.ID, error) {
+			p, err := d.handle.Read(ctx, topic, "", 100)
+			if n := len(p.Messages); err == nil && n > what.Messages && what.Messages > 0 && isErasure(p.Messages[n-1]) {
+				return p.Messages[n-1-what.Messages].ID, nil
 			}
 			return seek(ctx, topic, what)
 		}

@@ -188,6 +188,13 @@ var readFaults = []fault{
 	{rule: "R8", name: "Final is never set", plant: func(d *double) {
 		d.read = d.onRead(func(_ string, _ hub.ID, _ int, p *hub.Page) { p.Final = false })
 	}},
+	{rule: "R8", name: "an erasure hides the end", plant: func(d *double) {
+		d.read = d.onRead(func(topic string, after hub.ID, _ int, p *hub.Page) {
+			all, err := d.handle.Read(context.Background(), topic, "", 100)
+			m, _ := find(all.Messages, after)
+			p.Final = p.Final && err == nil && !isErasure(m)
+		})
+	}},
 	{rule: "R8", name: "Final is set when the page has the final message", plant: func(d *double) {
 		d.read = d.onRead(func(_ string, _ hub.ID, _ int, p *hub.Page) {
 			p.Final = p.Final || slices.ContainsFunc(p.Messages, func(m hub.Message) bool { return m.Final })

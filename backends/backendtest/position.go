@@ -115,8 +115,8 @@ func seekFindsPositions(s *suite) {
 		return
 	}
 	entry := erased(s, s.b, topic, all[19], r)
-	finds(topic, hub.Seek{Messages: 1}, entry)
-	finds(topic, hub.Seek{Messages: 2}, all[18], entry)
+	finds(topic, hub.Seek{Messages: 1}, all[18], entry)
+	finds(topic, hub.Seek{Messages: 2}, all[17], all[18], entry)
 	s.delete(s.b, topic)
 	begin := begun(s, r, 0)
 	finds(topic, hub.Seek{Messages: 2}, begin)

@@ -175,6 +175,29 @@ func finalMarksEnd(s *suite) {
 			}
 		}
 	}
+	if s.traits.Deletes {
+		other := s.topic()
+		r, _ := s.follow(s.b, other)
+		first, second := s.publish(s.b, other, text("first")), s.publish(s.b, other, text("second"))
+		early := erased(s, s.b, other, first, r)
+		s.publish(s.b, other, hub.Message{Type: "close", Final: true})
+		late := erased(s, s.b, other, second, r)
+		for _, b := range s.instances {
+			if p := s.read(b, other, early, 10); p.Final {
+				s.Fatal("Read after an erasure that was before the final message: Final")
+			}
+			if p := s.read(b, other, late, 10); !p.Final || p.Gap || len(p.Messages) > 0 {
+				s.Fatalf("Read after an erasure behind the final message: Final %v, gap: %v, %d messages, want Final only",
+					p.Final, p.Gap, len(p.Messages))
+			}
+		}
+		meant := text("meant")
+		meant.AfterEnd = true
+		s.publish(s.b, other, meant)
+		if p := s.read(s.b, other, erased(s, s.b, other, s.publish(s.b, other, meant), r), 10); p.Final {
+			s.Fatal("Read after an erasure in a topic that went on behind its end: Final")
+		}
+	}
 	if s.c.Trim != nil {
 		s.trim(topic)
 		if ms, _ := s.readAll(s.b, topic, ""); len(ms) == 0 || ms[0].ID != final {

@@ -52,6 +52,9 @@ func (t *topic) erase(id hub.ID) {
 	t.messages.Replace(seq, messageOverhead, entry{n: e.n, at: e.at, m: hub.Message{ID: id}, erased: true})
 	t.b.total.Add(t.messages.Bytes() - before)
 	t.retained--
+	if t.end == "" {
+		t.end = t.endBefore(t.messages.Next())
+	}
 	t.deliver(t.add(hub.Message{Erases: id}, now).m)
 }
 
@@ -64,7 +67,7 @@ func (t *topic) seek(s hub.Seek) hub.ID {
 	seq := t.messages.Next()
 	for ; seq > t.messages.First(); seq-- {
 		_, e := t.messages.At(seq - 1)
-		if e.erased {
+		if !e.message() {
 			continue
 		}
 		count++

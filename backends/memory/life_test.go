@@ -290,3 +290,26 @@ func TestIsID(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestTheEndCountsAgain: a topic that went on behind its end is finished when what came is erased.
+func TestTheEndCountsAgain(t *testing.T) {
+	b := New(Options{})
+	defer b.Close()
+	publish(t, b, "t", text("first"))
+	end := publish(t, b, "t", hub.Message{Final: true})
+	var late []hub.ID
+	for range 2 {
+		late = append(late, publish(t, b, "t", hub.Message{AfterEnd: true}))
+	}
+	for i, id := range late {
+		if err := b.Erase(t.Context(), "t", id); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := b.Info(t.Context(), "t"); err != nil || info.Finished != (i == 1) {
+			t.Errorf("%d erased: %+v, %v", i+1, info, err)
+		}
+	}
+	if id, err := b.Publish(t.Context(), "t", hub.Message{Final: true}); id != end || err != nil {
+		t.Errorf("to finish again: %q, %v, want %q", id, err, end)
+	}
+}

@@ -229,7 +229,7 @@ func (t *topic) read(after hub.ID, limit int) hub.Page {
 			seq = t.firstAfter(n)
 			if seq > t.messages.First() {
 				_, before := t.messages.At(seq - 1)
-				p.Final = before.n == n && before.m.Final
+				p.Final = before.n == n && (before.m.Final || before.m.Erases != "" && t.endBefore(seq) != "")
 				p.Deleted = before.n == n && before.m.Deleted
 			}
 		}
@@ -254,6 +254,19 @@ func (t *topic) read(after hub.ID, limit int) hub.Page {
 		p.Next = after
 	}
 	return p
+}
+
+// endBefore returns the ID of the newest message before a sequence number if it ended the topic.
+func (t *topic) endBefore(seq uint64) hub.ID {
+	for ; seq > t.messages.First(); seq-- {
+		switch _, e := t.messages.At(seq - 1); {
+		case e.m.Final:
+			return e.m.ID
+		case e.message() || e.m.Deleted:
+			return ""
+		}
+	}
+	return ""
 }
 
 // firstAfter returns the sequence number of the oldest message with an n greater than n.

@@ -40,7 +40,10 @@ func (h *history) page(ctx context.Context, stream string, after hub.ID, limit i
 			first, _ := h.decode.message(entries[0].id, entries[0].fields)
 			p := h.fill(entries[1:], limit, after)
 			p.Final, p.Deleted = first.Final, first.Deleted
-			return p, nil
+			if first.Erases != "" {
+				p.Final, err = h.endedBefore(ctx, stream, at)
+			}
+			return p, err
 		}
 	}
 	if after == "" {
@@ -74,6 +77,13 @@ func (h *history) page(ctx context.Context, stream string, after hub.ID, limit i
 	p := h.fill(s.entries, limit, hold)
 	p.Gap = !proven
 	return p, nil
+}
+
+// endedBefore reports whether the newest message of all has ended the topic and is before an ID.
+func (h *history) endedBefore(ctx context.Context, stream string, at entryID) (bool, error) {
+	info, err := h.info(ctx, stream)
+	newest, ok := parseID(string(info.Newest))
+	return ok && info.Finished && newest.compare(at) < 0, err
 }
 
 // begun reports whether a topic that was empty at a position has lost nothing since.
@@ -214,6 +224,28 @@ func (h *history) xrange(ctx context.Context, stream, from string, most int) ([]
 		return nil, err
 	}
 	return parseEntries(reply), nil
+}
+
+// info describes a topic.
+func (h *history) info(ctx context.Context, stream string) (hub.Info, error) {
+	reply, err := h.lanes.script(ctx, infoScript, []string{stream})
+	if err != nil {
+		return hub.Info{}, err
+	}
+	values, _ := reply.([]any)
+	if len(values) < 5 {
+		return hub.Info{}, nil
+	}
+	oldest, _ := values[0].(string)
+	newest, _ := values[1].(string)
+	ended, _ := values[2].(int64)
+	now, _ := values[3].(string)
+	left, _ := values[4].(int64)
+	info := hub.Info{Exists: true, Oldest: hub.ID(oldest), Newest: hub.ID(newest), Finished: ended == 1}
+	if ms, ok := parseUint(now); ok && left >= 0 {
+		info.Expires = time.UnixMilli(int64(min(ms, latestTime)) + left)
+	}
+	return info, nil
 }
 
 // tail returns the newest position of a topic.

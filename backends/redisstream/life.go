@@ -109,22 +109,9 @@ func (b *Backend) Seek(ctx context.Context, topic string, s hub.Seek) (hub.ID, e
 
 // Info implements hub.Backend, in one step. Expires is by Redis' clock.
 func (b *Backend) Info(ctx context.Context, topic string) (hub.Info, error) {
-	reply, err := b.reader.script(ctx, infoScript, []string{b.keys.stream(topic)})
+	info, err := b.history.info(ctx, b.keys.stream(topic))
 	if err != nil {
 		return hub.Info{}, opError("info", topic, err)
-	}
-	values, _ := reply.([]any)
-	if len(values) < 5 {
-		return hub.Info{}, nil
-	}
-	oldest, _ := values[0].(string)
-	newest, _ := values[1].(string)
-	ended, _ := values[2].(int64)
-	now, _ := values[3].(string)
-	left, _ := values[4].(int64)
-	info := hub.Info{Exists: true, Oldest: hub.ID(oldest), Newest: hub.ID(newest), Finished: ended == 1}
-	if ms, ok := parseUint(now); ok && left >= 0 {
-		info.Expires = time.UnixMilli(int64(min(ms, latestTime)) + left)
 	}
 	return info, nil
 }

@@ -36,7 +36,7 @@ var (
 
 	publishScript = newScript(idSource + moreSource() + publishSource)
 	readScript    = newScript(readSource)
-	seekScript    = newScript(seekSource)
+	seekScript    = newScript(lifeSource + seekSource)
 	infoScript    = newScript(lifeSource + infoSource)
 	deleteScript  = newScript(idSource + lifeSource + deleteSource)
 	eraseScript   = newScript(idSource + lifeSource + eraseSource)

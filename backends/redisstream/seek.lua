@@ -21,18 +21,20 @@ while left > 0 do
   local entries = redis.call('XREVRANGE', KEYS[1], to, '-', 'COUNT', count)
   for _, entry in ipairs(entries) do
     local fields = entry[2]
-    local more = 0
-    if fields[1] == 'hr' then
+    local one, more = 1, 0
+    if control(entry) then
+      one = 0
+    elseif fields[1] == 'hr' then
       more = fields[#fields - 1] == 'data' and #fields[#fields] or 0
     else
       for i = 2, #fields, 2 do
         more = more + #fields[i]
       end
     end
-    if entry[1] == old or n == messages and messages > 0 or size + more > bytes and bytes > 0 and n > 0 then
+    if entry[1] == old or n + one > messages and messages > 0 or size + more > bytes and bytes > 0 and n > 0 then
       return entry[1]
     end
-    n, size = n + 1, size + more
+    n, size = n + one, size + more
   end
   if #entries < count then
     return ''

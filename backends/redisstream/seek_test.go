@@ -15,9 +15,11 @@ import (
 
 // sought is what Seek has to find among what is retained.
 func sought(ms []hub.Message, s hub.Seek) hub.ID {
-	size := int64(0)
-	for i, m := range slices.Backward(ms) {
-		n := len(ms) - 1 - i
+	n, size := -1, int64(0)
+	for _, m := range slices.Backward(ms) {
+		if m.Erases == "" && !m.Deleted {
+			n++
+		}
 		size += int64(len(m.Data))
 		if s.Messages > 0 && n == s.Messages || s.Bytes > 0 && n > 0 && size > s.Bytes || m.Time.Before(s.Since) {
 			return m.ID
