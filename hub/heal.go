@@ -249,11 +249,11 @@ func (f *followed) nextAfter(common ID, newer []ID, otherwise *page) (*page, ID,
 // messages, of all that were ever held, that came before the Read began. f.mu is held.
 func (f *followed) merge(p *page, common ID, before uint64) bool {
 	switch {
-	case common != "":
+	case common != "" && !f.returned(p):
 		if !f.rewindTo(common) {
 			return false
 		}
-	case p.gap:
+	case common != "" || p.gap:
 		f.gapFound()
 		var base ID
 		if len(p.entries) == 0 {
@@ -300,6 +300,15 @@ func (f *followed) merge(p *page, common ID, before uint64) bool {
 		f.dropHeld(1)
 	}
 	return (met || tip) && !f.again
+}
+
+// returned reports whether a page has messages that the store had lost: it is back in a history that
+// it had left. Who had them, the window cannot tell. f.mu is held.
+func (f *followed) returned(p *page) bool {
+	return slices.ContainsFunc(p.entries, func(e *Entry) bool {
+		_, lost := f.lost[e.ID]
+		return lost
+	})
 }
 
 // rewindTo takes away what the backend has lost behind an ID. It reports false when the ID has left

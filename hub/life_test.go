@@ -79,6 +79,35 @@ func TestLostWhileReading(t *testing.T) {
 	})
 }
 
+// TestLostAndBack: the store is back in the history that it had left. Who has had messages of both is
+// not sent those again that were lost for a while; who comes then gets them.
+func TestLostAndBack(t *testing.T) {
+	walkLife(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
+		b.add("t", 1)
+		r := subscribe(t, h, "t", Latest(), MarkGaps())
+		b.add("t", 5)
+		r.want("2 3 4 5 6")
+		old := slices.Clone(b.topic("t").retained)
+		b.lose("t", 2)
+		b.restored("t", "")
+		b.add("t", 1)
+		r.want("gap 7")
+
+		b.mu.Lock()
+		b.topic("t").retained = old
+		b.mu.Unlock()
+		b.restored("t", "")
+		b.add("t", 1)
+		r.want("gap 8")
+		for _, at := range []Position{After("4"), Last(3)} {
+			subscribe(t, h, "t", at).want("5 6 8")
+		}
+		subscribe(t, h, "t", After("6")).want("8")
+		b.add("t", 1)
+		r.want("9")
+	})
+}
+
 // TestCursorOfALostMessage comes back with an ID that the store has lost.
 func TestCursorOfALostMessage(t *testing.T) {
 	walkLife(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
