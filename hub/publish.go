@@ -109,7 +109,7 @@ func (p publishing) send(ctx context.Context, topic string, m Message) (id ID, e
 // once reports whether a message would be appended twice if it were sent again.
 func (p publishing) once(m Message) bool {
 	traits := p.hub.traits
-	return (m.Key == "" || traits.Keys != KeysStored) && !(m.Final && traits.Ends)
+	return (m.Key == "" || traits.Keys != KeysStored) && (!m.Final || !traits.Ends)
 }
 
 // attempt calls the backend. An unknown outcome is tried again where nothing can be appended twice.

@@ -239,6 +239,31 @@ func TestBatchIsUndone(t *testing.T) {
 	}
 }
 
+// TestEndBehindAnErasure: the end shows behind an erasure, and to see it no right is needed that a
+// reader did not need before.
+func TestEndBehindAnErasure(t *testing.T) {
+	s := startServer(t)
+	r := newRig(t, s.addr, Options{})
+	live, _, _ := mustFollow(t, r, "t")
+	id := mustPublish(t, r, "t", "a")
+	if _, err := r.Publish(t.Context(), "t", written("end")[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Erase(t.Context(), "t", id); err != nil {
+		t.Fatal(err)
+	}
+	entry := live.await(t, 3)
+	if p := mustRead(t, r, "t", entry.ID); !p.Final || p.Gap {
+		t.Errorf("Read after the erasure: %+v", p)
+	}
+	if err := s.Do(t.Context(), "acl", "setuser", "default", "-pttl").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if p := mustRead(t, r, "t", entry.ID); p.Final || p.Gap {
+		t.Errorf("Read after the erasure, without the right to PTTL: %+v", p)
+	}
+}
+
 // TestEndedBehindErasures: entries that erase are no messages, and the topic is ended all the same.
 func TestEndedBehindErasures(t *testing.T) {
 	both(t, func(t *testing.T, addr string) {

@@ -24,8 +24,8 @@ const (
 	failingPace = 50 * time.Millisecond
 )
 
-// job is one caller's command, or messages that share a command with those of others. The caller waits
-// for done, and may leave before.
+// job is one caller's command, or messages that share a command with those of others. The caller
+// waits for done, and may leave before.
 type job struct {
 	queue.Item
 	cmd redis.Cmder

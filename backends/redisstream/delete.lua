@@ -1,9 +1,11 @@
 -- Deletes a topic that has messages: what is left is one entry that says so. Of one that has none any more, the idempotency keys are deleted.
 --
 -- KEYS: 1 the stream, 2 the set of erased IDs, 3 what was erased in front, 4 the topic's life.
--- ARGV: 1 a random number, 2 after how many ms the entry expires, 3 a name of the new life, 4 after how many ms that expires,
---       5 what a channel's name has after that of its stream, 6 PUBLISH or SPUBLISH.
--- Returns the entry's ID, followed by a space and a warning if there is one; '' if there was nothing to delete.
+-- ARGV: 1 a random number, 2 after how many ms the entry expires, 3 a name of the new life, 4 after
+--       how many ms that expires, 5 what a channel's name has after that of its stream, 6 PUBLISH
+--       or SPUBLISH.
+-- Returns the entry's ID, followed by a space and a warning if there is one; '' if there was
+-- nothing to delete.
 
 if not find('XREVRANGE', KEYS[1], '+', '-') then
   -- Its messages were erased or trimmed, but their idempotency keys may be known.

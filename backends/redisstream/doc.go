@@ -79,11 +79,13 @@
 //	+xadd +xtrim +xdel +xrange +xrevrange +xinfo
 //	+publish +subscribe +unsubscribe +ping
 //
-// and neither CLIENT nor CONFIG. Delete and Erase need +unlink +xdel +zadd +zremrangebyrank besides,
-// Seek +xlen and Info +pttl; without +zscore a reader at an erased message is told of a gap, and
-// without +persist a topic that is kept for ever expires after it was deleted and used again. FollowXRead needs +xread instead of +subscribe and +unsubscribe;
-// there +client|id and +client|unblock are of use, since they let a newly followed topic be read
-// at once. Where CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
+// and neither CLIENT nor CONFIG. Delete and Erase need +unlink +xdel +zadd +zremrangebyrank
+// besides, Seek +xlen and Info +pttl; without +pttl an erasure behind the end of a topic hides that
+// it is finished from who subscribes then, without +zscore a reader at an erased message is told of
+// a gap, and without +persist a topic that is kept for ever expires after it was deleted and used
+// again. FollowXRead needs +xread instead of +subscribe and +unsubscribe; there +client|id and
+// +client|unblock are of use, since they let a newly followed topic be read at once. Where
+// CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
 //
 // # Cluster
 //

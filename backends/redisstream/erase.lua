@@ -1,9 +1,12 @@
--- Erases a message, and appends an entry that says so. Messages that end a topic, and entries that are none, stay.
+-- Erases a message, and appends an entry that says so. Messages that end a topic, and entries that
+-- are none, stay.
 --
 -- KEYS: 1 the stream, 2 the set of erased IDs, 3 what was erased in front.
--- ARGV: 1 the ID, 2 a random number, 3 expiry of a stream in ms or 0, 4 the greatest rank of an erased ID to forget, which is negative,
---       5 what a channel's name has after that of its stream, 6 PUBLISH or SPUBLISH.
--- Returns the entry's ID, followed by a space and a warning if there is one; '' if there was nothing to erase.
+-- ARGV: 1 the ID, 2 a random number, 3 expiry of a stream in ms or 0, 4 the greatest rank of an
+--       erased ID to forget, which is negative, 5 what a channel's name has after that of its
+--       stream, 6 PUBLISH or SPUBLISH.
+-- Returns the entry's ID, followed by a space and a warning if there is one; '' if there was
+-- nothing to erase.
 
 local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not entry or control(entry) or flag(entry, 'f') then
@@ -13,7 +16,8 @@ local last = given(KEYS[1])
 local prev = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1][1]
 local front = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1][1] == ARGV[1]
 
--- First what a server without memory refuses: an ID in the set says nothing as long as its entry is there.
+-- First what a server without memory refuses: an ID in the set says nothing as long as its entry is
+-- there.
 redis.call('ZADD', KEYS[2], string.match(ARGV[1], '^%d+'), ARGV[1])
 redis.call('XDEL', KEYS[1], ARGV[1])
 
@@ -22,8 +26,9 @@ local id = add(KEYS[1], last, ARGV[2], fields)
 
 local warning
 if front then
-  -- Nothing is left before the message to prove by that nothing was trimmed. So it is noted from where on to which entry all was erased:
-  -- as long as that entry is the oldest one, nothing else is missing. 0-0 stands for the beginning.
+  -- Nothing is left before the message to prove by that nothing was trimmed. So it is noted from
+  -- where on to which entry all was erased: as long as that entry is the oldest one, nothing else
+  -- is missing. 0-0 stands for the beginning.
   local first = ARGV[1]
   local noted = redis.call('GET', KEYS[3])
   local from, to = string.match(noted or '', '^(%S+) (%S+)$')

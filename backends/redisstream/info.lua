@@ -1,8 +1,8 @@
 -- Describes a topic in one step.
 --
 -- KEYS: 1 the stream.
--- Returns nothing if there are no messages; otherwise the IDs of the oldest and the newest one, 1 if that ended the topic, Redis' time in
--- ms, and in how many ms the stream expires, or -1.
+-- Returns nothing if there are no messages; otherwise the IDs of the oldest and the newest one, 1
+-- if that ended the topic, Redis' time in ms, and in how many ms the stream expires, or -1.
 
 local newest = find('XREVRANGE', KEYS[1], '+', '-')
 if not newest then

@@ -1,6 +1,7 @@
 -- Functions of the scripts that know of a topic's life.
 
--- control reports whether an entry is no message: the first one of a topic that was deleted, or one that took a message away.
+-- control reports whether an entry is no message: the first one of a topic that was deleted, or one
+-- that took a message away.
 local function control(entry)
   local fields = entry[2]
   return fields[1] == 'hr' and string.find(fields[2], '^1.*[de]') ~= nil

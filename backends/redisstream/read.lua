@@ -1,9 +1,12 @@
--- Reads one topic in one step: nothing can be appended or trimmed between the question whether an ID is the newest place and the entries.
+-- Reads one topic in one step: nothing can be appended or trimmed between the question whether an
+-- ID is the newest place and the entries.
 --
--- KEYS: 1 the stream. ARGV: 1 an ID or '', 2 most entries, 0 for none, 3 from which ID on, - for the oldest.
--- Returns Redis' time in ms; and if there is a stream: the newest place, the ID that was given last, how many entries there are, how many
--- were ever added or -1 if the server does not know, and when entries were asked for, unless the given ID was given last: the ID of the
--- oldest entry, and the oldest entries from that ID on.
+-- KEYS: 1 the stream. ARGV: 1 an ID or '', 2 most entries, 0 for none, 3 from which ID on, - for
+--       the oldest.
+-- Returns Redis' time in ms; and if there is a stream: the newest place, the ID that was given
+-- last, how many entries there are, how many were ever added or -1 if the server does not know, and
+-- when entries were asked for, unless the given ID was given last: the ID of the oldest entry, and
+-- the oldest entries from that ID on.
 
 local now = redis.call('TIME')
 local ms = now[1] .. string.format('%03d', math.floor(tonumber(now[2]) / 1000))
@@ -23,7 +26,8 @@ for i = 1, #info, 2 do
   end
 end
 
--- The newest entry and not the last ID, for that is what the next message will name as the one before it: someone may have deleted the newest one.
+-- The newest entry and not the last ID, for that is what the next message will name as the one
+-- before it: someone may have deleted the newest one.
 local place = last
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if #newest > 0 then

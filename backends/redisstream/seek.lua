@@ -1,9 +1,12 @@
--- Finds the position before the newest messages within bounds, in as many runs as it takes: Redis does nothing else meanwhile.
+-- Finds the position before the newest messages within bounds, in as many runs as it takes: Redis
+-- does nothing else meanwhile.
 --
 -- KEYS: 1 the stream.
--- ARGV: 1 most messages or 0, 2 most bytes or 0, 3 the newest ID that is too old or '', 4 most entries to look at, and from the run
---       before: 5 where to go on, + at first, 6 how many messages, 7 how many bytes.
--- Returns the ID of the newest entry that is out of bounds, '' for none; or a list of the three values for the next run.
+-- ARGV: 1 most messages or 0, 2 most bytes or 0, 3 the newest ID that is too old or '', 4 most
+--       entries to look at, and from the run before: 5 where to go on, + at first, 6 how many
+--       messages, 7 how many bytes.
+-- Returns the ID of the newest entry that is out of bounds, '' for none; or a list of the three
+-- values for the next run.
 
 local messages, bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local old = ''
