@@ -2,15 +2,41 @@ package hub
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // What the fake does for the life of topics. Its IDs are numbers, so it can tell which is newer.
 
-func (t *fakeTopic) number(i int) int {
-	n, _ := strconv.Atoi(string(t.retained[i].ID))
+func (t *fakeTopic) number(i int) float64 {
+	n, _ := strconv.ParseFloat(string(t.retained[i].ID), 64)
 	return n
+}
+
+// next returns the ID of the next message.
+func (t *fakeTopic) next() ID {
+	if t.behind > 0 {
+		t.behind--
+		return ID(fmt.Sprintf("%s.%06d", t.root, t.count))
+	}
+	t.n++
+	return ID(strconv.Itoa(t.n))
+}
+
+// loseBehind is lose at a store whose clock is behind: the next IDs are lower than those of what it
+// lost.
+func (b *fake) loseBehind(topic string, n, ids int) {
+	b.lose(topic, n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.topic(topic)
+	if len(t.retained) == 0 {
+		return
+	}
+	t.root, _, _ = strings.Cut(string(t.last()), ".")
+	t.behind = ids
 }
 
 func (b *fake) PublishAll(ctx context.Context, topic string, ms []Message) (ids []ID, err error) {

@@ -50,6 +50,9 @@ type fakeTopic struct {
 	retained []Message
 	base     ID // the place before the oldest retained message
 	n        int
+	count    int // of what was ever appended
+	behind   int // so many IDs to come are between two that were given: root and a fraction
+	root     string
 	all      map[ID]Message // whatever was ever appended
 	keys     map[string]ID
 	sinks    []*fakeSink
@@ -59,7 +62,7 @@ type fakeTopic struct {
 type fakeSink struct {
 	mu      sync.Mutex // calls into a sink are serial
 	sink    Sink
-	tail    int // the number of the newest message when it began: only later ones are delivered
+	tail    int // how many were appended when it began: only later ones are delivered
 	stopped atomic.Bool
 }
 
@@ -73,8 +76,7 @@ func (s *fakeSink) call(f func(Sink)) {
 
 func (s *fakeSink) after(ms []Message) []Message {
 	return slices.DeleteFunc(slices.Clone(ms), func(m Message) bool {
-		n, err := strconv.Atoi(string(m.ID))
-		return err == nil && n <= s.tail
+		return !m.Time.IsZero() && m.Time.UnixNano() <= int64(s.tail)
 	})
 }
 
@@ -139,9 +141,9 @@ func (b *fake) append(topic string, m Message) ID {
 		b.mu.Unlock()
 		return t.retained[n-1].ID
 	}
-	t.n++
-	m.ID, m.Prev = ID(strconv.Itoa(t.n)), t.last()
-	m.Time = time.Unix(0, int64(t.n))
+	t.count++
+	m.ID, m.Prev = t.next(), t.last()
+	m.Time = time.Unix(0, int64(t.count))
 	if m.Key != "" {
 		t.keys[m.Key] = m.ID
 	}
@@ -242,7 +244,7 @@ func (b *fake) Follow(ctx context.Context, topic string, sink Sink) (ID, func(),
 	b.follows++
 	t := b.topic(topic)
 	tail := t.last()
-	s.tail = t.n
+	s.tail = t.count
 	t.sinks = append(t.sinks, s)
 	hook, onStop := b.onFollow, b.onStop
 	b.mu.Unlock()
@@ -300,7 +302,7 @@ func (b *fake) page(call fakeRead) Page {
 		from = i + 1
 	} else if call.after != "" && call.after != t.base {
 		p.Gap = true
-		if n, err := strconv.Atoi(string(call.after)); err == nil {
+		if n, err := strconv.ParseFloat(string(call.after), 64); err == nil {
 			for from < len(t.retained) && t.number(from) <= n {
 				from++
 			}

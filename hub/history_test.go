@@ -386,7 +386,11 @@ func (w *world) lose(n int) {
 	t := w.b.topic(topic)
 	before := t.retained
 	w.b.mu.Unlock()
-	w.b.lose(topic, n)
+	if w.random.IntN(2) == 0 {
+		w.b.loseBehind(topic, n, w.random.IntN(2*n))
+	} else {
+		w.b.lose(topic, n)
+	}
 	if w.lost == nil {
 		w.lost = make(map[int]bool)
 	}
