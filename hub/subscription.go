@@ -258,6 +258,10 @@ func (s *Subscription) Topic() string { return s.f.name }
 // before the oldest retained message has no lasting ID, and for an invalid ID.
 func (s *Subscription) Start() ID { return s.start }
 
+// Erased reports whether a message was erased lately: for code that keeps entries between polls. It
+// may be called from any goroutine.
+func (s *Subscription) Erased(id ID) bool { return s.f.erased.Load().has(id) }
+
 // All returns the messages of the subscription, from its position on, as they come. It blocks
 // while there are none. Leaving the loop closes the subscription; the sequence can be used once.
 // It is not for a subscription that is watched.

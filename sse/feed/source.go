@@ -20,6 +20,7 @@ type subscription interface {
 	Poll(dst []*hub.Entry, limit, bytes int) hub.Batch
 	Fetch(ctx context.Context) error
 	Watch(topic, own hub.Watcher)
+	Erased(id hub.ID) bool
 	Close()
 }
 
@@ -133,6 +134,8 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 		var b hub.Batch
 		if r.first != nil {
 			b, r.first = *r.first, nil
+			// It may have been kept for as long as a client stalls.
+			b.Entries = slices.DeleteFunc(b.Entries, func(e *hub.Entry) bool { return r.sub.Erased(e.ID) })
 		} else {
 			b = r.sub.Poll(w.Entries[:0], room, budget)
 		}

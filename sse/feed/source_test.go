@@ -17,6 +17,7 @@ type fakeSubscription struct {
 	entries []*hub.Entry
 	bytes   []int
 	end     hub.Batch
+	erased  map[hub.ID]bool
 }
 
 func (s *fakeSubscription) Poll(dst []*hub.Entry, limit, bytes int) hub.Batch {
@@ -33,6 +34,7 @@ func (s *fakeSubscription) Poll(dst []*hub.Entry, limit, bytes int) hub.Batch {
 func (s *fakeSubscription) Fetch(context.Context) error { return nil }
 func (s *fakeSubscription) Start() hub.ID               { return "" }
 func (s *fakeSubscription) Watch(_, _ hub.Watcher)      {}
+func (s *fakeSubscription) Erased(id hub.ID) bool       { return s.erased[id] }
 func (s *fakeSubscription) Close()                      {}
 
 // fakeSource returns the source of one topic.
@@ -155,6 +157,31 @@ func TestMapBudget(t *testing.T) {
 		}
 	}
 	equal(t, "messages in order", next, 60)
+}
+
+// TestErasedBehindTheBudget: what is left of a batch may be erased while the client stalls.
+func TestErasedBehindTheBudget(t *testing.T) {
+	sub := &fakeSubscription{end: hub.Batch{Status: hub.Waiting}, erased: make(map[hub.ID]bool)}
+	for i := range 10 {
+		sub.entries = append(sub.entries, &hub.Entry{Message: hub.Message{ID: hub.ID(fmt.Sprint(i))}})
+	}
+	s := fakeSource(t.Context(), t, sub, "")
+	s.feed.Map = func(_ string, m *hub.Message) []sse.Event { return []sse.Event{{Data: string(m.ID)}} }
+	got := ""
+	for {
+		var w session.Work
+		if status, _ := s.Poll(&w, 1); status != hub.Ready {
+			break
+		}
+		for _, frame := range w.Frames {
+			got += strings.SplitAfterN(string(frame), "\n", 2)[0]
+		}
+		for _, id := range []hub.ID{"3", "4", "9"} {
+			sub.erased[id] = true
+		}
+	}
+	equal(t, "events", got, "data: 0\ndata: 1\ndata: 2\ndata: 5\ndata: 6\ndata: 7\ndata: 8\n")
+	equal(t, "position", s.at[0], "8")
 }
 
 func TestWireRefusesNothing(t *testing.T) {
