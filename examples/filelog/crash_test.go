@@ -64,8 +64,8 @@ func TestTornLine(t *testing.T) {
 		whole := false
 		b = crash(t, b, func(text []byte) []byte {
 			line := len(text) - 1 - bytes.LastIndexByte(text[:len(text)-1], '\n')
-			whole = cut == line
-			return text[:len(text)-cut]
+			whole = cut >= line // lines differ in length: a time ends in as few digits as it needs
+			return text[:len(text)-min(cut, line)]
 		})
 		publish(t, b, "c")
 		if got, gap := read(t, b, ids[0]); gap || !slices.Equal(got, []string{"c"}) {
