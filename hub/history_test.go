@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -160,10 +161,17 @@ func TestHistoryChecker(t *testing.T) {
 	}
 }
 
+// histories is for a long run without the race detector: go test ./hub -run TestHistories -histories
+// 2500 takes a minute or two.
+var histories = flag.Int("histories", 0, "how many histories of each kind TestHistories runs; 0: as its form has it")
+
 // TestHistories lets publishers and readers live through random faults of backend and live path,
 // and checks what each reader got.
 func TestHistories(t *testing.T) {
-	seeds := testenv.Sized(20, 2500)
+	seeds := testenv.Sized(20, 300)
+	if *histories > 0 {
+		seeds = *histories
+	}
 	both := liveOnly
 	both.Chained, both.Name = true, "live only, chained"
 	loose := living
