@@ -90,37 +90,17 @@ var lifeFaults = []fault{
 		d.erase = func(context.Context, string, hub.ID) error { return nil }
 	}},
 	{rule: "L2", name: "the erased message's ID is a gap", plant: func(d *double) {
-		erase := d.erase
-		var mu sync.Mutex
-		gone := make(map[hub.ID]bool)
-		d.erase = func(ctx context.Context, topic string, id hub.ID) error {
-			mu.Lock()
-			gone[id] = true
-			mu.Unlock()
-			return erase(ctx, topic, id)
-		}
+		gone := d.noteErased()
 		d.read = d.onRead(func(_ string, after hub.ID, _ int, p *hub.Page) {
-			mu.Lock()
-			defer mu.Unlock()
-			p.Gap = p.Gap || gone[after]
+			p.Gap = p.Gap || gone(after)
 		})
 	}},
 	{rule: "L2", name: "who is before the erased message has a gap", plant: func(d *double) {
-		erase := d.erase
-		var mu sync.Mutex
-		gone := make(map[hub.ID]bool)
-		d.erase = func(ctx context.Context, topic string, id hub.ID) error {
-			mu.Lock()
-			gone[id] = true
-			mu.Unlock()
-			return erase(ctx, topic, id)
-		}
+		gone := d.noteErased()
 		d.read = d.onRead(func(_ string, after hub.ID, _ int, p *hub.Page) {
-			mu.Lock()
-			defer mu.Unlock()
 			if len(p.Messages) > 0 && after != "" {
 				before := p.Messages[0].Prev
-				p.Gap = p.Gap || gone[before] && before != after
+				p.Gap = p.Gap || gone(before) && before != after
 			}
 		})
 	}},
@@ -308,4 +288,22 @@ var lifeFaults = []fault{
 			d.onMessage(func(m *hub.Message) { m.Erases = "" })
 		}
 	}},
+}
+
+// noteErased notes what is erased, and returns what reports whether a message was.
+func (d *double) noteErased() (gone func(hub.ID) bool) {
+	erase := d.erase
+	var mu sync.Mutex
+	erased := make(map[hub.ID]bool)
+	d.erase = func(ctx context.Context, topic string, id hub.ID) error {
+		mu.Lock()
+		erased[id] = true
+		mu.Unlock()
+		return erase(ctx, topic, id)
+	}
+	return func(id hub.ID) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return erased[id]
+	}
 }

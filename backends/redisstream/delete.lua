@@ -1,4 +1,5 @@
--- Deletes a topic that has messages: what is left is one entry that says so. Of one that has none any more, the idempotency keys are deleted.
+-- Deletes a topic that has messages: what is left is one entry that says so. Of one that has none
+-- any more, the idempotency keys are deleted.
 --
 -- KEYS: 1 the stream, 2 the set of erased IDs, 3 what was erased in front, 4 the topic's life.
 -- ARGV: 1 a random number, 2 after how many ms the entry expires, 3 a name of the new life, 4 after

@@ -1,16 +1,15 @@
 -- Functions of the scripts that know of a topic's life.
 
--- control reports whether an entry is no message: the first one of a topic that was deleted, or one
--- that took a message away.
-local function control(entry)
-  local fields = entry[2]
-  return fields[1] == 'hr' and string.find(fields[2], '^1.*[de]') ~= nil
-end
-
--- flag reports whether an entry is ours and has a flag.
+-- flag reports whether an entry is ours and has a flag, or one of a set of them in brackets.
 local function flag(entry, letter)
   local fields = entry[2]
   return fields[1] == 'hr' and string.find(fields[2], '^1.*' .. letter) ~= nil
+end
+
+-- control reports whether an entry is no message: the first one of a topic that was deleted, or one
+-- that took a message away.
+local function control(entry)
+  return flag(entry, '[de]')
 end
 
 -- find returns the first message that XRANGE or XREVRANGE brings between two ends, or nil.

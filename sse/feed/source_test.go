@@ -129,8 +129,8 @@ func TestReloadLetsGo(t *testing.T) {
 	}
 }
 
-// TestMapBudget: what Map makes of a batch counts against what a connection may hold, and what is left of
-// the batch comes with the next polls, in order.
+// TestMapBudget: what Map makes of a batch counts against what a connection may hold, and what is
+// left of the batch comes with the next polls, in order.
 func TestMapBudget(t *testing.T) {
 	sub := &fakeSubscription{end: hub.Batch{Status: hub.Waiting}}
 	for i := range 60 {
