@@ -40,8 +40,8 @@ const miniredis = "github.com/alicebob/miniredis/v2"
 var rules = []rule{
 	{packages: "."},
 	{packages: "hub", own: []string{"internal/log", "internal/retry"}, pure: true, required: true},
-	{packages: "sse", own: []string{"internal/netconn"}, pure: true, required: true},
-	{packages: "sse/feed", own: []string{"hub", "sse", "sse/feed/internal/..."}, pure: true, required: true},
+	{packages: "sse", own: []string{"internal/netconn", "internal/query"}, pure: true, required: true},
+	{packages: "sse/feed", own: []string{"hub", "sse", "sse/feed/internal/...", "internal/query"}, pure: true, required: true},
 	{packages: "sse/feed/internal/cursor", own: []string{"hub"}, pure: true},
 	{packages: "sse/feed/internal/session", own: []string{"hub", "sse", "sse/feed/internal/cursor"}, pure: true},
 	{packages: "sse/feed/internal/direct", own: []string{"hub", "sse", "sse/feed/internal/session", "internal/netconn"}, pure: true},

@@ -3,9 +3,9 @@ package sse
 import (
 	"errors"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
+
+	"github.com/headrace/headrace/internal/query"
 )
 
 // ErrNotFlushable means that a response cannot be a stream, because what is
@@ -86,29 +86,11 @@ func LastEventID(r *http.Request) (id string, ok bool) {
 		return "", false
 	}
 	for _, name := range []string{"lastEventId", "last_event_id"} {
-		if id := queryValue(r.URL.RawQuery, name); id != "" {
+		if id, _ := query.Value(r.URL.RawQuery, name); id != "" {
 			return id, true
 		}
 	}
 	return "", false
-}
-
-// queryValue returns the first value of a query parameter that is not empty. It
-// returns one that is not well encoded as it stands, where [url.ParseQuery]
-// would leave it out: whoever states something must not count as having stated
-// nothing.
-func queryValue(query, name string) string {
-	for pair := range strings.SplitSeq(query, "&") {
-		key, value, _ := strings.Cut(pair, "=")
-		if key != name || value == "" {
-			continue
-		}
-		if text, err := url.QueryUnescape(value); err == nil {
-			return text
-		}
-		return value
-	}
-	return ""
 }
 
 // innermost follows Unwrap to the writer of the server, and tells whether there

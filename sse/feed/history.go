@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/headrace/headrace/internal/query"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -62,9 +63,9 @@ type paging struct {
 }
 
 // asksForPage reports whether a query has one of the parameters of a page.
-func asksForPage(query string) bool {
+func asksForPage(raw string) bool {
 	for _, name := range []string{"after", "limit", "wait"} {
-		if _, there := queryValue(query, name); there {
+		if _, there := query.Value(raw, name); there {
 			return true
 		}
 	}
@@ -78,20 +79,20 @@ func (h *History) paging(r *http.Request) (p paging, words string) {
 		p.limit = defaultLimit
 	}
 	longest := positive(h.Wait, defaultWait)
-	query := r.URL.RawQuery
-	if p.after, _ = queryValue(query, "after"); p.after != "" {
+	raw := r.URL.RawQuery
+	if p.after, _ = query.Value(raw, "after"); p.after != "" {
 		p.stated = true
 	} else {
 		p.after, p.stated = sse.LastEventID(r)
 	}
 	var ok bool
-	if text, _ := queryValue(query, "limit"); text != "" {
+	if text, _ := query.Value(raw, "limit"); text != "" {
 		most := p.limit
 		if p.limit, ok = count(text, most); !ok {
 			return p, fmt.Sprintf("limit can be 1 to %d", most)
 		}
 	}
-	if text, _ := queryValue(query, "wait"); text != "" {
+	if text, _ := query.Value(raw, "wait"); text != "" {
 		if p.wait, ok = waiting(text, longest); !ok {
 			return p, fmt.Sprintf("wait can be a duration up to %s, or a number of seconds", longest)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/query"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/cursor"
 	"github.com/headrace/headrace/sse/feed/internal/session"
@@ -69,7 +70,7 @@ func (q *request) choose() error {
 	if !q.o.Starts.offers() {
 		return nil
 	}
-	text, _ := queryValue(q.r.URL.RawQuery, "start")
+	text, _ := query.Value(q.r.URL.RawQuery, "start")
 	if text == "" {
 		return nil
 	}

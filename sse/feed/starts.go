@@ -3,7 +3,6 @@ package feed
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -84,25 +83,4 @@ func instant(text string, now time.Time) (at time.Time, ok bool) {
 	// An offset that was not escaped in the query has a space for its plus.
 	at, err := time.Parse(time.RFC3339, strings.ReplaceAll(text, " ", "+"))
 	return at, err == nil
-}
-
-// queryValue returns the first value of a query parameter that is not empty, and whether the
-// parameter is there at all. One that is not well encoded is returned as it stands: who states
-// something must not count as having stated nothing.
-func queryValue(query, name string) (value string, there bool) {
-	for pair := range strings.SplitSeq(query, "&") {
-		key, text, _ := strings.Cut(pair, "=")
-		if key != name {
-			continue
-		}
-		there = true
-		if text == "" {
-			continue
-		}
-		if plain, err := url.QueryUnescape(text); err == nil {
-			text = plain
-		}
-		return text, true
-	}
-	return "", there
 }
