@@ -61,13 +61,8 @@ func TestInstancesAgree(t *testing.T) {
 				wg.Go(func() {
 					for k := range each {
 						words := fmt.Sprintf("%d %d %d", n, w, k)
-						path := "/tickets/" + tickets[(w+k)%len(tickets)].ID + "/comments"
-						for code, answer := 0, ""; code != http.StatusCreated; {
-							code, answer = a.do("POST", path, `{"text":"`+words+`"}`)
-							if code != http.StatusCreated && (code != http.StatusServiceUnavailable || !strings.Contains(answer, errBusy.Error())) {
-								t.Errorf("status %d, %s", code, answer)
-								return
-							}
+						if !a.comment(tickets[(w+k)%len(tickets)].ID, words) {
+							return
 						}
 						mu.Lock()
 						said[words] = true
