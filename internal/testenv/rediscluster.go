@@ -128,7 +128,7 @@ func RedisSentinels(t testing.TB, n int, s Sentinels) []*Server {
 				if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				return exec.Command(path, file, "--sentinel")
+				return exec.Command(path, file, "--sentinel") //nolint:gosec // tests choose the program
 			},
 			Ready: func(pid int, ports []string) error {
 				conn, err := net.DialTimeout("tcp", net.JoinHostPort(loopback, ports[0]), probeTimeout)
