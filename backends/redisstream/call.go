@@ -25,7 +25,7 @@ type message struct {
 }
 
 // sent reports whether the message may have reached Redis. It may be asked when the job is done.
-func (m *message) sent() bool { return m.last != nil && m.last.written.Load() }
+func (m *message) sent() bool { return m.last != nil && m.last.sent(m.err) }
 
 // callMessages and callBytes bound what one run of the publish script takes: Redis does nothing
 // else meanwhile.
@@ -120,16 +120,16 @@ func (a *appender) calls(jobs []*job, most int) []*call {
 		c.size += j.size
 	}
 	for _, c := range calls {
-		c.again = a.callCommand(c.members)
+		c.again, c.last = a.callCommand(c.members)
 		c.cmd = c.again(false)
 	}
 	return calls
 }
 
-// callCommand returns what makes the command for some messages.
-func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
+// callCommand returns what makes the command for some messages, and what tells whether it was sent.
+func (a *appender) callCommand(members []*job) (command func(bySource bool) redis.Cmder, last *lastArg) {
 	lastOf := members[len(members)-1].messages
-	last := &lastArg{bytes: lastOf[len(lastOf)-1].data}
+	last = &lastArg{bytes: lastOf[len(lastOf)-1].data}
 	var keys []any
 	index := make(map[string]int, len(members))
 	place := func(key string) int {
@@ -164,7 +164,7 @@ func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
 		last.written.Store(false)
 		all := append(publishScript.args(bySource, 2+len(keys)+len(args)), len(keys))
 		return once{redis.NewCmd(a.ctx, append(append(append(all, keys...), args...), last)...)}
-	}
+	}, last
 }
 
 // settle gives each message of the call its result.
