@@ -20,12 +20,19 @@ import (
 type connections struct {
 	mu   sync.Mutex
 	open map[*connection]bool
+	// former are addresses of servers that are masters no more: what somebody who does not know
+	// that yet wants of them fails at once.
+	former map[string]bool
 	// dialed is told of every new connection, if it is set: to where, and when dialing began. It
 	// reports false for one that leads to the wrong server.
 	dialed func(remote string, began time.Time) bool
 }
 
-func newConnections() *connections { return &connections{open: make(map[*connection]bool)} }
+func newConnections() *connections {
+	return &connections{open: make(map[*connection]bool), former: make(map[string]bool)}
+}
+
+var errFormer = &failure{ErrNotReady, "another server is the master"}
 
 // dialHook makes a client's connections some of a backend's.
 type dialHook struct {
@@ -36,6 +43,12 @@ type dialHook struct {
 // DialHook implements redis.Hook.
 func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		h.conns.mu.Lock()
+		former := h.conns.former[addr]
+		h.conns.mu.Unlock()
+		if former {
+			return nil, errFormer
+		}
 		began := time.Now()
 		inner, err := next(ctx, network, addr)
 		if err != nil {
@@ -62,7 +75,7 @@ func (cs *connections) add(inner net.Conn, addr string, live bool, began time.Ti
 	cs.mu.Unlock()
 	if dialed != nil && !dialed(c.remote, began) {
 		_ = c.Close()
-		return nil, &failure{ErrUnreachable, "another server is the master"}
+		return nil, errFormer
 	}
 	if raw, beneathTLS := rawOf(inner); raw != nil {
 		return &checkedConnection{connection: c, raw: raw, beneathTLS: beneathTLS}, nil

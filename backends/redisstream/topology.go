@@ -3,6 +3,7 @@ package redisstream
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -81,7 +82,11 @@ func (t *topology) run(ctx context.Context) {
 
 // slotsTimeout is how long one node is waited for that is asked for the layout: another one knows
 // it too.
-const slotsTimeout = time.Second
+const slotsTimeout = 500 * time.Millisecond
+
+// moveTimeout is how long the clients have to learn of another master, and the old one to answer
+// what it was asked, before the connections to it are closed.
+const moveTimeout = time.Second
 
 // layout is which nodes of a cluster are the masters of what. The clients of a backend share the
 // answers, which they would ask for one by one, and connections to nodes that are masters no more
@@ -143,12 +148,19 @@ func (l *layout) compare() {
 		}
 	}
 	l.masters = masters
+	l.conns.mu.Lock()
+	for addr := range masters {
+		delete(l.conns.former, addr)
+	}
+	maps.Copy(l.conns.former, gone)
+	l.conns.mu.Unlock()
 	if len(gone) == 0 {
 		return
 	}
 	since := now()
+	l.reload(context.Background()) // each client needs the new layout before it connects anew
 	l.conns.closeThose(func(c *connection) bool { return gone[c.addr] && c.live })
-	time.AfterFunc(slotsTimeout, func() {
+	time.AfterFunc(moveTimeout, func() {
 		l.conns.closeThose(func(c *connection) bool { return gone[c.addr] && c.heard.Load() < since })
 	})
 }
