@@ -33,6 +33,8 @@ type job struct {
 	again func(bySource bool) redis.Cmder
 	// Tells whether the command was sent. Without it, running twice does no harm.
 	last *lastArg
+	// How many replicas had what was written when the command was answered.
+	replicas int64
 	// Instead of the two. Several are appended together or not at all.
 	messages []*message
 	size     int           // about the bytes of the command

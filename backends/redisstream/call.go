@@ -61,6 +61,9 @@ func newAppender(l *lanes, o *Options, suffix string) *appender {
 	if l.cluster != nil {
 		a.announce = "SPUBLISH"
 	}
+	if o.Replicas > 0 {
+		l.wait = func() *redis.Cmd { return redis.NewCmd(l.ctx, "wait", o.Replicas, o.ReplicasTimeout.Milliseconds()) }
+	}
 	l.messages = a.write
 	return a
 }
@@ -90,6 +93,9 @@ func (a *appender) callAll(ctx context.Context, client *redis.Client, jobs []*jo
 			continue
 		}
 		c.settle()
+		if c.replicas < int64(a.opts.Replicas) {
+			c.unreplicated()
+		}
 	}
 	return refused
 }
@@ -165,6 +171,15 @@ func (a *appender) callCommand(members []*job) (command func(bySource bool) redi
 		all := append(publishScript.args(bySource, 2+len(keys)+len(args)), len(keys))
 		return once{redis.NewCmd(a.ctx, append(append(append(all, keys...), args...), last)...)}
 	}, last
+}
+
+// unreplicated notes for what was appended that too few replicas have it.
+func (c *call) unreplicated() {
+	for _, m := range c.messages {
+		if m.err == nil {
+			m.err = errReplicas
+		}
+	}
 }
 
 // settle gives each message of the call its result.

@@ -23,6 +23,8 @@ type lanes struct {
 	spawn func(func()) bool
 	// writes says that scripts write, and must not run twice.
 	writes bool
+	// wait makes the command that follows each pipeline and waits for replicas, if it is set.
+	wait func() *redis.Cmd
 	// messages runs the jobs of a batch, if they are messages.
 	messages func(ctx context.Context, client *redis.Client, jobs []*job)
 
@@ -133,8 +135,8 @@ func (l *lanes) close() error {
 // are sent again, the first one by its source, which makes it known. Should it be forgotten in
 // between, all go by their source.
 func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
-	pipeline(ctx, client, jobs)
-	resend(ctx, client, jobs)
+	l.pipeline(ctx, client, jobs)
+	l.resend(ctx, client, jobs)
 	defer func() {
 		for _, j := range jobs {
 			l.topology.doubtAt(j.cmd.Err())
@@ -154,7 +156,7 @@ func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
 		if len(unknown) == 0 {
 			break
 		}
-		pipeline(ctx, client, unknown)
+		l.pipeline(ctx, client, unknown)
 	}
 	if l.cluster == nil {
 		return
@@ -176,7 +178,7 @@ const resends = 5
 
 // resend sends those again that may be run again, or were certainly not sent: over a connection that
 // was closed while nobody used it.
-func resend(ctx context.Context, client *redis.Client, jobs []*job) {
+func (l *lanes) resend(ctx context.Context, client *redis.Client, jobs []*job) {
 	for range resends {
 		var again []*job
 		for _, j := range jobs {
@@ -188,7 +190,7 @@ func resend(ctx context.Context, client *redis.Client, jobs []*job) {
 		if len(again) == 0 {
 			return
 		}
-		pipeline(ctx, client, again)
+		l.pipeline(ctx, client, again)
 	}
 }
 
@@ -210,8 +212,8 @@ func hungUp(err error) bool {
 	return !told
 }
 
-func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
-	if len(jobs) == 1 {
+func (l *lanes) pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
+	if len(jobs) == 1 && l.wait == nil {
 		// Without what a pipeline costs; the command has its own error.
 		_ = client.Process(ctx, jobs[0].cmd)
 		return
@@ -219,6 +221,11 @@ func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
 	p := client.Pipeline()
 	for _, j := range jobs {
 		_ = p.Process(ctx, j.cmd)
+	}
+	var wait *redis.Cmd
+	if l.wait != nil {
+		wait = l.wait()
+		_ = p.Process(ctx, wait)
 	}
 	_, err := p.Exec(ctx)
 	for _, j := range jobs {
@@ -228,5 +235,13 @@ func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
 		if c, ok := j.cmd.(interface{ Val() any }); ok && err != nil && j.cmd.Err() == nil && c.Val() == nil {
 			j.cmd.SetErr(err)
 		}
+	}
+	if wait == nil {
+		return
+	}
+	// It is of this connection, and so of the master that ran the commands.
+	replicas, _ := wait.Int64()
+	for _, j := range jobs {
+		j.replicas = replicas
 	}
 }
