@@ -28,6 +28,7 @@ type Backend struct {
 	reader    *lanes
 	history   *history
 	live      *live
+	path      *outage
 	xreaders  *xreaders // nil unless they are the live path
 	warned    atomic.Pointer[time.Time]
 	clients   []nodes
@@ -75,10 +76,12 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
 	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.leastExpiry()}
-	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
+	b.path = newOutage(o.Logger)
+	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn, b.path)
 	if o.Follow == FollowXRead {
-		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)
+		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn, b.path)
 	}
+	b.live.watch()
 	b.spawn(b.checkServer)
 	return b, nil
 }
@@ -133,6 +136,7 @@ func (b *Backend) Close() error {
 	if closed {
 		return nil
 	}
+	b.path.close()
 	b.cancel()
 	b.live.close()
 	if b.xreaders != nil {

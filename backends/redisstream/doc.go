@@ -63,11 +63,20 @@
 // maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
 // gaps.
 //
+// # Log
+//
+// Options.Logger gets a warning when the live path breaks and a line when it is whole again, with
+// how long it was away, whether anybody reads or not: at once when the connection is closed or
+// refused, after up to 8 seconds when the server is silent. Breaks within the ten seconds after a
+// warning are said in one line with their number. The cause is that of the errors, see
+// [ErrUnreachable] and the others; no line has an address, a password or contents.
+//
 // # Sizing
 //
 // An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis
 // trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
-// connection, and up to a handful each for publishing and reading, for each node. The
+// connection, which it keeps without readers too, and up to a handful each for publishing and
+// reading, for each node. The
 // client-output-buffer-limit for pubsub must hold what is announced while a process pauses; one
 // that exceeds it is disconnected and heals.
 //

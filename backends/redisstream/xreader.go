@@ -138,6 +138,7 @@ func (r *xreader) run() {
 		}
 	}
 	defer disconnect()
+	defer r.set.path.whole(r)
 	down := false
 	wait := reconnectMin
 	block := shortBlock
@@ -164,6 +165,7 @@ func (r *xreader) run() {
 		if err == nil && down {
 			down = false
 			r.advance(fs)
+			r.set.path.whole(r)
 		}
 		var news map[string]bool
 		if err == nil {
@@ -176,6 +178,9 @@ func (r *xreader) run() {
 			// One topic fails the command for all of them. It is left out from now on.
 		default:
 			down = true
+			if !redirected(err) {
+				r.set.path.broken(r, cause(err))
+			}
 			r.breakDown(fs, cause(err))
 			disconnect()
 			if c := r.set.cluster; c != nil {
