@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +28,7 @@ type Backend struct {
 	history   *history
 	live      *live
 	path      *outage
+	lacks     known
 	xreaders  *xreaders // nil unless they are the live path
 	warned    atomic.Pointer[time.Time]
 	clients   []nodes
@@ -75,6 +75,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
 	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
+	b.publisher.lacks, b.writer.lacks, b.reader.lacks = &b.lacks, &b.lacks, &b.lacks
 	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.leastExpiry()}
 	b.path = newOutage(o.Logger)
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn, b.path)
@@ -82,7 +83,8 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn, b.path)
 	}
 	b.live.watch()
-	b.spawn(b.checkServer)
+	check := checkup{ctx: b.ctx, opts: &b.opts, keys: b.keys, reading: b.clients[reading], following: b.clients[following], lacks: &b.lacks}
+	b.spawn(check.run)
 	return b, nil
 }
 
@@ -103,8 +105,7 @@ func (b *Backend) Traits() hub.Traits {
 // Ping returns when ctx ends, whatever the network does. While the server does not answer, a few
 // of the calls are under way, and the others wait for them.
 func (b *Backend) Ping(ctx context.Context) error {
-	// No topic has an empty name.
-	key := b.keys.stream("") + ":ping"
+	key := b.keys.probe()
 	_, err := b.writer.command(ctx, key, func(bool) redis.Cmder {
 		return redis.NewCmd(b.ctx, "xadd", key, "nomkstream", "*", "ping", "")
 	})
@@ -163,23 +164,4 @@ func (b *Backend) spawn(f func()) bool {
 	}
 	b.wg.Go(f)
 	return true
-}
-
-// checkServer tells an operator about a configuration that loses messages. Whoever may not read
-// the configuration is not told.
-func (b *Backend) checkServer() {
-	client, err := b.clients[reading].of(b.ctx, b.opts.Prefix)
-	if err != nil {
-		return
-	}
-	config, err := client.ConfigGet(b.ctx, "maxmemory-policy").Result()
-	if err != nil {
-		return
-	}
-	policy := config["maxmemory-policy"]
-	// Streams have an expiry unless they are kept for ever, so the volatile policies take them too.
-	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && b.opts.leastExpiry() > 0 {
-		b.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; noeviction is the policy that does not",
-			"maxmemory-policy", policy)
-	}
 }

@@ -176,6 +176,7 @@ type lanes struct {
 	nodes
 	ctx   context.Context
 	spawn func(func()) bool
+	lacks *known
 	// messages runs the jobs of a batch, if they are messages.
 	messages func(ctx context.Context, client *redis.Client, jobs []*job)
 
@@ -210,7 +211,7 @@ func (l *lanes) command(ctx context.Context, stream string, command func(bySourc
 	}
 	reply, err := j.cmd.(*redis.Cmd).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, cause(err)
+		return nil, l.lacks.explain(cause(err))
 	}
 	return reply, nil
 }

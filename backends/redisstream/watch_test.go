@@ -309,7 +309,7 @@ func openWith(t testing.TB, at string, o Options) *Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := openClient(u, &backends.Query{})
+	client, err := openClient(u, backends.NewQuery(u.Query()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -328,12 +328,13 @@ func openWith(t testing.TB, at string, o Options) *Backend {
 func TestLivePathFromTheStart(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ url, want string }{
-		"no such host":    {"redis://no-such-host.invalid:6379", "host name cannot be resolved"},
-		"no such cluster": {"redis+cluster://no-such-host.invalid:6379", "host name cannot be resolved"},
-		"loading":         {"redis://" + answering(t, "-LOADING Redis is loading the dataset in memory"), "LOADING"},
-		"nobody listens":  {"redis://127.0.0.1:" + freePort(t), "connection refused"},
-		"wrong password":  {"redis://:canary@" + startServer(t, "--requirepass", "secret").addr, "WRONGPASS"},
-		"no password":     {"redis://" + startServer(t, "--requirepass", "secret").addr, "NOAUTH"},
+		"no such host":     {"redis://no-such-host.invalid:6379", "host name cannot be resolved"},
+		"no such cluster":  {"redis+cluster://no-such-host.invalid:6379", "host name cannot be resolved"},
+		"loading":          {"redis://" + answering(t, "-LOADING Redis is loading the dataset in memory"), "LOADING"},
+		"no such sentinel": {"redis+sentinel://no-such-host.invalid/master", "host name cannot be resolved"},
+		"nobody listens":   {"redis://127.0.0.1:" + freePort(t), "connection refused"},
+		"wrong password":   {"redis://:canary@" + startServer(t, "--requirepass", "secret").addr, "WRONGPASS"},
+		"no password":      {"redis://" + startServer(t, "--requirepass", "secret").addr, "NOAUTH"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
