@@ -123,8 +123,23 @@ func (b *Backend) IsID(id hub.ID) bool {
 }
 
 // Client returns the client that New was given, or that Open made of its URL, for an application
-// that keeps other data in the same place. One that Open made ends with Close.
+// that keeps other data in the same place. One that Open made ends with Close. Its own statistics
+// are not those of the backend, see PoolStats.
 func (b *Backend) Client() redis.UniversalClient { return b.client }
+
+// PoolStats returns the statistics of the backend's own connections; those of Client are of others.
+// It does not wait for a server.
+func (b *Backend) PoolStats() PoolStats {
+	var s PoolStats
+	addStats(&s.Publishing, servers(b.publisher.lanes, b.writer)...)
+	addStats(&s.Publishing, b.publisher.lone()...)
+	addStats(&s.Reading, servers(b.reader)...)
+	addStats(&s.Following, b.live.servers()...)
+	if b.xreaders != nil {
+		addStats(&s.Following, b.xreaders.waiting()...)
+	}
+	return s
+}
 
 // Close implements hub.Backend. It closes the backend's own connections; a client that was given
 // to New stays open. It waits for the backend's goroutines, which takes a moment, or the few

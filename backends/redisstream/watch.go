@@ -250,6 +250,19 @@ func (l *live) masters() (map[*redis.Client]bool, error) {
 	return found, err
 }
 
+// servers returns the clients that Pub/Sub connections belong to.
+func (l *live) servers() (clients []*redis.Client) {
+	if l.single != nil {
+		return []*redis.Client{l.single}
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for c := range l.byClient {
+		clients = append(clients, c)
+	}
+	return clients
+}
+
 // closedCause is the cause of an error of a connection. That a client was closed says nothing
 // about the backend: a cluster's client closes those of servers that left it.
 func closedCause(err error) error {

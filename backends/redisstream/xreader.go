@@ -43,6 +43,7 @@ type xreader struct {
 
 	// Guarded by xreaders.mu.
 	conn   int64 // the connection's ID, 0 when it cannot be woken
+	client *redis.Client
 	added  uint64
 	seen   uint64 // of those added
 	waking bool   // a goroutine wakes the reader
@@ -77,11 +78,11 @@ func (r *xreader) current() []*xfollow {
 	return fs
 }
 
-// connected notes by what ID the reader can be woken.
-func (r *xreader) connected(id int64) {
+// connected notes over which client the reader waits, and by what ID it can be woken.
+func (r *xreader) connected(client *redis.Client, id int64) {
 	r.set.mu.Lock()
 	defer r.set.mu.Unlock()
-	r.conn = id
+	r.client, r.conn = client, id
 }
 
 // wake ends the reader's waiting, over and over until it has noticed what was added. What fails
@@ -134,7 +135,7 @@ func (r *xreader) run() {
 			hangUp()
 			_ = client.Close()
 			client = nil
-			r.connected(0)
+			r.connected(nil, 0)
 		}
 	}
 	defer disconnect()
@@ -156,7 +157,7 @@ func (r *xreader) run() {
 				if id != 0 {
 					block = longBlock
 				}
-				r.connected(id)
+				r.connected(client, id)
 			}
 		}
 		if err == nil && down {
