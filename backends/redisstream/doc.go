@@ -76,9 +76,8 @@
 // An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis
 // trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
 // connection, which it keeps without readers too, and up to a handful each for publishing and
-// reading, for each node; see Backend.PoolStats. The
-// client-output-buffer-limit for pubsub must hold what is announced while a process pauses; one
-// that exceeds it is disconnected and heals.
+// reading, for each node; see Backend.PoolStats. The client-output-buffer-limit for pubsub must
+// hold what is announced while a process pauses; one that exceeds it is disconnected and heals.
 //
 // # Rights
 //

@@ -309,7 +309,7 @@ func openWith(t testing.TB, at string, o Options) *Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := openClient(u, backends.NewQuery(u.Query()))
+	client, err := openClient(u, backends.NewQuery(u.Query()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
