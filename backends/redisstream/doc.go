@@ -71,6 +71,15 @@
 // warning are said in one line with their number. The cause is that of the errors, see
 // [ErrUnreachable] and the others; no line has an address, a password or contents.
 //
+// go-redis has a logger of its own for the whole process, which this package leaves alone. It writes
+// a line for each connection that fails to the standard error output, with the address of the
+// server. redis.SetLogger takes another one, once at the start of a program; the example GoRedisLog
+// sends the lines to slog:
+//
+//	func (redisLog) Printf(ctx context.Context, format string, args ...any) {
+//		slog.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, args...))
+//	}
+//
 // # Sizing
 //
 // An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis
