@@ -39,7 +39,7 @@ func BenchmarkAutoPipeliner(b *testing.B) {
 				return err
 			},
 			func(topic string) error {
-				if err := auto.Process(ctx, get(topic)); err != redis.Nil { //nolint:errorlint // it is not wrapped
+				if err := auto.Process(ctx, get(topic)); err != redis.Nil {
 					return err
 				}
 				return nil
