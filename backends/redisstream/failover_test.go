@@ -136,8 +136,8 @@ func (r *traffic) lost() (list []ack) {
 // has reports whether a message has come.
 func (a *audience) has(text string) bool { return strings.Contains(" "+a.all()+" ", " "+text+" ") }
 
-// within fails the long form of the test when something took longer than it may.
-func within(t *testing.T, what string, most time.Duration, took ...time.Duration) {
+// atMost fails the long form of the test when something took longer than it may.
+func atMost(t *testing.T, what string, most time.Duration, took ...time.Duration) {
 	t.Helper()
 	t.Logf("%s: %v", what, took)
 	for _, d := range took {
@@ -194,7 +194,7 @@ func TestClusterLosesAMaster(t *testing.T) {
 				since := writable(t, nodes[3].Addr, b.keys.stream(topics[nodes[0].Addr])+":probe")
 				for i, r := range all {
 					publisher, live, fresh := r.back(t, since)
-					within(t, fmt.Sprintf("%s, master %d", test.name, i), soon, publisher, live, fresh)
+					atMost(t, fmt.Sprintf("%s, master %d", test.name, i), soon, publisher, live, fresh)
 				}
 				asked, seconds := layoutsAsked(t, nodes[1:])-asked, int(time.Since(began)/time.Second)
 				t.Logf("the nodes were asked %d times for the layout in %d s", asked, seconds)
@@ -270,12 +270,12 @@ func (p *pair) switched(t *testing.T) time.Time {
 func (r *traffic) check(t *testing.T, what string, switched, since time.Time) {
 	t.Helper()
 	publisher, live, fresh := r.back(t, since)
-	within(t, what, soon, publisher, live, fresh)
+	atMost(t, what, soon, publisher, live, fresh)
 	r.end()
 	lost := r.lost()
 	t.Logf("%s: %d of %d acknowledged messages are lost, others: %v", what, len(lost), len(r.acknowledged()), r.other)
 	if len(lost) > 0 {
-		within(t, what+": the last lost message after the switch", time.Second, lost[len(lost)-1].at.Sub(switched))
+		atMost(t, what+": the last lost message after the switch", time.Second, lost[len(lost)-1].at.Sub(switched))
 	}
 }
 

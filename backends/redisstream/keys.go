@@ -33,6 +33,9 @@ func (k keys) stream(topic string) string {
 	return k.prefix + "{" + topic + "}"
 }
 
+// probe returns a key that no topic has, as no topic has an empty name.
+func (k keys) probe() string { return k.stream("") + ":ping" }
+
 // channel returns the Pub/Sub channel of a topic.
 func (k keys) channel(stream string) string { return stream + k.suffix }
 

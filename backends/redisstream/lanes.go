@@ -23,6 +23,7 @@ type lanes struct {
 	nodes
 	ctx   context.Context
 	spawn func(func()) bool
+	lacks *known
 	// writes says that scripts write, and must not run twice.
 	writes bool
 	// wait makes the command that follows each pipeline and waits for replicas, if it is set.
@@ -65,7 +66,7 @@ func (l *lanes) run(ctx context.Context, stream string, j *job) (any, error) {
 	}
 	reply, err := j.cmd.(*redis.Cmd).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, cause(err)
+		return nil, l.lacks.explain(cause(err))
 	}
 	return reply, nil
 }

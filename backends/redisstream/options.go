@@ -52,7 +52,8 @@ type Options struct {
 	// called concurrently and must not keep the entry's fields. The ID and the time are set
 	// afterwards, to those of the entry. Default: the fields as a JSON object, see Entry.
 	Foreign func(Entry) hub.Message
-	// Logger gets what an operator should know. Default slog.Default().
+	// Logger gets what an operator should know, see the package's documentation. Default
+	// slog.Default().
 	Logger *slog.Logger
 }
 

@@ -98,7 +98,7 @@ func (b *Backend) outcome(ctx context.Context, topic string, m *message) (hub.ID
 	case err == nil, redis.HasErrorPrefix(err, partialCode):
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, ErrReply))
 	case isReply(err):
-		return "", rejected(topic, cause(err))
+		return "", rejected(topic, b.lacks.explain(cause(err)))
 	}
 	err = cause(err)
 	if ctx.Err() != nil {
@@ -166,7 +166,7 @@ func (b *Backend) warn(topic, warning string) {
 	}
 	command, text, _ := strings.Cut(warning, ": ")
 	b.opts.Logger.Warn("redisstream: a message was appended, but not all that belongs to it was done", "topic", topic,
-		"command", command, "err", cause(redisReply(text)))
+		"command", command, "err", named(cause(redisReply(text)), command, command))
 }
 
 // redisReply is the text of an error reply.

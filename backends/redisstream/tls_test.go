@@ -213,7 +213,7 @@ func TestTLSOfSentinel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := openClient(u, backends.NewQuery(u.Query()))
+	client, err := openClient(u, backends.NewQuery(u.Query()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

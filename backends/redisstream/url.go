@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/backends"
+	"github.com/headrace/headrace/backends/redisstream/internal/dial"
 	"github.com/headrace/headrace/hub"
 )
 
@@ -60,7 +61,7 @@ func init() {
 // use New.
 //
 // Open does not wait for the server. The backend owns its connections, and Close closes them.
-func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
+func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	o := Options{
 		Prefix:      q.String("prefix", ""),
 		MaxMessages: q.Int("maxlen", 0, 1),
@@ -79,7 +80,7 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 		return nil, err
 	}
 	o.Retention = retention
-	client, err := openClient(u, q)
+	client, err := openClient(u, q, dial.From(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ var useless = []string{
 	"read_only", "replica_only", "use_disconnected_replicas", "route_by_latency", "route_by_latency_tolerance", "route_randomly",
 }
 
-func openClient(u *url.URL, q *backends.Query) (redis.UniversalClient, error) {
+func openClient(u *url.URL, q *backends.Query, dialer dial.Func) (redis.UniversalClient, error) {
 	kind, err := parseKind(u.Scheme)
 	if err != nil {
 		return nil, err
@@ -143,6 +144,9 @@ func openClient(u *url.URL, q *backends.Query) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(v.String())
 	if err != nil {
 		return nil, parseError(err)
+	}
+	if dialer != nil {
+		o.Dialer = dialer
 	}
 	return redis.NewClient(o), nil
 }
