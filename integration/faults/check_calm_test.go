@@ -21,7 +21,7 @@ func (c *checker) checkCalms() {
 				published[a.topic] = append(published[a.topic], a)
 			}
 			due := max(a.began, calm.from) + calm.back
-			if a.began >= from && a.ended < calm.to && a.outcome != acknowledged || a.ended > due && due < calm.to {
+			if a.began >= from && a.ended < calm.to && a.outcome != acknowledged && !a.hasty || a.ended > due && due < calm.to {
 				c.fail(violation{
 					rule: "publishers are back", topic: a.topic, at: a.ended, texts: []string{a.text},
 					what: fmt.Sprintf("%q, begun at %v, is %v, and Redis takes writes since %v: %v", a.text, ms(a.began), a.outcome, ms(calm.from), a.err),

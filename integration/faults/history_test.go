@@ -42,7 +42,9 @@ type attempt struct {
 	// keyed: the message has an idempotency key, and an unknown outcome is tried again.
 	keyed bool
 	// batch names the call that appended several messages, "" for one of its own.
-	batch        string
+	batch string
+	// hasty: the caller had no patience, so that it need not be acknowledged in a calm.
+	hasty        bool
 	began, ended time.Duration
 	outcome      outcome
 	id           hub.ID // of a message that was acknowledged
