@@ -82,7 +82,11 @@ var faultKinds = []faultKind{
 		n.config(s.t, "maxmemory", "1")
 		return func() { n.config(s.t, "maxmemory", "0") }
 	}},
-	{name: "pause of writes", of: everywhere, least: 200 * ms1, most: 3 * time.Second, back: backAtOnce, begin: func(s *site, f fault) func() {
+	{name: "pause of writes", of: alone, least: 200 * ms1, most: 3 * time.Second, back: backAtOnce, begin: func(s *site, f fault) func() {
+		return pauseClients(s.master(f.shard), "WRITE")
+	}},
+	// Sentinels write, too.
+	{name: "short pause of writes", of: replicated, least: 100 * ms1, most: down / 2, back: backAtOnce, begin: func(s *site, f fault) func() {
 		return pauseClients(s.master(f.shard), "WRITE")
 	}},
 	{name: "pause", of: alone, least: 200 * ms1, most: 3 * time.Second, back: backAtOnce, begin: func(s *site, f fault) func() {

@@ -99,9 +99,8 @@ var planted = []struct {
 		for _, k := range s.random.Perm(len(s.readers)) {
 			r := s.readers[k]
 			at := slices.IndexFunc(r.items, func(it item) bool { return it.kind == gap })
-			had := func(it item) bool { return it.kind == message && !s.erased[r.topic][it.id] }
-			// Who had nothing before it does not know of what is gone.
-			if at < 0 || !slices.ContainsFunc(r.items[:at], had) {
+			// Who had nothing before it does not know of what is gone, and what was erased may be.
+			if at < 0 || !s.hadLast(r, r.items[:at]) {
 				continue
 			}
 			r.items = slices.Delete(r.items, at, at+1)
@@ -271,6 +270,16 @@ func (s *story) someAttempt(fits func(a *attempt) bool) *attempt {
 
 func (s *story) inLog(topic string, it item) bool {
 	return slices.ContainsFunc(s.logs[topic], func(e entry) bool { return e.id == it.id })
+}
+
+// hadLast reports whether the last message of some items was not erased.
+func (s *story) hadLast(r *reader, items []item) bool {
+	for _, it := range slices.Backward(items) {
+		if it.kind == message {
+			return !s.erased[r.topic][it.id]
+		}
+	}
+	return false
 }
 
 func (s *story) inText(a *attempt) bool {

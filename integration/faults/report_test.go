@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // report returns all that helps to understand violations: the schedule, what happened and when, and
@@ -21,7 +22,7 @@ func (w *world) report(h *history, found []violation) string {
 	}
 	rules := make(map[string]int)
 	for _, v := range found {
-		if rules[v.rule]++; rules[v.rule] <= 3 {
+		if rules[v.rule]++; rules[v.rule] <= 2 {
 			w.explain(&b, h, v)
 		}
 	}
@@ -90,7 +91,7 @@ func (w *world) explain(b *strings.Builder, h *history, v violation) {
 	}
 }
 
-const reportWindow = backBySilent
+const reportWindow = 6 * time.Second
 
 // summary is a line about a run.
 func (w *world) summary(h *history) string {
@@ -98,14 +99,16 @@ func (w *world) summary(h *history) string {
 	for _, a := range h.attempts {
 		outcomes[a.outcome]++
 	}
-	delivered, gaps, joins, lost := 0, 0, 0, 0
+	delivered, gaps, deleted, joins, lost := 0, 0, 0, 0, 0
 	for _, r := range h.readers {
 		for _, it := range r.items {
 			switch it.kind {
 			case message:
 				delivered++
 			case gap:
-				gaps++
+				if gaps++; r.topic == w.deleted {
+					deleted++
+				}
 			case joined:
 				joins++
 			}
@@ -133,6 +136,6 @@ func (w *world) summary(h *history) string {
 			steps++
 		}
 	}
-	return fmt.Sprintf("%s, seed %d: %d faults, %d switches; %d acknowledged, %d rejected, %d unknown, %d in the log, %d lost; %d delivered, %d gaps, %d subscriptions",
-		w.topology, w.seed, steps, len(w.switches), outcomes[acknowledged], outcomes[rejected], outcomes[unknown], logged, lost, delivered, gaps, joins)
+	return fmt.Sprintf("%s, seed %d: %d faults, %d switches; %d acknowledged, %d rejected, %d unknown, %d in the log, %d lost; %d delivered, %d gaps, %d of them where a topic is deleted, %d subscriptions",
+		w.topology, w.seed, steps, len(w.switches), outcomes[acknowledged], outcomes[rejected], outcomes[unknown], logged, lost, delivered, gaps, deleted, joins)
 }
