@@ -60,7 +60,7 @@ func (c *checker) checkBack(r *reader, calm calm, published []*attempt) {
 		for _, v := range visits {
 			due := max(a.ended, v.from) + calm.back
 			at, ok := got[a.id]
-			_, kept := c.index[place{r.topic, a.id}]
+			_, kept := c.index[topicID{r.topic, a.id}]
 			if due >= calm.to || v.to <= due || c.gone(r.topic, a.id) || !kept && c.lossy || ok && at <= due {
 				continue
 			}

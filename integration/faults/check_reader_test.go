@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/headrace/headrace/hub"
 )
@@ -48,8 +49,8 @@ func (c *checker) checkReader(r *reader) {
 		}
 	}
 	log := c.logs[r.topic]
-	for i := len(log) - 1; i >= 0; i-- {
-		if e := log[i]; !e.deleted && !c.erased[r.topic][e.id] {
+	for _, e := range slices.Backward(log) {
+		if !e.deleted && !c.erased[r.topic][e.id] {
 			if e.id != w.at {
 				w.fail(len(r.items)-1, "not at the end", fmt.Sprintf("the newest message is %s %q", e.id, e.text), e.id)
 			}
@@ -68,7 +69,7 @@ func (w *walk) fail(i int, rule, what string, ids ...hub.ID) {
 }
 
 func (w *walk) take(i int, it item) {
-	index, there := w.index[place{w.r.topic, it.id}]
+	index, there := w.index[topicID{w.r.topic, it.id}]
 	if w.seen[it.id] {
 		w.fail(i, "twice", fmt.Sprintf("%s came before", it.id), it.id)
 	}
@@ -91,12 +92,12 @@ func (w *walk) take(i int, it item) {
 	w.from, w.first, w.said = it.id, false, false
 }
 
-// follows: nothing is between the reader's place and the message that it gets.
+// follows: nothing is between the reader's position and the message that it gets.
 func (w *walk) follows(i int, id hub.ID) {
 	topic, log := w.r.topic, w.logs[w.r.topic]
-	to, there := w.index[place{topic, id}]
-	from, known := w.index[place{topic, w.from}]
-	start := w.from == "" || isPlace(w.from)
+	to, there := w.index[topicID{topic, id}]
+	from, known := w.index[topicID{topic, w.from}]
+	start := w.from == "" || isPosition(w.from)
 	if !start && compareIDs(w.from, id) >= 0 {
 		w.fail(i, "order", fmt.Sprintf("%s comes after %s", id, w.from), w.from, id)
 		return
@@ -113,7 +114,7 @@ func (w *walk) follows(i int, id hub.ID) {
 	case start:
 		from = -1
 	}
-	// What was erased has its place by its ID.
+	// What was erased is ordered by its ID.
 	if !known && !start {
 		for from = -1; from+1 < len(log) && compareIDs(log[from+1].id, w.from) <= 0; {
 			from++
@@ -131,14 +132,14 @@ func (w *walk) follows(i int, id hub.ID) {
 	}
 }
 
-// sight is a message's place in a stretch, of a reader, without a gap.
+// sight is a message's number in a stretch, of a reader, without a gap.
 type sight struct{ stretch, at int }
 
 // compareReaders: of messages that the log has lost, the readers themselves are the witnesses. What
 // one of them has had without a gap is not missing in between for another.
 func (c *checker) compareReaders() {
 	var stretches [][]sighted
-	where := make(map[place][]sight)
+	where := make(map[topicID][]sight)
 	for _, r := range c.readers {
 		stretches = append(stretches, nil)
 		for i, it := range r.items {
@@ -147,7 +148,7 @@ func (c *checker) compareReaders() {
 				stretches = append(stretches, nil)
 			case message:
 				n := len(stretches) - 1
-				p := place{r.topic, it.id}
+				p := topicID{r.topic, it.id}
 				where[p] = append(where[p], sight{n, len(stretches[n])})
 				stretches[n] = append(stretches[n], sighted{r, i, it})
 			}
@@ -167,14 +168,14 @@ type sighted struct {
 	item
 }
 
-func (c *checker) compare(stretches [][]sighted, where map[place][]sight, a, b sighted) {
+func (c *checker) compare(stretches [][]sighted, where map[topicID][]sight, a, b sighted) {
 	topic := a.r.topic
-	_, kept := c.index[place{topic, a.id}]
-	if _, both := c.index[place{topic, b.id}]; kept && both {
+	_, kept := c.index[topicID{topic, a.id}]
+	if _, both := c.index[topicID{topic, b.id}]; kept && both {
 		return // checkReader has the log
 	}
-	for _, from := range where[place{topic, a.id}] {
-		for _, to := range where[place{topic, b.id}] {
+	for _, from := range where[topicID{topic, a.id}] {
+		for _, to := range where[topicID{topic, b.id}] {
 			if from.stretch != to.stretch {
 				continue
 			}

@@ -27,8 +27,8 @@ func (v violation) String() string {
 	return fmt.Sprintf("%s: %s%s, at %v: %s", v.rule, v.topic, who, v.at.Round(time.Millisecond), v.what)
 }
 
-// place is an entry of a topic, over all histories of it.
-type place struct {
+// topicID names an entry of a topic, over all histories of it.
+type topicID struct {
 	topic string
 	id    hub.ID
 }
@@ -41,18 +41,18 @@ type checker struct {
 	*history
 	found []violation
 
-	index    map[place]int // of the log's entries
+	index    map[topicID]int // of the log's entries
 	began    map[string]hub.ID
 	attempts map[content][]*attempt
-	texts    map[place]string
+	texts    map[topicID]string
 	ids      map[content][]hub.ID
 }
 
 // check returns what is wrong with a history.
 func check(h *history) []violation {
 	c := &checker{
-		history: h, index: make(map[place]int), began: make(map[string]hub.ID),
-		attempts: make(map[content][]*attempt), texts: make(map[place]string), ids: make(map[content][]hub.ID),
+		history: h, index: make(map[topicID]int), began: make(map[string]hub.ID),
+		attempts: make(map[content][]*attempt), texts: make(map[topicID]string), ids: make(map[content][]hub.ID),
 	}
 	for i := range h.attempts {
 		a := &h.attempts[i]
@@ -60,7 +60,7 @@ func check(h *history) []violation {
 	}
 	for topic, log := range h.logs {
 		for i, e := range log {
-			c.index[place{topic, e.id}] = i
+			c.index[topicID{topic, e.id}] = i
 			if e.deleted {
 				c.began[topic] = e.id
 			}
@@ -98,7 +98,7 @@ func (c *checker) deleted(topic string, id hub.ID) bool {
 // lost it with its key, has another ID there.
 func (c *checker) identities() {
 	sighted := func(topic string, id hub.ID, text string, at time.Duration, r *reader, i int) {
-		p, m := place{topic, id}, content{topic, text}
+		p, m := topicID{topic, id}, content{topic, text}
 		if before, ok := c.texts[p]; ok && before != text {
 			c.fail(violation{
 				rule: "one ID, two contents", what: fmt.Sprintf("%s is %q and %q", id, before, text),
@@ -116,7 +116,7 @@ func (c *checker) identities() {
 		}
 		kept := 0
 		for _, other := range c.ids[m] {
-			if _, ok := c.index[place{topic, other}]; ok || c.gone(topic, other) {
+			if _, ok := c.index[topicID{topic, other}]; ok || c.gone(topic, other) {
 				kept++
 			}
 		}
@@ -185,7 +185,7 @@ func (c *checker) checkLogs() {
 func (c *checker) checkAcknowledged() {
 	for i := range c.history.attempts {
 		a := &c.history.attempts[i]
-		if _, there := c.index[place{a.topic, a.id}]; a.outcome != acknowledged || there || c.gone(a.topic, a.id) {
+		if _, there := c.index[topicID{a.topic, a.id}]; a.outcome != acknowledged || there || c.gone(a.topic, a.id) {
 			continue
 		}
 		if c.lossy && slices.ContainsFunc(c.losses, func(l loss) bool { return l.covers(a.topic, a.ended) }) {
@@ -204,12 +204,12 @@ func (c *checker) checkPublishers() {
 	last := make(map[line]*attempt)
 	for i := range c.history.attempts {
 		a := &c.history.attempts[i]
-		at, there := c.index[place{a.topic, a.id}]
+		at, there := c.index[topicID{a.topic, a.id}]
 		if a.outcome != acknowledged || !there {
 			continue
 		}
 		l := line{a.publisher, a.topic}
-		if before := last[l]; before != nil && c.index[place{a.topic, before.id}] >= at && before.text != a.text {
+		if before := last[l]; before != nil && c.index[topicID{a.topic, before.id}] >= at && before.text != a.text {
 			c.fail(violation{
 				rule: "a publisher's order", what: fmt.Sprintf("%q came after %q", a.text, before.text),
 				topic: a.topic, at: a.ended, ids: []hub.ID{before.id, a.id}, texts: []string{before.text, a.text},

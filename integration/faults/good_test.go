@@ -20,7 +20,7 @@ type story struct {
 	count  int
 	topic  string
 	log    []entry
-	// lost is what only the old master had, from the place branch in the log on.
+	// lost is what only the old master had, from the index branch of the log on.
 	lost   []entry
 	branch int
 }
@@ -144,7 +144,7 @@ func (s *story) read(name string, before []entry) {
 		}
 		r.items = append(r.items, g)
 	}
-	rest := s.log
+	var rest []entry
 	if s.topic == "deleted" {
 		for _, e := range before {
 			step(e)

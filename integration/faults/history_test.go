@@ -59,7 +59,7 @@ const (
 	joined kind = iota
 	// message: it was delivered.
 	message
-	// gap: it was told that messages are gone. The item's ID is that of the place behind the gap,
+	// gap: it was told that messages are gone. The item's ID is that of the position behind the gap,
 	// "" where only the next message tells.
 	gap
 	// left: the reader closed its subscription.
@@ -132,5 +132,5 @@ func splitID(id hub.ID) (ms, seq uint64) {
 	return ms, seq
 }
 
-// isPlace reports whether an ID names a position in a topic that was empty, and no message.
-func isPlace(id hub.ID) bool { return strings.HasPrefix(string(id), "0-") }
+// isPosition reports whether an ID names a position in a topic that was empty, and no message.
+func isPosition(id hub.ID) bool { return strings.HasPrefix(string(id), "0-") }

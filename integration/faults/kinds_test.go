@@ -4,8 +4,6 @@ import (
 	"context"
 	"net"
 	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/headrace/headrace/internal/testenv"
@@ -147,21 +145,21 @@ var faultKinds = []faultKind{
 	{name: "master killed for a moment", of: replicated, least: 50 * ms1, most: time.Second, back: backAtOnce, begin: func(s *site, f fault) func() {
 		n := s.master(f.shard)
 		n.Kill()
-		return n.Start
+		return func() { s.comeBack(n, false) }
 	}},
 	{name: "master killed, the replica lags", of: replicated, least: 7 * time.Second, most: 11 * time.Second, weight: 2, back: backAtOnce, moves: true, begin: func(s *site, f fault) func() {
 		n, replica := s.master(f.shard), s.replica(f.shard)
-		replica.Signal(syscall.SIGSTOP)
+		replica.freeze()
 		n.raw.ClientKillByFilter(context.Background(), "TYPE", "replica")
 		pause(s.t.Context(), time.Duration(200+f.number)*ms1)
 		n.Kill()
-		replica.Signal(syscall.SIGCONT)
+		replica.thaw()
 		return func() { s.comeBack(n, f.number%2 == 0) }
 	}},
 	{name: "master frozen", of: replicated, least: 4 * time.Second, most: 9 * time.Second, back: backBySilent, moves: true, begin: func(s *site, f fault) func() {
 		n := s.master(f.shard)
-		n.Signal(syscall.SIGSTOP)
-		return func() { n.Signal(syscall.SIGCONT) }
+		n.freeze()
+		return n.thaw
 	}},
 	{name: "master cut off from the sentinels", of: []string{"sentinels"}, least: 7 * time.Second, most: 11 * time.Second, weight: 2, back: backAtOnce, moves: true,
 		begin: func(s *site, f fault) func() {
@@ -198,8 +196,8 @@ const ms1 = time.Millisecond
 
 func freeze(s *site, f fault) func() {
 	n := s.master(f.shard)
-	n.Signal(syscall.SIGSTOP)
-	return func() { n.Signal(syscall.SIGCONT) }
+	n.freeze()
+	return n.thaw
 }
 
 // pauseClients makes a server put off commands; it ends by itself should nobody end it.
@@ -234,11 +232,11 @@ func (s *site) comeBack(n *node, asReplica bool) {
 	if i := slices.Index(n.more, "--replicaof"); i >= 0 {
 		n.more = n.more[:i]
 	}
-	if master := s.master(slices.IndexFunc(s.shards, func(shard []int) bool {
-		return slices.ContainsFunc(shard, func(i int) bool { return s.nodes[i] == n })
-	})); asReplica && master != n && master.backbone != nil {
-		host, port, _ := net.SplitHostPort(master.backbone.Addr)
-		n.more = append(n.more, "--replicaof", strings.Join([]string{host, port}, " "))
+	if asReplica && n.backbone != nil {
+		if master := s.master(0); master != n {
+			host, port, _ := net.SplitHostPort(master.backbone.Addr)
+			n.more = append(n.more, "--replicaof", host+" "+port)
+		}
 	}
 	n.Start()
 }

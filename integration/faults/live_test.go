@@ -174,7 +174,7 @@ func (w *world) history() *history {
 	for _, r := range w.readers {
 		h.readers = append(h.readers, r.reader)
 	}
-	for _, topic := range w.site.sorted() {
+	for _, topic := range w.sorted() {
 		testenv.Eventually(w.t, "the log", func() (err error) {
 			h.logs[topic], err = w.site.log(w.t.Context(), topic)
 			return err

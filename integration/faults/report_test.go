@@ -114,11 +114,11 @@ func (w *world) summary(h *history) string {
 			}
 		}
 	}
-	there := make(map[place]bool)
+	there := make(map[topicID]bool)
 	logged, deletions := 0, 0
 	for topic, log := range h.logs {
 		for _, e := range log {
-			there[place{topic, e.id}] = true
+			there[topicID{topic, e.id}] = true
 			logged++
 			if e.deleted {
 				deletions++
@@ -126,7 +126,7 @@ func (w *world) summary(h *history) string {
 		}
 	}
 	for _, a := range h.attempts {
-		if a.outcome == acknowledged && !there[place{a.topic, a.id}] && a.topic != w.deleted && !h.erased[a.topic][a.id] {
+		if a.outcome == acknowledged && !there[topicID{a.topic, a.id}] && a.topic != w.deleted && !h.erased[a.topic][a.id] {
 			lost++
 		}
 	}

@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 // TestSeeds lives through the faults of each seed, and checks what everybody went through.
 func TestSeeds(t *testing.T) {
 	testenv.Need(t, "redis")
+	if !canFreeze {
+		t.Skip("needs SIGSTOP, which this system does not have")
+	}
 	seeds, length, slack := *seedsFlag, *timeFlag, *slackFlag
 	names := slices.Sorted(maps.Keys(topologies))
 	switch {
@@ -46,6 +49,11 @@ func TestSeeds(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", topology, seed), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, topology, seed, length, slack)
+				defer func() {
+					if t.Failed() && !isClosed(w.enough) {
+						t.Log(w.report(&history{}, nil)) // the run did not come to its end
+					}
+				}()
 				h := w.run()
 				t.Log(w.summary(h))
 				if found := check(h); len(found) > 0 {

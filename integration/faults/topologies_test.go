@@ -61,7 +61,7 @@ func startSentinels(t *testing.T, seed uint64) *site {
 		n.config(t, "replica-announce-port", port)
 	}
 	host, port, _ := net.SplitHostPort(addrs[0])
-	if err := s.nodes[1].raw.SlaveOf(t.Context(), host, port).Err(); err != nil {
+	if err := s.nodes[1].raw.ReplicaOf(t.Context(), host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, "the replica", func() error {

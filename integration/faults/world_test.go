@@ -95,7 +95,7 @@ func newWorld(t *testing.T, topology string, seed uint64, length time.Duration, 
 		site: topologies[topology](t, seed), seed: seed, topology: topology, length: length, slack: slack,
 		enough: make(chan struct{}), recent: make(map[string][]hub.ID), erased: make(map[string]map[hub.ID]bool),
 	}
-	w.topics = w.site.sorted()
+	w.topics = w.sorted()
 	for _, topic := range w.topics {
 		w.erased[topic] = make(map[hub.ID]bool)
 	}
