@@ -47,7 +47,9 @@ func (c *checker) checkBack(r *reader, calm calm, published []*attempt) {
 		case joined:
 			since = it.at
 		case message:
-			got[it.id] = it.at
+			if _, before := got[it.id]; !before {
+				got[it.id] = it.at
+			}
 		case left:
 			visits = append(visits, visit{since, it.at})
 			since = -1

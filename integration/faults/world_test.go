@@ -134,24 +134,24 @@ func (w *world) run() *history {
 	testenv.Eventually(w.t, "the servers", func() error { return w.isWhole(w.t.Context()) })
 	w.settled = append(w.settled, w.now())
 
-	watching, stopWatching := context.WithCancel(w.t.Context())
-	var watchers sync.WaitGroup
+	ctx, stop := context.WithCancel(w.t.Context())
+	var watchers, followers, working sync.WaitGroup
+	end := func() {
+		stop()
+		working.Wait()
+		followers.Wait()
+		watchers.Wait()
+	}
+	defer end()
 	watchers.Go(func() {
-		w.watch(watching, func(shard int) {
+		w.watch(ctx, func(shard int) {
 			at := w.now()
 			w.note(func() { w.switches = append(w.switches, change{at, shard}) })
 			w.happens("shard %d has another master", shard)
 		})
 	})
-	defer watchers.Wait()
-	defer stopWatching()
-
-	reading, stopReading := context.WithCancel(w.t.Context())
-	defer stopReading()
-	var working, followers sync.WaitGroup
-	w.startReaders(reading, &followers)
-	w.startPublishers(w.t.Context(), &working)
-	defer followers.Wait()
+	w.startReaders(ctx, &followers)
+	w.startPublishers(ctx, &working)
 
 	for _, s := range w.schedule {
 		w.live(s)
@@ -161,8 +161,7 @@ func (w *world) run() *history {
 	working.Wait()
 	last := w.finish()
 	w.catchUp(last)
-	stopReading()
-	followers.Wait()
+	end()
 	return w.history()
 }
 
