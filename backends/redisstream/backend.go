@@ -30,7 +30,7 @@ type Backend struct {
 	live      *live
 	xreaders  *xreaders // nil unless they are the live path
 	warned    atomic.Pointer[time.Time]
-	clients   []nodes
+	clients   [3]nodes // by purpose
 
 	// client is the one that New was given, owned says that Open made it.
 	client redis.UniversalClient
@@ -63,16 +63,13 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 		}
 	}
 	b.keys = newKeys(o.Prefix, db)
-	for _, p := range []purpose{publishing, reading, following} {
-		n, err := derive(client, p)
-		if err != nil {
-			return nil, err
-		}
-		b.clients = append(b.clients, n)
+	if b.clients, err = derive(client); err != nil {
+		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
 	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
+	b.writer.writes = true
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
 	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.leastExpiry()}
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
@@ -80,6 +77,12 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)
 	}
 	b.spawn(b.checkServer)
+	if t := b.clients[following].topology; t != nil {
+		b.spawn(func() { t.run(b.ctx) })
+		if t.listen != nil {
+			b.spawn(func() { t.listen(b.ctx, t) })
+		}
+	}
 	return b, nil
 }
 

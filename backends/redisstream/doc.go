@@ -58,7 +58,29 @@
 //	appendfsync always    every message that Publish returned an ID for
 //	replicas              a failover loses what was not replicated yet, also messages that
 //	                      Publish returned an ID for; readers that had got them are told of
-//	                      a gap; min-replicas-to-write makes that time shorter
+//	                      a gap
+//
+// Two things make a failover lose less. With min-replicas-to-write a master that hears no replica
+// takes no writes after min-replicas-max-lag, 10 s unless configured otherwise, so one that is cut
+// off from everybody else does not go on alone. Options.Replicas makes Publish wait until so many
+// replicas have the message (WAIT): what was acknowledged is at one of them. Without either, a
+// failover loses what the old master took until the clients leave it.
+//
+// # Failover
+//
+// A backend asks who the masters are at any sign that they have changed: a network error, a
+// connection that was closed, the errors MOVED, READONLY, CLUSTERDOWN and MASTERDOWN. It does so at
+// most once a second, and without any sign every three seconds. Connections to a former master are
+// closed, so publishers, live readers and new readers are at the new one a second or two after it
+// takes writes. A command that was certainly not sent is sent again; one whose connection was closed
+// under it has an unknown outcome.
+//
+// The word of the sentinels counts, also where the former master lives on and can be reached. For
+// that the backend holds one connection of the client that New was given, and sends PING over it.
+//
+// A timeout ends all connections to the server that were silent as long, since a network that has
+// forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link is
+// waited for as long as it goes on, at 1 KiB in each timeout or faster.
 //
 // maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
 // gaps.

@@ -34,10 +34,15 @@ var (
 	// ErrNotReady means that the server cannot serve for the moment (LOADING, BUSY, MASTERDOWN,
 	// CLUSTERDOWN, TRYAGAIN, NOREPLICAS).
 	ErrNotReady = errors.New("redis is not ready")
+	// ErrReplicas means that the message is appended, but that it is not at so many replicas as
+	// Options.Replicas asks for. A failover may lose it.
+	ErrReplicas = errors.New("too few replicas have the message")
 	// ErrReply means that the server refused a command for a reason without a name of its own
 	// here; an unsupported server, for example.
 	ErrReply = errors.New("redis refuses the command")
 )
+
+var errReplicas = &failure{ErrReplicas, ""}
 
 // endedCode and partialCode begin what the publish script has against a message: that it comes
 // behind the end of its topic; that others of its batch are appended, and could not be removed.

@@ -207,7 +207,7 @@ const searchPace = 100 * time.Millisecond
 // search finds the nodes of topics that a server no longer serves, until none is left.
 func (l *live) search() {
 	for wait := searchPace; ; wait = min(2*wait, 10*searchPace) {
-		l.cluster.ReloadState(l.ctx)
+		l.topology.doubt()
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:

@@ -14,8 +14,8 @@ var errIdle = errors.New("redisstream: nothing to follow")
 const (
 	// pingEvery is how often a Pub/Sub connection is asked for a sign of life, and patience how
 	// long one may be waited for.
-	pingEvery = 3 * time.Second
-	patience  = 8 * time.Second
+	pingEvery = time.Second
+	patience  = 5 * time.Second
 	// subscribeAtOnce is how many channels one SUBSCRIBE names.
 	subscribeAtOnce = 256
 	// retriesAtOnce is how many refused subscriptions are tried again with each ping.
@@ -137,6 +137,7 @@ func (n *node) connect() (failed bool) {
 // down notes that a connection failed, or could not be opened, and tells the followers.
 func (n *node) down(s *session, err error) {
 	l := n.live
+	l.topology.doubt()
 	err = cause(err)
 	var told []*follower
 	l.mu.Lock()

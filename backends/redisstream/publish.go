@@ -24,7 +24,8 @@ const maxHeaders = 3900
 // Publish implements hub.Backend. Concurrent publishes share commands; none waits for another one
 // to come. The error is ErrRejected when Redis answered with an error or nothing was sent, with
 // the cause (hub.ErrEnded, ErrFull, ErrDenied, …; hub.ErrTooLarge for more than 3,900 headers), and
-// hub.ErrUnknown when the command was sent and no answer came. It is never sent twice.
+// hub.ErrUnknown when the command was sent and no answer came, or with ErrReplicas when too few
+// replicas have the message. What may have reached Redis is never sent twice.
 //
 // What Redis refuses after it appended the message, such as announcing it to followers, does not
 // fail Publish: it is logged, at most once a minute.
@@ -92,6 +93,8 @@ func (b *Backend) outcome(ctx context.Context, topic string, m *message) (hub.ID
 			b.warn(topic, warning)
 		}
 		return hub.ID(id), nil
+	case errors.Is(err, ErrReplicas):
+		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
 	case err == nil, redis.HasErrorPrefix(err, partialCode):
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, ErrReply))
 	case isReply(err):

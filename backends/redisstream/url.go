@@ -45,6 +45,9 @@ func init() {
 //	retention=48h      MaxAge
 //	forever=true       KeepForever
 //	keys=10m           KeyWindow
+//	replicas=1         Replicas
+//	replicas_timeout=2s
+//	                   ReplicasTimeout
 //	retain=orders/:1000:64MiB:10m
 //	                   Retention, and may come more than once: the prefix and its messages, bytes
 //	                   and age, see backends.ParseRetention
@@ -64,6 +67,9 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 		MaxAge:      q.Duration("retention", 0, 1),
 		KeepForever: q.Bool("forever", false),
 		KeyWindow:   q.Duration("keys", 0, 1),
+		Replicas:    q.Int("replicas", 0, 0),
+
+		ReplicasTimeout: q.Duration("replicas_timeout", 0, 1),
 	}
 	if q.Enum("follow", "pubsub", "pubsub", "xread") == "xread" {
 		o.Follow = FollowXRead
@@ -94,7 +100,7 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 }
 
 // own are the parameters of Open. The others are go-redis' business.
-var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "retain", "sentinel_username", "sentinel_password"}
+var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "retain", "replicas", "replicas_timeout", "sentinel_username", "sentinel_password"}
 
 // useless are parameters of go-redis that have no effect here, or a bad one.
 var useless = []string{
@@ -252,7 +258,7 @@ var (
 // about.
 func parseError(err error) error {
 	if m := unexpected.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:7], ", "))
+		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:len(own)-2], ", "))
 	}
 	if m := malformed.FindStringSubmatch(err.Error()); m != nil && m[1] != "database" {
 		return fmt.Errorf("%w: %s must be a %s", backends.ErrParameter, m[1], m[2])

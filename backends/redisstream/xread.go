@@ -45,7 +45,7 @@ func newXReaders(h *history, n nodes, spawn func(func()) bool) *xreaders {
 		o := singleOptions(*client.Options(), following)
 		o.ReadTimeout += longBlock
 		o.PoolSize = 1
-		return redis.NewClient(o), nil
+		return n.client(o, true), nil
 	}
 	return x
 }

@@ -178,9 +178,7 @@ func (r *xreader) run() {
 			down = true
 			r.breakDown(fs, cause(err))
 			disconnect()
-			if c := r.set.cluster; c != nil {
-				c.ReloadState(ctx)
-			}
+			r.set.topology.doubt()
 			retry.Sleep(ctx, wait)
 			wait = min(2*wait, reconnectMax)
 			continue
