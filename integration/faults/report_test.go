@@ -115,19 +115,18 @@ func (w *world) summary(h *history) string {
 		}
 	}
 	there := make(map[topicID]bool)
-	logged, deletions := 0, 0
+	logged := 0
 	for topic, log := range h.logs {
 		for _, e := range log {
 			there[topicID{topic, e.id}] = true
 			logged++
-			if e.deleted {
-				deletions++
-			}
 		}
 	}
+	latest := time.Duration(0)
 	for _, a := range h.attempts {
 		if a.outcome == acknowledged && !there[topicID{a.topic, a.id}] && a.topic != w.deleted && !h.erased[a.topic][a.id] {
 			lost++
+			latest = max(latest, w.sinceSwitch(a))
 		}
 	}
 	steps := 0
@@ -136,6 +135,22 @@ func (w *world) summary(h *history) string {
 			steps++
 		}
 	}
-	return fmt.Sprintf("%s, seed %d: %d faults, %d switches; %d acknowledged, %d rejected, %d unknown, %d in the log, %d lost; %d delivered, %d gaps, %d of them where a topic is deleted, %d subscriptions",
-		w.topology, w.seed, steps, len(w.switches), outcomes[acknowledged], outcomes[rejected], outcomes[unknown], logged, lost, delivered, gaps, deleted, joins)
+	return fmt.Sprintf("%s, seed %d: %d faults, %d switches; %d acknowledged, %d rejected, %d unknown, %d in the log, %d lost, the last one %v after the switch; %d delivered, %d gaps, %d of them where a topic is deleted, %d subscriptions",
+		w.topology, w.seed, steps, len(w.switches), outcomes[acknowledged], outcomes[rejected], outcomes[unknown], logged, lost, ms(latest), delivered, gaps, deleted, joins)
+}
+
+// sinceSwitch returns how long before an acknowledgement the shard got another master, by the first
+// who named it; 0 where that was not in the same step.
+func (w *world) sinceSwitch(a attempt) time.Duration {
+	at := time.Duration(-1)
+	for _, s := range w.switches {
+		same := !slices.ContainsFunc(w.settled, func(settled time.Duration) bool { return settled > s.at && settled < a.ended })
+		if s.shard == w.site.topics[a.topic] && s.at < a.ended && same && at < 0 {
+			at = s.at
+		}
+	}
+	if at < 0 {
+		return 0
+	}
+	return a.ended - at
 }
