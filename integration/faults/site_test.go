@@ -77,14 +77,9 @@ func rawClient(t testing.TB, addr string) *redis.Client {
 
 const rawTimeout = time.Second
 
-// persistent are the arguments of a server that loses nothing when it is killed.
-func persistent(seed uint64) []string {
-	fsync := "always"
-	if seed%2 == 1 {
-		fsync = "everysec"
-	}
-	return []string{"--appendonly", "yes", "--appendfsync", fsync, "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"}
-}
+// persistent are the arguments of a server that loses nothing when it is killed. With everysec it
+// would: it puts off writing for up to two seconds while the disk is busy with a sync.
+var persistent = []string{"--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"}
 
 // config sets a server's configuration; what it refuses is a fault of the test.
 func (n *node) config(t testing.TB, name, value string) {

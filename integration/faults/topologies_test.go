@@ -17,16 +17,16 @@ import (
 )
 
 // topologies start the servers of a run.
-var topologies = map[string]func(t *testing.T, seed uint64) *site{
+var topologies = map[string]func(t *testing.T) *site{
 	"single": startSingle, "sentinels": startSentinels, "cluster": startCluster,
 }
 
 const topicsOfRun = 6
 
 // startSingle starts one server.
-func startSingle(t *testing.T, seed uint64) *site {
+func startSingle(t *testing.T) *site {
 	s := &site{t: t, shards: [][]int{{0}}}
-	n := s.addNode(persistent(seed)...)
+	n := s.addNode(persistent...)
 	for i := range s.networks {
 		s.networks[i] = newNetwork(t, map[string]*testenv.Server{n.Addr: n.Server})
 	}
@@ -44,10 +44,10 @@ const down = 1500 * time.Millisecond
 
 // startSentinels starts a master, a replica and three sentinels. The servers know each other by
 // relays, and the sentinels know them so: what cuts one off leaves its clients alone.
-func startSentinels(t *testing.T, seed uint64) *site {
+func startSentinels(t *testing.T) *site {
 	s := &site{t: t, lossy: true, shards: [][]int{{0, 1}}}
 	for range 2 {
-		s.addNode(persistent(seed)...)
+		s.addNode(persistent...)
 	}
 	known := make(map[string]*testenv.Server)
 	addrs := make([]string, len(s.nodes))
@@ -153,12 +153,12 @@ func (s *site) replicated(ctx context.Context) error {
 }
 
 // startCluster starts a cluster of three masters with a replica each.
-func startCluster(t *testing.T, seed uint64) *site {
+func startCluster(t *testing.T) *site {
 	const masters = 3
 	s := &site{t: t, lossy: true, shards: make([][]int, masters)}
 	known := make(map[string]*testenv.Server)
 	var addrs []string
-	args := append(persistent(seed), "--cluster-allow-replica-migration", "no", "--cluster-node-timeout", fmt.Sprint(down.Milliseconds()))
+	args := append(slices.Clone(persistent), "--cluster-allow-replica-migration", "no", "--cluster-node-timeout", fmt.Sprint(down.Milliseconds()))
 	for i, one := range testenv.RedisCluster(t, masters, 1, args...) {
 		s.adopt(&node{Server: one})
 		s.shards[i%masters] = append(s.shards[i%masters], i)

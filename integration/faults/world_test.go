@@ -92,7 +92,7 @@ func (w *world) anyPublished(random *rand.Rand) (topic string, id hub.ID) {
 // newWorld starts the servers, and hubs that follow in different ways.
 func newWorld(t *testing.T, topology string, seed uint64, length time.Duration, slack int) *world {
 	w := &world{
-		site: topologies[topology](t, seed), seed: seed, topology: topology, length: length, slack: slack,
+		site: topologies[topology](t), seed: seed, topology: topology, length: length, slack: slack,
 		enough: make(chan struct{}), recent: make(map[string][]hub.ID), erased: make(map[string]map[hub.ID]bool),
 	}
 	w.topics = w.sorted()
