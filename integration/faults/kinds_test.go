@@ -21,6 +21,8 @@ type faultKind struct {
 	back time.Duration
 	// moves: another master takes over before the fault ends.
 	moves bool
+	// swallows: connections are dead from then on, and who does not use them does not notice.
+	swallows bool
 	// begin does it and returns what ends it.
 	begin func(s *site, f fault) (end func())
 }
@@ -32,10 +34,12 @@ var (
 )
 
 // How long it takes until everybody is back: what is closed is noticed at once. Silence is noticed
-// by timeouts, of 5 s for a command and of 8 s for the live path.
+// by timeouts, of 5 s for a command and of 8 s for the live path. A path that was swallowed costs one
+// timeout more when it is used again: so do connections to a replica when it becomes the master.
 const (
 	backAtOnce   = 3 * time.Second
 	backBySilent = 12 * time.Second
+	oneTimeout   = 6 * time.Second
 )
 
 var nothing = func() {}
@@ -113,7 +117,7 @@ var faultKinds = []faultKind{
 		s.networks[f.hub].each((*testenv.Relay).Cut)
 		return nothing
 	}},
-	{name: "connections swallowed", of: everywhere, least: ms1, most: 500 * ms1, link: true, back: backBySilent, begin: func(s *site, f fault) func() {
+	{name: "connections swallowed", of: everywhere, least: ms1, most: 500 * ms1, link: true, swallows: true, back: backBySilent, begin: func(s *site, f fault) func() {
 		s.networks[f.hub].each((*testenv.Relay).Swallow)
 		return nothing
 	}},
@@ -121,7 +125,7 @@ var faultKinds = []faultKind{
 		s.networks[f.hub].each((*testenv.Relay).Down)
 		return func() { s.networks[f.hub].each((*testenv.Relay).Open) }
 	}},
-	{name: "network silent", of: everywhere, least: 200 * ms1, most: 7 * time.Second, link: true, back: backBySilent, begin: func(s *site, f fault) func() {
+	{name: "network silent", of: everywhere, least: 200 * ms1, most: 7 * time.Second, link: true, swallows: true, back: backBySilent, begin: func(s *site, f fault) func() {
 		s.networks[f.hub].each((*testenv.Relay).Block)
 		return func() { s.networks[f.hub].each((*testenv.Relay).Open) }
 	}},

@@ -26,6 +26,10 @@ func (w *world) live(s step) {
 		k := kindOf(f.kind)
 		ends = append(ends, k.begin(w.site, f))
 		moves, back = moves || k.moves, max(back, k.back)
+		w.swallowed = w.swallowed || k.swallows
+	}
+	if moves && w.swallowed {
+		back += oneTimeout
 	}
 	until := w.now() + s.lasts
 	if moves {

@@ -41,8 +41,10 @@ type world struct {
 	settled  []time.Duration // when everything was whole
 	calms    []calm
 	back     time.Duration // within what time everybody is back from the step before
-	due      time.Duration // when everybody has to be back from all faults until now
-	lasts    []attempt     // the last message of each topic
+	// swallowed: connections are dead, and perhaps nobody has noticed.
+	swallowed bool
+	due       time.Duration // when everybody has to be back from all faults until now
+	lasts     []attempt     // the last message of each topic
 }
 
 // event is something that was done to the servers.
