@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"sync"
@@ -29,7 +30,7 @@ type connections struct {
 }
 
 func newConnections() *connections {
-	return &connections{open: make(map[*connection]bool), former: make(map[string]bool)}
+	return &connections{open: make(map[*connection]bool)}
 }
 
 var errFormer = &failure{ErrNotReady, "another server is the master"}
@@ -67,7 +68,10 @@ func (dialHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 }
 
 func (cs *connections) add(inner net.Conn, addr string, live bool, began time.Time) (net.Conn, error) {
-	c := &connection{Conn: inner, set: cs, addr: addr, remote: inner.RemoteAddr().String(), live: live}
+	c := &connection{Conn: inner, set: cs, addr: addr, live: live}
+	if at := inner.RemoteAddr(); at != nil {
+		c.remote = at.String()
+	}
 	c.heard.Store(now())
 	cs.mu.Lock()
 	cs.open[c] = true
@@ -102,6 +106,19 @@ func (cs *connections) closeThose(hold func(*connection) bool) {
 	for _, c := range those {
 		_ = c.Close()
 	}
+}
+
+// refuse adds servers to those that no connection is dialed to. Those before stay if they are to.
+func (cs *connections) refuse(addrs map[string]bool, stay func(addr string) bool) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	former := maps.Clone(addrs)
+	for addr := range cs.former {
+		if stay(addr) {
+			former[addr] = true
+		}
+	}
+	cs.former = former
 }
 
 // silent closes the connections to a server that were silent for as long as one of them was waited

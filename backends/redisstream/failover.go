@@ -34,10 +34,17 @@ func isFailover(c *redis.Client) bool { return c.Options().Addr == "FailoverClie
 // the sentinels may have named that server before.
 func (f *failover) found(addr string, began time.Time) bool {
 	f.mu.Lock()
-	if addr == f.addr || began.Before(f.since) {
-		right := addr == f.addr
+	switch {
+	case addr == f.addr:
 		f.mu.Unlock()
-		return right
+		return true
+	case began.Before(f.since):
+		f.mu.Unlock()
+		return false
+	case time.Since(f.since) < reloadEvery:
+		// A name that leads to several addresses must not set its connections against each other.
+		f.mu.Unlock()
+		return true
 	}
 	first := f.addr == ""
 	f.addr, f.since = addr, time.Now()
@@ -57,9 +64,10 @@ func (f *failover) reload(ctx context.Context) {
 	if err != nil || conn == nil {
 		return
 	}
-	addr := conn.RemoteAddr().String()
-	_ = conn.Close()
-	f.found(addr, began)
+	defer conn.Close()
+	if at := conn.RemoteAddr(); at != nil {
+		f.found(at.String(), began)
+	}
 }
 
 // listen doubts the master whenever go-redis closes the connections of the user's client, or the

@@ -3,8 +3,10 @@ package redisstream
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -197,19 +199,15 @@ func (l *lanes) resend(ctx context.Context, client *redis.Client, jobs []*job) {
 // hungUp reports whether a command failed because its connection was closed, by whomever. A server
 // that refuses connections, or does not answer, is not asked again at once.
 func hungUp(err error) bool {
-	if err == nil || isReply(err) || errors.Is(err, redis.Nil) || errors.Is(err, redis.ErrClosed) ||
-		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return false
-	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		return false
 	}
-	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
-		return false
+	for _, sign := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE, errUnsent} {
+		if errors.Is(err, sign) {
+			return true
+		}
 	}
-	_, told := errors.AsType[*failure](err)
-	return !told
+	return false
 }
 
 func (l *lanes) pipeline(ctx context.Context, client *redis.Client, jobs []*job) {

@@ -3,7 +3,6 @@ package redisstream
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
 	"sync"
 	"time"
@@ -135,10 +134,13 @@ func (l *layout) ask(ctx context.Context, origin string, next redis.ProcessHook)
 // compare closes the connections to nodes that were masters in the former layout. What a node has
 // been asked is answered within a moment if it lives, and then the answer is better than none.
 func (l *layout) compare() {
-	masters := make(map[string]bool)
+	masters, nodes := make(map[string]bool), make(map[string]bool)
 	for _, s := range l.slots {
-		if len(s.Nodes) > 0 {
-			masters[s.Nodes[0].Addr] = true
+		for i, n := range s.Nodes {
+			nodes[n.Addr] = true
+			if i == 0 {
+				masters[n.Addr] = true
+			}
 		}
 	}
 	gone := make(map[string]bool)
@@ -148,12 +150,7 @@ func (l *layout) compare() {
 		}
 	}
 	l.masters = masters
-	l.conns.mu.Lock()
-	for addr := range masters {
-		delete(l.conns.former, addr)
-	}
-	maps.Copy(l.conns.former, gone)
-	l.conns.mu.Unlock()
+	l.conns.refuse(gone, func(former string) bool { return nodes[former] && !masters[former] })
 	if len(gone) == 0 {
 		return
 	}
