@@ -54,7 +54,8 @@
 //
 //	appendonly no         nothing that is newer than the last snapshot; the loss is a gap
 //	appendfsync everysec  all but about the last second before a crash of the machine; a
-//	                      killed process loses nothing
+//	                      killed process loses nothing, and up to two seconds while the
+//	                      disk is so slow that a sync is under way
 //	appendfsync always    every message that Publish returned an ID for
 //	replicas              a failover loses what was not replicated yet, also messages that
 //	                      Publish returned an ID for; readers that had got them are told of
