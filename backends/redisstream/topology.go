@@ -149,6 +149,12 @@ func (l *layout) compare() {
 			gone[addr] = true
 		}
 	}
+	promoted := func(addr string) bool { return masters[addr] && !l.masters[addr] }
+	if l.masters != nil {
+		// While nobody used them the network may have forgotten these: that would cost a timeout now.
+		idle := now() - int64(moveTimeout)
+		l.conns.closeThose(func(c *connection) bool { return promoted(c.addr) && !c.live && c.heard.Load() < idle })
+	}
 	l.masters = masters
 	l.conns.refuse(gone, func(former string) bool { return nodes[former] && !masters[former] })
 	if len(gone) == 0 {
