@@ -20,9 +20,12 @@ import (
 //
 // A transaction is executed only if the watched keys are as they were when they were read, and is tried anew otherwise. So two instances that change the same ticket
 // make two versions, one after the other, and the outbox has them in that order.
+//
+// Changes of one ticket by this instance wait for each other: they would only lose races, and have Redis execute what comes to nothing.
 type redisStore struct {
 	client redis.UniversalClient
 	relay  *relay
+	turns  turns // by the watched key
 }
 
 var _ store = (*redisStore)(nil)
@@ -209,6 +212,11 @@ func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting
 func (s *redisStore) transact(ctx context.Context, key string, f func(context.Context, *redis.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
+	end, ok := s.turns.take(ctx, key)
+	if !ok {
+		return errBusy
+	}
+	defer end()
 	for try := range tries {
 		err := s.client.Watch(ctx, func(tx *redis.Tx) error { return f(ctx, tx) }, key)
 		if err == nil {
