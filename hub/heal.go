@@ -140,11 +140,12 @@ func (f *followed) heal() {
 			return
 		}
 		last := ID(f.log.Last())
+		from := f.from(last)
 		before := f.dropped + uint64(len(f.held)) // held messages that came before this Read
 		f.again = false
 		f.mu.Unlock()
 
-		p, common, err := f.next(last)
+		p, common, err := f.next(from)
 		if err != nil {
 			if !wait.sleep(f.ctx, nil, nil) {
 				return
@@ -157,6 +158,9 @@ func (f *followed) heal() {
 		wait = backoff{}
 
 		f.mu.Lock()
+		if common == "" && ID(f.log.Last()) == last {
+			f.renew(last, p)
+		}
 		whole := f.state == healing && f.merge(p, common, before)
 		if whole {
 			f.state = live

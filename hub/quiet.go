@@ -87,15 +87,38 @@ func (q *quietChecks) check(f *followed) {
 		f.mu.RUnlock()
 		return
 	}
-	last := f.log.Last()
+	last := ID(f.log.Last())
+	from := f.from(last)
 	f.mu.RUnlock()
-	p, err := q.hub.reads.read(f.ctx, f.name, ID(last), 1)
-	if err != nil || len(p.entries) == 0 && !p.gap {
+	p, err := q.hub.reads.read(f.ctx, f.name, from, 1)
+	if err != nil || p.whole() && p.next == from {
 		return
 	}
 	f.mu.Lock()
 	defer f.unlock()
-	if f.state == live && f.log.Last() == last {
+	if f.state == live && ID(f.log.Last()) == last && !f.renew(last, p) {
 		f.mend()
 	}
+}
+
+// whole reports whether nothing is behind the ID that a page was read after, and nothing missing.
+func (p *page) whole() bool { return len(p.entries) == 0 && !p.gap }
+
+// renew notes what the backend calls the position of the log's last ID, and reports whether the page
+// that was read from there says that it is the newest. f.mu is held.
+func (f *followed) renew(last ID, p *page) bool {
+	if p.whole() {
+		f.renewed = renewal{last, p.next}
+	}
+	return p.whole()
+}
+
+// from returns the ID to read from for what is behind the log's last one. A backend that can prove
+// for some time only that an empty topic has missed nothing calls the position otherwise from time
+// to time. Readers keep the ID they have. f.mu is held, or read.
+func (f *followed) from(last ID) ID {
+	if f.renewed.last == last && last != "" {
+		return f.renewed.now
+	}
+	return last
 }

@@ -74,7 +74,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
 	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
-	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.leastExpiry()}
+	b.history = &history{lanes: b.reader, decode: &b.decode}
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
 	if o.Follow == FollowXRead {
 		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)
@@ -173,8 +173,9 @@ func (b *Backend) checkServer() {
 		return
 	}
 	policy := config["maxmemory-policy"]
-	// Streams have an expiry unless they are kept for ever, so the volatile policies take them too.
-	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && b.opts.leastExpiry() > 0 {
+	// Streams have an expiry unless they are kept for ever, and idempotency keys have one in any case,
+	// so the volatile policies take them too.
+	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") {
 		b.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; noeviction is the policy that does not",
 			"maxmemory-policy", policy)
 	}

@@ -20,11 +20,12 @@
 // marks the one that a deleted topic begins with, and e one that took a message away, whose ID is in
 // the field erases.
 //
-// The key <stream>:key:<idempotency key> holds the ID of the message that was published with that
-// key, and behind a space what <stream>:life names, another text after each deletion: keys of a
-// former life do not count. <stream>:erased is a sorted set of the IDs of erased messages, and
-// <stream>:front says which messages before the oldest entry were erased. The Pub/Sub channel has
-// the name of the stream, followed by :db<n> in a database other than 0.
+// <stream>:keys is a hash of the IDs of messages by digests of their idempotency keys, 16 bytes of
+// SHA-256, and since is when it was begun. When it has Options.MaxKeys keys, or is as old as
+// Options.KeyWindow, it becomes <stream>:keys:former, and the one of that name is forgotten.
+// <stream>:erased is a sorted set of the IDs of erased messages, and <stream>:front says which
+// messages before the oldest entry were erased. The Pub/Sub channel has the name of the stream,
+// followed by :db<n> in a database other than 0.
 //
 // Entries of other programs, added with plain XADD to the topic's key, are part of the topic:
 // Options.Foreign makes messages of them. They are not announced, so with FollowPubSub followers
@@ -50,6 +51,26 @@
 // followers and readers get it in its place. The entry of a deletion expires as the topic does; as
 // long as it is there, no position from before it passes for an empty topic.
 //
+// # How long things are there
+//
+// A topic without new messages expires after twice the age of its messages, but not before
+// Options.MinExpiry (10 minutes), and a finished one not before 45 s. With retention=10s a finished
+// topic is gone after 45 s, and one that nobody has finished after 10 minutes. Expiries are put off
+// once in a second. What is known of erased messages expires with the topic or before; the entry of
+// a deletion as a topic that is not finished. With KeepForever only that entry expires, after 24
+// hours.
+//
+// Redis tells nothing of a topic that has expired. So whoever is at its newest message then has a
+// gap, and so has whoever comes back to an empty topic after a time in which one may have come and
+// gone, which is that of a finished topic. Options.FinishedExpiry makes that time shorter, or longer.
+//
+// A repeated idempotency key appends nothing within Options.KeyWindow (24 hours) of the message with
+// it, by Redis' clock, as long as it is one of the topic's newest Options.MaxKeys (10,000). That holds
+// whatever became of the message, and also when the topic has expired. A program that relays
+// messages, and tries again what it did not see acknowledged, must not be further behind than that.
+// After the window a key may be used again. At most twice as many keys are there, and until a window
+// after the last one; Delete forgets them.
+//
 // # What survives
 //
 //	appendonly no         nothing that is newer than the last snapshot; the loss is a gap
@@ -65,7 +86,8 @@
 //
 // # Sizing
 //
-// An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis
+// An entry takes its contents and about 60 bytes, and an idempotency key about 110 bytes, however
+// long it is, in a topic with more than 500 of them, and 50 with fewer. MaxMessages and MaxAge bound a topic; Redis
 // trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
 // connection, and up to a handful each for publishing and reading, for each node. The
 // client-output-buffer-limit for pubsub must hold what is announced while a process pauses; one
@@ -75,17 +97,18 @@
 //
 // Redis 6.2 or newer is needed. A user of its own needs
 //
-//	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time
+//	~headrace:* &headrace:* +eval +evalsha +exists +pexpire +time
 //	+xadd +xtrim +xdel +xrange +xrevrange +xinfo
 //	+publish +subscribe +unsubscribe +ping
 //
-// and neither CLIENT nor CONFIG. Delete and Erase need +unlink +xdel +zadd +zremrangebyrank
-// besides, Seek +xlen and Info +pttl; without +pttl an erasure behind the end of a topic hides that
-// it is finished from who subscribes then, without +zscore a reader at an erased message is told of
-// a gap, and without +persist a topic that is kept for ever expires after it was deleted and used
-// again. FollowXRead needs +xread instead of +subscribe and +unsubscribe; there +client|id and
-// +client|unblock are of use, since they let a newly followed topic be read at once. Where
-// CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
+// and neither CLIENT nor CONFIG. Idempotency keys need +hget +hmget +hset +hlen +rename besides,
+// Delete and Erase +unlink +zadd +zremrangebyrank +get +set, Seek +xlen and Info +pttl; without
+// +pttl an erasure behind the end of a topic hides that it is finished from who subscribes then,
+// without +zscore and +get a reader at an erased message is told of a gap, and without +persist a
+// topic that is kept for ever expires after it was deleted and used again. FollowXRead needs +xread
+// instead of +subscribe and +unsubscribe; there +client|id and +client|unblock are of use, since
+// they let a newly followed topic be read at once. Where CONFIG GET is allowed, a dangerous
+// maxmemory-policy is logged.
 //
 // # Cluster
 //

@@ -2,9 +2,9 @@
 -- before publish.lua, as the next two.
 
 -- rare makes the functions.
-local function rare()
+local function rare(try)
   local rare = {}
-  local lives = {} -- by number of the key
+  local since = {} -- when each hash of keys was begun
 
   -- flags returns the mark of an entry, '' for one of another program.
   local function flags(fields)
@@ -12,7 +12,10 @@ local function rare()
   end
 
   function rare.options(text)
-    local o = {}
+    local o, at = {}, string.find(text, '#', 1, true)
+    if at then
+      o.digest, text = string.sub(text, at + 1), string.sub(text, 1, at)
+    end
     for letter, number in string.gmatch(text, '(%a)(%d*)') do
       o[letter] = number
     end
@@ -52,23 +55,41 @@ local function rare()
     return ''
   end
 
-  -- known returns the ID of the message that was published with the idempotency key before. A key
-  -- of a former life of the topic does not count. o.life names the life of now.
+  -- known returns the ID of the message that was published with the idempotency key within the
+  -- window.
   function rare.known(o)
-    local value = redis.call('GET', KEYS[tonumber(o.k)])
-    if not lives[o.l] then
-      local life = redis.call('GET', KEYS[tonumber(o.l)])
-      lives[o.l] = life and ' ' .. life or ''
-    end
-    o.life = lives[o.l]
-    if not value then
+    local keys = KEYS[tonumber(o.k)]
+    local found = redis.call('HMGET', keys, o.digest, 'since')
+    since[keys] = tonumber(found[2])
+    local id = found[1] or redis.call('HGET', KEYS[tonumber(o.l)], o.digest)
+    if not id then
       return nil
     end
-    local id, life = string.match(value, '^(%d+%-%d+)(.*)$')
-    if not id or life ~= '' and not string.find(life, '^ %S+$') then
+    local ms = string.match(id, '^(%d+)%-%d+$')
+    if not ms then
       error({err = 'WRONGTYPE the idempotency key holds no ID'})
     end
-    return life == o.life and id or nil
+    return ms + ARGV[4] > tonumber(now) and id or nil
+  end
+
+  -- remember remembers the ID of a message by its idempotency key. A hash that has as many keys as
+  -- are to be remembered, or was begun before all that is, is kept behind the next one, and the one
+  -- that was is forgotten. So the newest keys are known, and no key has to be looked for.
+  function rare.remember(o, id)
+    local keys, former = KEYS[tonumber(o.k)], KEYS[tonumber(o.l)]
+    local begun = since[keys]
+    if begun and (begun + ARGV[4] <= tonumber(now) or (try('HLEN', keys) or 0) > tonumber(o.c)) then
+      redis.pcall('UNLINK', former) -- RENAME would free it too, but not beside what Redis does
+      try('RENAME', keys, former)
+      begun = nil
+    end
+    if begun then
+      try('HSET', keys, o.digest, id)
+    else
+      try('HSET', keys, o.digest, id, 'since', now)
+      since[keys] = tonumber(now)
+    end
+    try('PEXPIRE', keys, ARGV[4])
   end
 
   return rare

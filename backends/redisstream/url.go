@@ -44,7 +44,10 @@ func init() {
 //	maxlen=5000        MaxMessages
 //	retention=48h      MaxAge
 //	forever=true       KeepForever
+//	expiry=1h          MinExpiry
+//	finished=5m        FinishedExpiry
 //	keys=10m           KeyWindow
+//	maxkeys=1000       MaxKeys
 //	retain=orders/:1000:64MiB:10m
 //	                   Retention, and may come more than once: the prefix and its messages, bytes
 //	                   and age, see backends.ParseRetention
@@ -63,7 +66,11 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 		MaxMessages: q.Int("maxlen", 0, 1),
 		MaxAge:      q.Duration("retention", 0, 1),
 		KeepForever: q.Bool("forever", false),
+		MinExpiry:   q.Duration("expiry", 0, 1),
 		KeyWindow:   q.Duration("keys", 0, 1),
+		MaxKeys:     q.Int("maxkeys", 0, 1),
+
+		FinishedExpiry: q.Duration("finished", 0, 1),
 	}
 	if q.Enum("follow", "pubsub", "pubsub", "xread") == "xread" {
 		o.Follow = FollowXRead
@@ -94,7 +101,9 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 }
 
 // own are the parameters of Open. The others are go-redis' business.
-var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "retain", "sentinel_username", "sentinel_password"}
+var own = []string{
+	"prefix", "maxlen", "retention", "forever", "expiry", "finished", "keys", "maxkeys", "follow", "retain", "sentinel_username", "sentinel_password",
+}
 
 // useless are parameters of go-redis that have no effect here, or a bad one.
 var useless = []string{
@@ -252,7 +261,7 @@ var (
 // about.
 func parseError(err error) error {
 	if m := unexpected.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:7], ", "))
+		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:10], ", "))
 	}
 	if m := malformed.FindStringSubmatch(err.Error()); m != nil && m[1] != "database" {
 		return fmt.Errorf("%w: %s must be a %s", backends.ErrParameter, m[1], m[2])
