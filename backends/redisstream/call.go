@@ -154,8 +154,8 @@ func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
 				options += "q" + strconv.Itoa(place(erasedKey(m.stream))) + "r" + strconv.Itoa(place(frontKey(m.stream)))
 			}
 			if m.digest != "" {
-				options += "k" + strconv.Itoa(place(newerKeysKey(m.stream))) + "l" + strconv.Itoa(place(formerKeysKey(m.stream))) +
-					"c" + strconv.Itoa(a.opts.MaxKeys) + "#" + m.digest
+				options = "k" + strconv.Itoa(place(newerKeysKey(m.stream))) + "c" + strconv.Itoa(a.opts.MaxKeys) + options + m.digest
+				place(formerKeysKey(m.stream)) // the next one, also when the two were placed before
 			}
 			args = append(args, place(m.stream), options, m.lengths, len(m.fields)+1)
 			args = append(args, m.fields...)

@@ -62,7 +62,7 @@
 //
 // Redis tells nothing of a topic that has expired. So whoever is at its newest message then has a
 // gap, and so has whoever comes back to an empty topic after a time in which one may have come and
-// gone, which is that of a finished topic. Options.FinishedExpiry makes that time shorter, or longer.
+// gone, which is that of a finished topic. Options.FinishedExpiry makes that time another one.
 //
 // A repeated idempotency key appends nothing within Options.KeyWindow (24 hours) of the message with
 // it, by Redis' clock, as long as it is one of the topic's newest Options.MaxKeys (10,000). That holds
@@ -86,8 +86,8 @@
 //
 // # Sizing
 //
-// An entry takes its contents and about 60 bytes, and an idempotency key about 110 bytes, however
-// long it is, in a topic with more than 500 of them, and 50 with fewer. MaxMessages and MaxAge bound a topic; Redis
+// An entry takes its contents and about 60 bytes. An idempotency key takes about 110 bytes, however
+// long it is, and one of at most 32 in its topic about 50; the first one 170. MaxMessages and MaxAge bound a topic; Redis
 // trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
 // connection, and up to a handful each for publishing and reading, for each node. The
 // client-output-buffer-limit for pubsub must hold what is announced while a process pauses; one

@@ -36,8 +36,8 @@ type Options struct {
 	// FinishedExpiry is how long a topic is there after its end, with KeepForever too. Whoever comes
 	// later finds a topic that never was, and is not told of the end. A position before the first
 	// message of a topic is good for no longer, since the topic may have come and gone; so it should
-	// be longer than hub.Options.CheckEvery. Default: twice the age, but at least 45 s and at most as
-	// long as the topic were there without an end; with KeepForever for ever.
+	// be longer than hub.Options.CheckEvery. It is at most as long as the topic were there without an
+	// end. Default: twice the age, but at least 45 s; with KeepForever for ever.
 	FinishedExpiry time.Duration
 	// Retention has bounds for the topics under some prefixes, instead of those above. They hold
 	// exactly: a count at each publish, bytes and ages within a sixteenth. The bytes are those of
@@ -166,11 +166,14 @@ func (o *Options) expiryAfter(age time.Duration) time.Duration {
 
 // finishedExpiry is how long a topic is there after its end, 0 for ever.
 func (o *Options) finishedExpiry(topic string) time.Duration {
-	if o.FinishedExpiry > 0 {
-		return o.FinishedExpiry
+	open, finished := o.expiryOf(topic), o.FinishedExpiry
+	switch {
+	case open == 0:
+		return max(finished, 0)
+	case finished <= 0:
+		finished = max(2*o.age(topic), leastFinished)
 	}
-	age := o.age(topic)
-	return min(max(2*age, leastFinished), o.expiryAfter(age))
+	return min(finished, open)
 }
 
 // deletionExpiry is how long it is known at least that a topic was deleted.

@@ -9,9 +9,9 @@
 --       between them, how many these are, and they themselves, in the order of the entry: "hr",
 --       its value, and the rest.
 -- Options are letters, each followed by a number if it has one:
---       k l  which keys are the hash of the topic's idempotency keys, and the one before that
+--       k    first: which key is the hash of the topic's idempotency keys; the next one is the
+--            former hash. Behind all options is a digest of the key, 16 bytes
 --       c    how many idempotency keys are remembered
---       #    comes last, and is followed by a digest of its idempotency key
 --       n    the message is the first of so many that are appended together or not at all
 --       f e  it ends the topic; it may come behind the end
 --       m z t  bounds of its topic, which hold exactly: most entries, most bytes, most age in ms

@@ -4,7 +4,12 @@
 -- rare makes the functions.
 local function rare(try)
   local rare = {}
-  local since = {} -- when each hash of keys was begun
+  -- Of each hash of keys when it was begun, when its expiry is to be put off, whether there is a
+  -- former one, and how many fields it has.
+  local hashes = {}
+  -- Redis keeps a small hash as a list, and goes through all of it for each command. It is one no
+  -- longer when it has this many fields, which it is for the sake of a value of more than 64 bytes.
+  local most_listed = 32
 
   -- flags returns the mark of an entry, '' for one of another program.
   local function flags(fields)
@@ -12,9 +17,9 @@ local function rare(try)
   end
 
   function rare.options(text)
-    local o, at = {}, string.find(text, '#', 1, true)
-    if at then
-      o.digest, text = string.sub(text, at + 1), string.sub(text, 1, at)
+    local o = {}
+    if string.byte(text) == 107 then -- k
+      o.digest, text = string.sub(text, -16), string.sub(text, 1, -17)
     end
     for letter, number in string.gmatch(text, '(%a)(%d*)') do
       o[letter] = number
@@ -59,9 +64,18 @@ local function rare(try)
   -- window.
   function rare.known(o)
     local keys = KEYS[tonumber(o.k)]
-    local found = redis.call('HMGET', keys, o.digest, 'since')
-    since[keys] = tonumber(found[2])
-    local id = found[1] or redis.call('HGET', KEYS[tonumber(o.l)], o.digest)
+    local h, id = hashes[keys], nil
+    if h then
+      id = redis.call('HGET', keys, o.digest)
+    else
+      local found = redis.call('HMGET', keys, 'since', o.digest)
+      h, id = {}, found[2]
+      h.begun, h.due, h.former = string.match(found[1] or '', '^(%d+) (%d+) (f?)')
+      hashes[keys] = h
+    end
+    if not id and h.former == 'f' then
+      id = redis.call('HGET', KEYS[o.k + 1], o.digest)
+    end
     if not id then
       return nil
     end
@@ -73,23 +87,33 @@ local function rare(try)
   end
 
   -- remember remembers the ID of a message by its idempotency key. A hash that has as many keys as
-  -- are to be remembered, or was begun before all that is, is kept behind the next one, and the one
-  -- that was is forgotten. So the newest keys are known, and no key has to be looked for.
+  -- are to be remembered, or is as old as the window, is kept behind the next one, and the one that
+  -- was is forgotten. So the newest keys are known, and no key has to be looked for.
   function rare.remember(o, id)
-    local keys, former = KEYS[tonumber(o.k)], KEYS[tonumber(o.l)]
-    local begun = since[keys]
-    if begun and (begun + ARGV[4] <= tonumber(now) or (try('HLEN', keys) or 0) > tonumber(o.c)) then
-      redis.pcall('UNLINK', former) -- RENAME would free it too, but not beside what Redis does
-      try('RENAME', keys, former)
-      begun = nil
+    local keys, ms, window = KEYS[tonumber(o.k)], tonumber(now), tonumber(ARGV[4])
+    local h = hashes[keys]
+    if h.begun then
+      h.n = h.n or try('HLEN', keys) or 0
+      if h.n > tonumber(o.c) or h.begun + window <= ms then
+        local former = KEYS[o.k + 1]
+        redis.pcall('UNLINK', former) -- RENAME would free it too, but not beside what Redis does
+        try('RENAME', keys, former)
+        h.begun, h.former = nil, 'f'
+      end
     end
-    if begun then
+    if h.begun and h.n ~= most_listed and ms < tonumber(h.due) then
       try('HSET', keys, o.digest, id)
     else
-      try('HSET', keys, o.digest, id, 'since', now)
-      since[keys] = tonumber(now)
+      -- The expiry is put off sixteen times in a window. What says so is the first field: it is
+      -- found soonest in a list.
+      local step = math.floor(window / 16) + 1
+      h.n, h.begun = h.begun and h.n or 1, h.begun or now
+      h.due = string.format('%.0f', ms + step)
+      local since = h.begun .. ' ' .. h.due .. ' ' .. (h.former or '')
+      try('HSET', keys, 'since', h.n < most_listed and since or since .. string.rep(' ', 64), o.digest, id)
+      try('PEXPIRE', keys, string.format('%.0f', window + step))
     end
-    try('PEXPIRE', keys, ARGV[4])
+    h.n = h.n + 1
   end
 
   return rare
