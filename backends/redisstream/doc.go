@@ -87,11 +87,11 @@
 // # Sizing
 //
 // An entry takes its contents and about 60 bytes. An idempotency key takes about 110 bytes, however
-// long it is, and one of at most 32 in its topic about 50; the first one 170. MaxMessages and MaxAge bound a topic; Redis
-// trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
-// connection, and up to a handful each for publishing and reading, for each node. The
-// client-output-buffer-limit for pubsub must hold what is announced while a process pauses; one
-// that exceeds it is disconnected and heals.
+// long it is, or 50 where a topic has no more than 30 of them; the first one takes 170. MaxMessages
+// and MaxAge bound a topic; Redis trims whole nodes of 100 entries, so somewhat more is kept. A
+// process has one Pub/Sub connection, and up to a handful each for publishing and reading, for each
+// node. The client-output-buffer-limit for pubsub must hold what is announced while a process
+// pauses; one that exceeds it is disconnected and heals.
 //
 // # Rights
 //

@@ -142,6 +142,17 @@ func TestKeyWindow(t *testing.T) {
 			}
 		}
 	}
+	// What is older than the window is not kept for long, however few keys there are.
+	for i := range 40 {
+		at(time.Duration(i)*window/4, "slow", itoa(i))
+	}
+	n := 0
+	for _, key := range []string{newerKeysKey(r.keys.stream("slow")), formerKeysKey(r.keys.stream("slow"))} {
+		n += int(r.client.HLen(t.Context(), key).Val()) - 1
+	}
+	if n < 4 || n > 8 {
+		t.Errorf("%d keys are there of four in a window", n)
+	}
 	// In redis-server the expiry is what ends a window when nothing more comes.
 	s := startServer(t)
 	short := newRig(t, s.addr, Options{KeyWindow: 200 * time.Millisecond})
@@ -201,7 +212,7 @@ func TestKeysAreForgotten(t *testing.T) {
 func TestKeysTakeLittle(t *testing.T) {
 	s := startServer(t)
 	r := newRig(t, s.addr, Options{Retention: []hub.Retention{{Messages: 1}}})
-	for _, test := range []struct{ length, keys, each, all int }{{36, 1, 0, 400}, {36, 30, 60, 0}, {36, 1000, 130, 0}, {255, 30_000, 130, 0}} {
+	for _, test := range []struct{ length, keys, each, all int }{{36, 1, 0, 400}, {36, 30, 60, 0}, {36, 100, 130, 0}, {255, 30_000, 130, 0}} {
 		topic := itoa(test.length) + "/" + itoa(test.keys)
 		ms := keyed(0, test.keys)
 		for i := range ms {
@@ -211,6 +222,9 @@ func TestKeysTakeLittle(t *testing.T) {
 		bytes, there := 0, 0
 		for _, key := range []string{newerKeysKey(r.keys.stream(topic)), formerKeysKey(r.keys.stream(topic))} {
 			bytes += int(s.MemoryUsage(t.Context(), key, 0).Val())
+			if e := s.ObjectEncoding(t.Context(), key).Val(); e == "hashtable" != (test.keys > 32) && e != "" {
+				t.Errorf("%d keys are a %s", test.keys, e)
+			}
 			there += max(int(s.HLen(t.Context(), key).Val())-1, 0)
 		}
 		t.Logf("%d keys of %d bytes: %d are there, %d bytes, %d each", test.keys, test.length, there, bytes, bytes/there)
