@@ -248,6 +248,25 @@ func (f *followed) nextAfter(common ID, newer []ID, otherwise *page) (*page, ID,
 	}
 }
 
+// renew notes what the backend calls the position of the log's last ID, and reports whether the page
+// that was read from there says that it is the newest. f.mu is held.
+func (f *followed) renew(last ID, p *page) bool {
+	if p.whole() {
+		f.renewed = renewal{last, p.next}
+	}
+	return p.whole()
+}
+
+// from returns the ID to read from for what is behind the log's last one. A backend that can prove
+// for some time only that an empty topic has missed nothing calls the position otherwise from time
+// to time. Readers keep the ID they have. f.mu is held, or read.
+func (f *followed) from(last ID) ID {
+	if f.renewed.last == last && last != "" {
+		return f.renewed.now
+	}
+	return last
+}
+
 // merge takes a page that was read after the log's last ID, or after the common one, and then the
 // held messages that follow it. It reports whether the live path is whole. before counts the held
 // messages, of all that were ever held, that came before the Read began. f.mu is held.
