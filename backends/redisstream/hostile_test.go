@@ -159,7 +159,10 @@ func TestManyHeaders(t *testing.T) {
 // TestForgedKey: another program wrote something that is no ID, or over the keys of a topic.
 func TestForgedKey(t *testing.T) {
 	both(t, func(t *testing.T, addr string) {
-		r := newRig(t, addr, Options{})
+		r := newRig(t, addr, Options{MaxKeys: 1})
+		for i := range 4 {
+			mustAppendAll(t, r, "t"+itoa(i), keyed(0, 2), 1) // so there are former keys
+		}
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
 		for _, value := range []string{"garbage", "", "-ERR no", "1-1 PUBLISH: no", strings.Repeat("1", 200)} {
