@@ -46,7 +46,11 @@ type followed struct {
 	dropped   uint64 // held messages ever taken out, from the front
 	counted   int64  // the bytes of log and held as counted in hub.sweeper
 	checkAt   time.Time
+	renewed   renewal
 }
+
+// renewal is what the backend calls the position behind the log's last ID since a check.
+type renewal struct{ last, now ID }
 
 type followState uint8
 

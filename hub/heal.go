@@ -140,11 +140,12 @@ func (f *followed) heal() {
 			return
 		}
 		last := ID(f.log.Last())
+		from := f.from(last)
 		before := f.dropped + uint64(len(f.held)) // held messages that came before this Read
 		f.again = false
 		f.mu.Unlock()
 
-		p, common, err := f.next(last)
+		p, common, err := f.next(from)
 		if err != nil {
 			if !wait.sleep(f.ctx, nil, nil) {
 				return
@@ -157,6 +158,9 @@ func (f *followed) heal() {
 		wait = backoff{}
 
 		f.mu.Lock()
+		if common == "" && ID(f.log.Last()) == last {
+			f.renew(last, p)
+		}
 		whole := f.state == healing && f.merge(p, common, before)
 		if whole {
 			f.state = live
@@ -242,6 +246,25 @@ func (f *followed) nextAfter(common ID, newer []ID, otherwise *page) (*page, ID,
 			return &page{entries: rest, next: p.next}, common, nil
 		}
 	}
+}
+
+// renew notes what the backend calls the position of the log's last ID, and reports whether the page
+// that was read from there says that it is the newest. f.mu is held.
+func (f *followed) renew(last ID, p *page) bool {
+	if p.whole() {
+		f.renewed = renewal{last, p.next}
+	}
+	return p.whole()
+}
+
+// from returns the ID to read from for what is behind the log's last one. A backend that can prove
+// for some time only that an empty topic has missed nothing calls the position otherwise from time
+// to time. Readers keep the ID they have. f.mu is held, or read.
+func (f *followed) from(last ID) ID {
+	if f.renewed.last == last && last != "" {
+		return f.renewed.now
+	}
+	return last
 }
 
 // merge takes a page that was read after the log's last ID, or after the common one, and then the

@@ -58,7 +58,8 @@ type Message struct {
 	Headers map[string]string
 	// Key is an idempotency key, "" for none, up to 255 bytes of UTF-8 without control
 	// characters, not under ReservedPrefix: of several messages published with the same key to a
-	// topic at most one is appended within the backend's key window. It is not delivered.
+	// topic at most one is appended within the backend's key window, which may be bounded in number as
+	// well as in time. It is not delivered.
 	Key string
 	// Time is when the backend appended the message, by the backend's clock.
 	Time time.Time

@@ -87,15 +87,16 @@ func (q *quietChecks) check(f *followed) {
 		f.mu.RUnlock()
 		return
 	}
-	last := f.log.Last()
+	last := ID(f.log.Last())
+	from := f.from(last)
 	f.mu.RUnlock()
-	p, err := q.hub.reads.read(f.ctx, f.name, ID(last), 1)
-	if err != nil || len(p.entries) == 0 && !p.gap {
+	p, err := q.hub.reads.read(f.ctx, f.name, from, 1)
+	if err != nil || p.whole() && p.next == from {
 		return
 	}
 	f.mu.Lock()
 	defer f.unlock()
-	if f.state == live && f.log.Last() == last {
+	if f.state == live && ID(f.log.Last()) == last && !f.renew(last, p) {
 		f.mend()
 	}
 }

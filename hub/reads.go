@@ -29,6 +29,9 @@ type page struct {
 	bytes   int64 // of its messages
 }
 
+// whole reports whether nothing is behind the ID that a page was read after, and nothing missing.
+func (p *page) whole() bool { return len(p.entries) == 0 && !p.gap }
+
 type readKey struct {
 	topic string
 	after ID

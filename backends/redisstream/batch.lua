@@ -38,7 +38,7 @@ local function batch(rare, look, append, finish)
 
     local added, by_key = {}, {}
     for _, m in ipairs(missing) do
-      local key = m.o and m.o.k
+      local key = m.o and m.o.digest
       m.same = key and by_key[key]
       if not m.same then
         local ok, late = pcall(append, stream, m.o, m.lengths, m.first, m.last, true)

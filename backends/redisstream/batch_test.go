@@ -156,8 +156,8 @@ func TestBatchIsRefused(t *testing.T) {
 		stream := r.keys.stream("t")
 		live, _, _ := mustFollow(t, r, "t")
 		mustPublish(t, r, "t", "before")
-		r.client.Set(t.Context(), r.keys.idempotency(stream, "taken"), "garbage", 0)
-		r.client.LPush(t.Context(), r.keys.idempotency(stream, "list"), "x")
+		r.client.HSet(t.Context(), newerKeysKey(stream), keyDigest("taken"), "garbage")
+		r.client.LPush(t.Context(), newerKeysKey(r.keys.stream("list")), "x")
 		r.client.Set(t.Context(), r.keys.stream("string"), "x", 0)
 		canceled, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -169,7 +169,7 @@ func TestBatchIsRefused(t *testing.T) {
 			want        error
 		}{
 			{"a key that holds garbage", "t", t.Context(), written("a b@k c@taken"), ErrWrongType},
-			{"a key of another type", "t", t.Context(), written("a b@list c"), ErrWrongType},
+			{"keys of another type", "list", t.Context(), written("a b@k c"), ErrWrongType},
 			{"a stream of another type", "string", t.Context(), written("a b"), ErrWrongType},
 			{"a context that has ended", "t", canceled, written("a b"), context.Canceled},
 			{"too many", "t", t.Context(), slices.Repeat(written("a"), batchMessages+1), hub.ErrTooLarge},
@@ -230,7 +230,7 @@ func TestBatchIsUndone(t *testing.T) {
 		if n := s.XLen(t.Context(), r.keys.stream(topic)).Val(); n != test.length {
 			t.Errorf("%s: %d entries, want %d", test.rights, n, test.length)
 		}
-		if n := s.Exists(t.Context(), r.keys.idempotency(r.keys.stream(topic), "k")).Val(); n != 0 {
+		if n := s.Exists(t.Context(), newerKeysKey(r.keys.stream(topic))).Val(); n != 0 {
 			t.Errorf("%s: the key is known", test.rights)
 		}
 		if got := live.texts(); len(got) > 0 {
@@ -283,46 +283,5 @@ func TestEndedBehindErasures(t *testing.T) {
 		}
 		r.xadd(t, "erased", "*", "hr", "1e", "erases", "1-1")
 		mustPublish(t, r, "erased", "the only message")
-	})
-}
-
-// TestKeysOfFormerLives: a key that was used before the topic was deleted does not count.
-func TestKeysOfFormerLives(t *testing.T) {
-	both(t, func(t *testing.T, addr string) {
-		r := newRig(t, addr, Options{})
-		stream := r.keys.stream("t")
-		publish := func(list string) string {
-			ids, err := appendTo(r, "t", written(list))
-			if err != nil {
-				t.Fatalf("%s: %v", list, err)
-			}
-			return string(ids[0])
-		}
-		first := publish("a@k")
-		if got := r.client.Get(t.Context(), r.keys.idempotency(stream, "k")).Val(); got != first {
-			t.Errorf("the key holds %q, want the ID alone", got)
-		}
-		for _, life := range []string{"c0ffee", "7-7"} {
-			r.client.Set(t.Context(), lifeKey(stream), life, 0)
-			second := publish("b@k c")
-			if second == first {
-				t.Errorf("life %s: the key of a former life counts", life)
-			}
-			if got := publish("d@k e"); got != second {
-				t.Errorf("life %s: the key does not count", life)
-			}
-			first = second
-		}
-		r.client.Del(t.Context(), lifeKey(stream))
-		if got := publish("f@k"); got == first {
-			t.Error("the key of a former life counts without a life")
-		}
-		if got := contents(t, r, "t"); got != "a b c e b c e f" {
-			t.Errorf("the topic has %q", got)
-		}
-		r.client.LPush(t.Context(), lifeKey(r.keys.stream("u")), "x")
-		if _, err := r.Publish(t.Context(), "u", written("a@k")[0]); !errors.Is(err, ErrWrongType) {
-			t.Errorf("with a life of another type: %v", err)
-		}
 	})
 }

@@ -11,9 +11,9 @@ import (
 // message is one that is on its way to its stream.
 type message struct {
 	stream  string
-	key     string // that of its idempotency key, or ""
-	life    string // that of the topic's life, or "" without key
+	digest  string // of its idempotency key, or ""
 	options string // for the script, without those that name keys
+	ends    bool   // the topic has another expiry from here on
 	fields  []any  // of the entry, without the last value
 	data    []byte // the last value
 	lengths []byte // of all fields and values
@@ -153,11 +153,15 @@ func (a *appender) callCommand(members []*job) (command func(bySource bool) redi
 		for k, m := range j.messages {
 			m.last = last
 			options := m.options
-			if m.key != "" {
-				options += "k" + strconv.Itoa(place(m.key)) + "l" + strconv.Itoa(place(m.life))
-			}
 			if k == 0 && len(j.messages) > 1 {
 				options += "n" + strconv.Itoa(len(j.messages))
+			}
+			if m.ends {
+				options += "q" + strconv.Itoa(place(erasedKey(m.stream))) + "r" + strconv.Itoa(place(frontKey(m.stream)))
+			}
+			if m.digest != "" {
+				options = "k" + strconv.Itoa(place(newerKeysKey(m.stream))) + "c" + strconv.Itoa(a.opts.MaxKeys) + options + m.digest
+				place(formerKeysKey(m.stream)) // the next one, also when the two were placed before
 			}
 			args = append(args, place(m.stream), options, m.lengths, len(m.fields)+1)
 			args = append(args, m.fields...)

@@ -20,11 +20,12 @@
 // marks the one that a deleted topic begins with, and e one that took a message away, whose ID is in
 // the field erases.
 //
-// The key <stream>:key:<idempotency key> holds the ID of the message that was published with that
-// key, and behind a space what <stream>:life names, another text after each deletion: keys of a
-// former life do not count. <stream>:erased is a sorted set of the IDs of erased messages, and
-// <stream>:front says which messages before the oldest entry were erased. The Pub/Sub channel has
-// the name of the stream, followed by :db<n> in a database other than 0.
+// <stream>:keys is a hash of the IDs of messages by digests of their idempotency keys, 16 bytes of
+// SHA-256, and since is when it was begun. When it has Options.MaxKeys keys, or is as old as
+// Options.KeyWindow, it becomes <stream>:keys:former, and the one of that name is forgotten.
+// <stream>:erased is a sorted set of the IDs of erased messages, and <stream>:front says which
+// messages before the oldest entry were erased. The Pub/Sub channel has the name of the stream,
+// followed by :db<n> in a database other than 0.
 //
 // Entries of other programs, added with plain XADD to the topic's key, are part of the topic:
 // Options.Foreign makes messages of them. They are not announced, so with FollowPubSub followers
@@ -49,6 +50,26 @@
 // Delete and Erase are one script each. They append an entry and announce it as Publish does, so
 // followers and readers get it in its place. The entry of a deletion expires as the topic does; as
 // long as it is there, no position from before it passes for an empty topic.
+//
+// # How long things are there
+//
+// A topic without new messages expires after twice the age of its messages, but not before
+// Options.MinExpiry (10 minutes), and a finished one not before 45 s. With retention=10s a finished
+// topic is gone after 45 s, and one that nobody has finished after 10 minutes. Expiries are put off
+// once in a second. What is known of erased messages expires with the topic or before; the entry of
+// a deletion as a topic that is not finished. With KeepForever only that entry expires, after 24
+// hours.
+//
+// Redis tells nothing of a topic that has expired. So whoever is at its newest message then has a
+// gap, and so has whoever comes back to an empty topic after a time in which one may have come and
+// gone, which is that of a finished topic. Options.FinishedExpiry makes that time another one.
+//
+// A repeated idempotency key appends nothing within Options.KeyWindow (24 hours) of the message with
+// it, by Redis' clock, as long as it is one of the topic's newest Options.MaxKeys (10,000). That holds
+// whatever became of the message, and also when the topic has expired. A program that relays
+// messages, and tries again what it did not see acknowledged, must not be further behind than that.
+// After the window a key may be used again. At most twice as many keys are there, and until a window
+// after the last one; Delete forgets them.
 //
 // # What survives
 //
@@ -105,17 +126,19 @@
 //
 // # Sizing
 //
-// An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis
-// trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
-// connection, which it keeps without readers too, and up to a handful each for publishing and
-// reading, for each node; see Backend.PoolStats. The client-output-buffer-limit for pubsub must
-// hold what is announced while a process pauses; one that exceeds it is disconnected and heals.
+// An entry takes its contents and about 60 bytes. An idempotency key takes about 110 bytes, however
+// long it is, or 50 where a topic has no more than 30 of them; the first one takes 170. MaxMessages
+// and MaxAge bound a topic; Redis trims whole nodes of 100 entries, so somewhat more is kept. A
+// process has one Pub/Sub connection, which it keeps without readers too, and up to a handful each
+// for publishing and reading, for each node; see Backend.PoolStats. The client-output-buffer-limit
+// for pubsub must hold what is announced while a process pauses; one that exceeds it is disconnected
+// and heals.
 //
 // # Rights
 //
 // Redis 6.2 or newer is needed. A user of its own needs
 //
-//	~headrace:* +ping +eval +evalsha +time +exists +get +set +pexpire
+//	~headrace:* +ping +eval +evalsha +time +exists +pexpire
 //	+xadd +xtrim +xdel +xrange +xrevrange +xinfo
 //
 // To announce messages and to follow by FollowPubSub it needs
@@ -126,18 +149,21 @@
 //
 //	+xread +client|id +client|unblock
 //
-// of which the last two let a newly followed topic be read at once. Delete, Erase, Seek and Info
-// need
+// of which the last two let a newly followed topic be read at once. Idempotency keys need
 //
-//	+unlink +zadd +zremrangebyrank +zscore +persist +xlen +pttl
+//	+hget +hmget +hset +hlen +rename
+//
+// and Delete, Erase, Seek and Info
+//
+//	+unlink +zadd +zremrangebyrank +zscore +get +set +persist +xlen +pttl
 //
 // Options.Replicas needs
 //
 //	+wait
 //
 // Without +pttl an erasure behind the end of a topic hides that it is finished from who subscribes
-// then, without +zscore a reader at an erased message is told of a gap, and without +persist a topic
-// that is kept for ever expires after it was deleted and used again.
+// then, without +zscore and +get a reader at an erased message is told of a gap, and without +persist
+// a topic that is kept for ever expires after it was deleted and used again.
 //
 // A user needs neither INFO nor CONFIG; where CONFIG GET is allowed, a dangerous maxmemory-policy is
 // logged, and where INFO is, the version of a server that is too old. A database other than 0 needs

@@ -4,7 +4,7 @@
 -- KEYS: 1 the stream, 2 the set of erased IDs, 3 what was erased in front.
 -- ARGV: 1 the ID, 2 a random number, 3 expiry of a stream in ms or 0, 4 the greatest rank of an
 --       erased ID to forget, which is negative, 5 what a channel's name has after that of its
---       stream, 6 PUBLISH or SPUBLISH.
+--       stream, 6 PUBLISH or SPUBLISH, 7 expiry of a finished stream in ms or 0.
 -- Returns the entry's ID, followed by a space and a warning if there is one; '' if there was
 -- nothing to erase.
 
@@ -44,9 +44,14 @@ if front then
   warning = try('SET', KEYS[3], first .. ' ' .. rest) or warning
 end
 warning = try('ZREMRANGEBYRANK', KEYS[2], 0, ARGV[4]) or warning
-if ARGV[3] ~= '0' then
+local expiry = ARGV[3]
+if ARGV[7] ~= expiry then
+  local newest = find('XREVRANGE', KEYS[1], '+', '-')
+  expiry = newest and flag(newest, 'f') and ARGV[7] or expiry
+end
+if expiry ~= '0' then
   for i = 1, 3 do
-    warning = try('PEXPIRE', KEYS[i], ARGV[3]) or warning
+    warning = try('PEXPIRE', KEYS[i], expiry) or warning
   end
 end
 warning = announce(ARGV[6], KEYS[1] .. ARGV[5], prev, id, fields) or warning

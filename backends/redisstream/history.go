@@ -17,15 +17,18 @@ import (
 type history struct {
 	lanes  *lanes
 	decode *decoder
-	expiry time.Duration // after which a topic that is gone leaves no trace
 	guess  pageGuess
 }
+
+// renewals is how many times a position before a topic's first message is renewed while it is good:
+// so often that who asks now and then has a good one when it asks again.
+const renewals = 8
 
 // maxPage bounds what one Read asks Redis for, whatever its limit.
 const maxPage = 1 << 16
 
-// page reads a page of a stream. See Backend.Read.
-func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int) (hub.Page, error) {
+// page reads a page of a stream. See Backend.Read. A topic that is gone leaves no trace after expiry.
+func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int, expiry time.Duration) (hub.Page, error) {
 	at, known := parseID(string(after))
 	known = known && after != noEntry
 	from := "-"
@@ -63,7 +66,7 @@ func (h *history) page(ctx context.Context, stream string, after hub.ID, limit i
 	switch {
 	case !known:
 	case at.place():
-		proven, err = h.begun(ctx, stream, at, &s)
+		proven, err = h.begun(ctx, stream, at, &s, expiry)
 	default:
 		proven, err = h.reached(ctx, stream, at, &s)
 	}
@@ -71,7 +74,7 @@ func (h *history) page(ctx context.Context, stream string, after hub.ID, limit i
 		return hub.Page{}, err
 	}
 	hold := s.tail()
-	if proven && known && len(s.entries) == 0 && (!at.place() || !h.aged(at, s.now, h.expiry/2)) {
+	if proven && known && len(s.entries) == 0 && (!at.place() || !aged(at, s.now, expiry/renewals)) {
 		hold = after
 	}
 	p := h.fill(s.entries, limit, hold)
@@ -91,10 +94,10 @@ func (h *history) endedBefore(ctx context.Context, stream string, at entryID) (b
 }
 
 // begun reports whether a topic that was empty at a position has lost nothing since.
-func (h *history) begun(ctx context.Context, stream string, at entryID, s *state) (bool, error) {
+func (h *history) begun(ctx context.Context, stream string, at entryID, s *state, expiry time.Duration) (bool, error) {
 	// A forged position is one of the future. And a topic can come and go within the time it takes
 	// to expire, and nothing would be left to tell.
-	if at.seq > s.now || h.aged(at, s.now, h.expiry) {
+	if at.seq > s.now || aged(at, s.now, expiry) {
 		return false, nil
 	}
 	switch {
@@ -110,7 +113,7 @@ func (h *history) begun(ctx context.Context, stream string, at entryID, s *state
 }
 
 // aged reports whether a position is of so long ago.
-func (h *history) aged(at entryID, now uint64, age time.Duration) bool {
+func aged(at entryID, now uint64, age time.Duration) bool {
 	return at.seq <= now && now-at.seq >= uint64(age.Milliseconds())
 }
 

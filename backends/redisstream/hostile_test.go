@@ -156,17 +156,30 @@ func TestManyHeaders(t *testing.T) {
 	}
 }
 
-// TestForgedKey: another program wrote something under an idempotency key.
+// TestForgedKey: another program wrote something that is no ID, or over the keys of a topic.
 func TestForgedKey(t *testing.T) {
 	both(t, func(t *testing.T, addr string) {
-		r := newRig(t, addr, Options{})
+		r := newRig(t, addr, Options{MaxKeys: 1})
+		for i := range 4 {
+			mustAppendAll(t, r, "t"+itoa(i), keyed(0, 2), 1) // so there are former keys
+		}
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
 		defer admin.Close()
 		for _, value := range []string{"garbage", "", "-ERR no", "1-1 PUBLISH: no", strings.Repeat("1", 200)} {
-			admin.Set(t.Context(), r.keys.idempotency(r.keys.stream("t"), "k"), value, 0)
-			if id, err := r.Publish(t.Context(), "t", hub.Message{Key: "k"}); !errors.Is(err, ErrWrongType) || !errors.Is(err, hub.ErrRejected) {
-				t.Errorf("%q: %q, %v", value, id, err)
+			for i, key := range []string{newerKeysKey(r.keys.stream("t0")), formerKeysKey(r.keys.stream("t1"))} {
+				admin.HSet(t.Context(), key, keyDigest("k"), value)
+				if id, err := r.Publish(t.Context(), "t"+itoa(i), hub.Message{Key: "k"}); !errors.Is(err, ErrWrongType) || !errors.Is(err, hub.ErrRejected) {
+					t.Errorf("%q: %q, %v", value, id, err)
+				}
 			}
+		}
+		for i, key := range []string{newerKeysKey(r.keys.stream("t2")), formerKeysKey(r.keys.stream("t3"))} {
+			admin.Set(t.Context(), key, "x", 0)
+			topic := "t" + itoa(i+2)
+			if id, err := r.Publish(t.Context(), topic, hub.Message{Key: "k"}); !errors.Is(err, ErrWrongType) || !errors.Is(err, hub.ErrRejected) {
+				t.Errorf("%s of another type: %q, %v", key, id, err)
+			}
+			mustPublish(t, r, topic, "without a key")
 		}
 	})
 }
@@ -177,7 +190,7 @@ func TestExtremeOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o.MaxAge < time.Millisecond || o.expiry() < 24*time.Hour || o.expiry() < o.MaxAge {
+		if o.MaxAge < time.Millisecond || o.expiry() < 10*time.Minute || o.expiry() < o.MaxAge {
 			t.Errorf("MaxAge %v becomes %v, and the topic expires after %v", age, o.MaxAge, o.expiry())
 		}
 	}

@@ -1,6 +1,7 @@
 package redisstream
 
 import (
+	"crypto/sha256"
 	"strconv"
 	"strings"
 )
@@ -39,13 +40,16 @@ func (k keys) probe() string { return k.stream("") + ":ping" }
 // channel returns the Pub/Sub channel of a topic.
 func (k keys) channel(stream string) string { return stream + k.suffix }
 
-// idempotency returns the key under which the ID of the message with an idempotency key is
-// remembered.
-func (k keys) idempotency(stream, key string) string { return stream + ":key:" + key }
-
 // What is known of a topic beside its stream: the set of IDs whose messages were erased; from
-// where on to which entry everything before the oldest entry was erased; and a name of the topic's
-// life, which changes when the topic is deleted.
-func erasedKey(stream string) string { return stream + ":erased" }
-func frontKey(stream string) string  { return stream + ":front" }
-func lifeKey(stream string) string   { return stream + ":life" }
+// where on to which entry everything before the oldest entry was erased; and two hashes of the IDs
+// of messages by digests of their idempotency keys, the newer keys and the former ones.
+func erasedKey(stream string) string     { return stream + ":erased" }
+func frontKey(stream string) string      { return stream + ":front" }
+func newerKeysKey(stream string) string  { return stream + ":keys" }
+func formerKeysKey(stream string) string { return stream + ":keys:former" }
+
+// keyDigest returns what stands for an idempotency key in Redis. A key may have 255 bytes.
+func keyDigest(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return string(sum[:16])
+}

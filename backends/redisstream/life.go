@@ -2,8 +2,6 @@ package redisstream
 
 import (
 	"context"
-	"math/rand/v2"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +20,7 @@ import (
 // After a gap the page begins with the oldest message that is newer than the ID. For a malformed
 // ID, and for a position before the topic's first message, it begins with the oldest one.
 func (b *Backend) Read(ctx context.Context, topic string, after hub.ID, limit int) (hub.Page, error) {
-	p, err := b.history.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage))
+	p, err := b.history.page(ctx, b.keys.stream(topic), after, min(max(limit, 1), maxPage), b.opts.placeExpiry(topic))
 	if err != nil {
 		return hub.Page{}, opError("read", topic, err)
 	}
@@ -37,13 +35,12 @@ const maxErased = 10_000
 // most until ctx ends; with an error that is no reply of Redis (see the causes of this package) the
 // topic may be deleted or not. A topic whose retained messages have all been erased or trimmed has
 // none, and loses only what is known of its idempotency keys. The entry that is left expires with
-// the topic, and where topics are kept for ever, after KeyWindow or 24 hours, whichever is longer.
+// the topic, and where topics are kept for ever, after MinExpiry or 24 hours, whichever is longer.
 func (b *Backend) Delete(ctx context.Context, topic string) error {
 	stream := b.keys.stream(topic)
-	expiry := b.opts.deletionExpiry(topic)
-	reply, err := b.writer.script(ctx, deleteScript, []string{stream, erasedKey(stream), frontKey(stream), lifeKey(stream)},
-		randomID(), milliseconds(expiry), strconv.FormatUint(rand.Uint64(), 36), milliseconds(max(expiry, b.opts.KeyWindow)),
-		b.keys.suffix, b.publisher.announce)
+	keys := []string{stream, erasedKey(stream), frontKey(stream), newerKeysKey(stream), formerKeysKey(stream)}
+	reply, err := b.writer.script(ctx, deleteScript, keys,
+		randomID(), milliseconds(b.opts.deletionExpiry(topic)), b.keys.suffix, b.publisher.announce)
 	if err != nil {
 		return opError("delete", topic, err)
 	}
@@ -61,7 +58,8 @@ func (b *Backend) Erase(ctx context.Context, topic string, id hub.ID) error {
 	}
 	stream := b.keys.stream(topic)
 	reply, err := b.writer.script(ctx, eraseScript, []string{stream, erasedKey(stream), frontKey(stream)},
-		string(id), randomID(), milliseconds(b.opts.expiryOf(topic)), -maxErased-1, b.keys.suffix, b.publisher.announce)
+		string(id), randomID(), milliseconds(b.opts.expiryOf(topic)), -maxErased-1, b.keys.suffix, b.publisher.announce,
+		milliseconds(b.opts.finishedExpiry(topic)))
 	if err != nil {
 		return opError("erase", topic, err)
 	}

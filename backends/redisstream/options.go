@@ -23,20 +23,33 @@ type Options struct {
 	// streams, so up to some hundreds more may be there. Default 10,000.
 	MaxMessages int
 	// MaxAge is about how long a message is retained, trimmed as MaxMessages is. A topic without
-	// new messages is removed as a whole after twice this time, and at least 24 hours. Default 24
-	// hours.
+	// new messages is removed as a whole after twice this time; see MinExpiry and FinishedExpiry.
+	// Default 24 hours.
 	MaxAge time.Duration
-	// KeepForever retains messages whatever their age and never lets a topic expire: MaxAge is
-	// ignored.
+	// KeepForever retains messages whatever their age and never lets a topic expire: MaxAge and
+	// MinExpiry are ignored.
 	KeepForever bool
+	// MinExpiry is how long a topic without new messages is there at least. Whoever comes back with
+	// its newest ID later has a gap, and so have those who followed it all the time: nothing is left
+	// to prove by that they missed nothing. Default 10 minutes.
+	MinExpiry time.Duration
+	// FinishedExpiry is how long a topic is there after its end, with KeepForever too. Whoever comes
+	// later finds a topic that never was, and is not told of the end. A position before the first
+	// message of a topic is good for no longer, since the topic may have come and gone; so it should
+	// be longer than hub.Options.CheckEvery. It is at most as long as the topic were there without an
+	// end. Default: twice the age, but at least 45 s; with KeepForever for ever.
+	FinishedExpiry time.Duration
 	// Retention has bounds for the topics under some prefixes, instead of those above. They hold
 	// exactly: a count at each publish, bytes and ages within a sixteenth. The bytes are those of
-	// types, data and headers. An age is a bound with KeepForever too. Each of these topics expires
-	// after twice its age, and at least 24 hours. Default: none, and no topic has a bound of bytes.
+	// types, data and headers. An age is a bound with KeepForever too, and each of these topics
+	// expires by its own, as said above. Default: none, and no topic has a bound of bytes.
 	Retention []hub.Retention
 	// KeyWindow is how long an idempotency key is remembered, retained or not its message.
 	// Default 24 hours.
 	KeyWindow time.Duration
+	// MaxKeys is how many idempotency keys a topic remembers within KeyWindow at least, the newest
+	// ones. Up to twice as many may be known. Default 10,000.
+	MaxKeys int
 	// Replicas is how many replicas must have a message before Publish returns its ID, by the
 	// command WAIT, which the user needs the right to. Otherwise the error is hub.ErrUnknown and
 	// ErrReplicas, and a retry with the same idempotency key asks again. It costs a round trip to
@@ -75,8 +88,12 @@ const (
 
 const (
 	defaultPrefix = "headrace:"
-	leastExpiry   = 24 * time.Hour
 	maxAge        = 100 * 365 * 24 * time.Hour
+	// deletedExpiry is how long it is known at least that a topic was deleted which is kept for ever.
+	deletedExpiry = 24 * time.Hour
+	// leastFinished leaves time for a position of an empty topic to be renewed before it is no good
+	// any more: a hub asks every 30 s.
+	leastFinished = 45 * time.Second
 	// mostBytes is far above any topic, and the script counts exactly up to it.
 	mostBytes = 1 << 50
 )
@@ -105,6 +122,13 @@ func (o Options) withDefaults() (Options, error) {
 	if o.KeepForever {
 		o.MaxAge = 0
 	}
+	if o.MinExpiry <= 0 {
+		o.MinExpiry = 10 * time.Minute
+	}
+	o.MinExpiry = min(max(o.MinExpiry, time.Millisecond), 2*maxAge)
+	if o.FinishedExpiry > 0 {
+		o.FinishedExpiry = min(max(o.FinishedExpiry, time.Millisecond), 2*maxAge)
+	}
 	o.Retention = slices.Clone(o.Retention)
 	for i := range o.Retention {
 		r := &o.Retention[i]
@@ -123,6 +147,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	// WAIT takes a zero for ever, and go-redis waits for a reply as long as for any other one.
 	o.ReplicasTimeout = min(max(o.ReplicasTimeout, time.Millisecond), commandTimeout-time.Second)
+	if o.MaxKeys <= 0 {
+		o.MaxKeys = 10_000
+	}
 	if o.Foreign == nil {
 		o.Foreign = Entry.JSON
 	}
@@ -132,20 +159,37 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// expiry is how long a topic without new messages is there, 0 for ever; see expiryOf.
-func (o *Options) expiry() time.Duration {
-	if o.KeepForever {
-		return 0
+// age is how old the messages of a topic get, 0 for any age.
+func (o *Options) age(topic string) time.Duration {
+	if r, _ := hub.RetentionOf(o.Retention, topic); r.Age > 0 {
+		return r.Age
 	}
-	return max(2*o.MaxAge, leastExpiry)
+	return o.MaxAge
 }
 
+// expiry is how long a topic without new messages, and with no age of its own, is there; 0 for ever.
+func (o *Options) expiry() time.Duration { return o.expiryAfter(o.MaxAge) }
+
 // expiryOf is expiry for a topic, which may have an age of its own.
-func (o *Options) expiryOf(topic string) time.Duration {
-	if r, _ := hub.RetentionOf(o.Retention, topic); r.Age > 0 {
-		return max(2*r.Age, leastExpiry)
+func (o *Options) expiryOf(topic string) time.Duration { return o.expiryAfter(o.age(topic)) }
+
+func (o *Options) expiryAfter(age time.Duration) time.Duration {
+	if age == 0 {
+		return 0
 	}
-	return o.expiry()
+	return max(2*age, o.MinExpiry)
+}
+
+// finishedExpiry is how long a topic is there after its end, 0 for ever.
+func (o *Options) finishedExpiry(topic string) time.Duration {
+	open, finished := o.expiryOf(topic), o.FinishedExpiry
+	switch {
+	case open == 0:
+		return max(finished, 0)
+	case finished <= 0:
+		finished = max(2*o.age(topic), leastFinished)
+	}
+	return min(finished, open)
 }
 
 // deletionExpiry is how long it is known at least that a topic was deleted.
@@ -153,20 +197,15 @@ func (o *Options) deletionExpiry(topic string) time.Duration {
 	if e := o.expiryOf(topic); e > 0 {
 		return e
 	}
-	return max(o.KeyWindow, leastExpiry)
+	return max(o.MinExpiry, deletedExpiry)
 }
 
-// leastExpiry is the shortest deletionExpiry of all topics. A position before the first message of
-// a topic is good for no longer: nothing would tell that the topic came and went.
-func (o *Options) leastExpiry() time.Duration {
-	least := o.expiry()
-	if least == 0 {
-		least = max(o.KeyWindow, leastExpiry)
-	}
-	for _, r := range o.Retention {
-		if r.Age > 0 {
-			least = min(least, max(2*r.Age, leastExpiry))
-		}
+// placeExpiry is how long a position before the first message of a topic is good: nothing tells for
+// longer that the topic came and went.
+func (o *Options) placeExpiry(topic string) time.Duration {
+	least := o.deletionExpiry(topic)
+	if e := o.finishedExpiry(topic); e > 0 {
+		least = min(least, e)
 	}
 	return least
 }

@@ -119,7 +119,7 @@ func (b *Backend) messageJob(topic string, ms ...hub.Message) *job {
 		m := &ms[i]
 		p := &message{stream: stream, data: bytes.Clone(m.Data)}
 		if m.Key != "" {
-			p.key, p.life = b.keys.idempotency(stream, m.Key), lifeKey(stream)
+			p.digest = keyDigest(m.Key)
 		}
 		size := len(m.Type) + len(m.Data)
 		for k, v := range m.Headers {
@@ -128,6 +128,10 @@ func (b *Backend) messageJob(topic string, ms ...hub.Message) *job {
 		p.options = b.opts.bounds(topic, size)
 		if m.Final {
 			p.options += "f"
+			if e := b.opts.finishedExpiry(topic); e != b.opts.expiryOf(topic) {
+				p.options += "x" + milliseconds(e)
+				p.ends = true
+			}
 		}
 		if m.AfterEnd {
 			p.options += "e"

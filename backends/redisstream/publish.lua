@@ -1,7 +1,7 @@
 -- Appends messages to topics and announces them. One call takes the messages that several
 -- publishers have at the same moment.
 --
--- KEYS: streams, idempotency keys, and the keys that name the lives of streams.
+-- KEYS: streams, the hashes of their idempotency keys, and what else options name.
 -- ARGV: 1 most entries of a stream, 2 most age in ms or 0, 3 expiry of a stream in ms or 0,
 --       4 window of idempotency keys in ms, 5 what a channel's name has after that of its stream,
 --       6 PUBLISH or SPUBLISH, 7 a random number for next_id, and from 8 on for each message:
@@ -9,11 +9,14 @@
 --       between them, how many these are, and they themselves, in the order of the entry: "hr",
 --       its value, and the rest.
 -- Options are letters, each followed by a number if it has one:
---       k l  which key is its idempotency key, and which one names the life of its stream
+--       k    first: which key is the hash of the topic's idempotency keys; the next one is the
+--            former hash. Behind all options is a digest of the key, 16 bytes
+--       c    how many idempotency keys are remembered
 --       n    the message is the first of so many that are appended together or not at all
 --       f e  it ends the topic; it may come behind the end
 --       m z t  bounds of its topic, which hold exactly: most entries, most bytes, most age in ms
 --       x w  expiry of its stream in ms; bytes of the message (with z)
+--       q r  which keys expire with the stream at the topic's end
 -- Returns for each message its ID, followed by a space and a warning if there is one; or "-" and an
 -- error: then it was not appended.
 
@@ -66,15 +69,16 @@ local function finish(stream, o, lengths, first, last, id, prev, due)
     elseif due == 'again' then
       try('PERSIST', stream) -- the entry of a deletion expires in any case
     end
+    if o and o.q then
+      try('PEXPIRE', KEYS[tonumber(o.q)], expiry)
+      try('PEXPIRE', KEYS[tonumber(o.r)], expiry)
+    end
   end
   if o and o.z then
     need('bounds').shed(stream, tonumber(o.z))
   end
   if o and o.k then
-    try('SET', KEYS[tonumber(o.k)], id .. o.life, 'PX', ARGV[4])
-    if o.life ~= '' then
-      try('PEXPIRE', KEYS[tonumber(o.l)], ARGV[4]) -- as long as a key of this life is known
-    end
+    need('rare').remember(o, id)
   end
   try(ARGV[6], stream .. ARGV[5],
     prev .. ' ' .. id .. ' ' .. lengths .. '\n' .. table.concat(ARGV, '', first, last))
@@ -107,11 +111,14 @@ local function append(stream, o, lengths, first, last, batched)
     return final
   elseif final and not (o and o.e) then
     error({err = 'ENDED the topic is finished'})
+  elseif final then
+    due = 'again' -- the topic goes on behind its end
   end
 
   local mark, how, most = ARGV[first + 1], '~', ARGV[1]
   local own = mark
   if o then
+    due = due or o.q
     if o.m then
       how, most = '=', o.m
     end

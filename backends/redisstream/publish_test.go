@@ -214,7 +214,7 @@ func TestPublishErrors(t *testing.T) {
 func TestUserWithoutRights(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
-	if err := s.Do(ctx, "ACL", "SETUSER", "narrow", "on", ">pw", "~headrace:*", "resetchannels", "-@all", "+@stream", "+eval", "+evalsha", "+get", "+set",
+	if err := s.Do(ctx, "ACL", "SETUSER", "narrow", "on", ">pw", "~headrace:*", "resetchannels", "-@all", "+@stream", "+eval", "+evalsha", "+hget", "+hmget", "+hset", "+hlen", "+rename",
 		"+exists", "+pexpire", "+time", "+publish", "+subscribe", "+unsubscribe", "+ping").Err(); err != nil {
 		t.Fatal(err)
 	}

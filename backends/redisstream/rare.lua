@@ -2,9 +2,14 @@
 -- before publish.lua, as the next two.
 
 -- rare makes the functions.
-local function rare()
+local function rare(try)
   local rare = {}
-  local lives = {} -- by number of the key
+  -- Of each hash of keys when it was begun, when its expiry is to be put off, whether there is a
+  -- former one, and how many fields it has.
+  local hashes = {}
+  -- Redis keeps a small hash as a list, and goes through all of it for each command. It is one no
+  -- longer when it has this many fields, which it is for the sake of a value of more than 64 bytes.
+  local most_listed = 32
 
   -- flags returns the mark of an entry, '' for one of another program.
   local function flags(fields)
@@ -13,6 +18,9 @@ local function rare()
 
   function rare.options(text)
     local o = {}
+    if string.byte(text) == 107 then -- k
+      o.digest, text = string.sub(text, -16), string.sub(text, 1, -17)
+    end
     for letter, number in string.gmatch(text, '(%a)(%d*)') do
       o[letter] = number
     end
@@ -52,23 +60,60 @@ local function rare()
     return ''
   end
 
-  -- known returns the ID of the message that was published with the idempotency key before. A key
-  -- of a former life of the topic does not count. o.life names the life of now.
+  -- known returns the ID of the message that was published with the idempotency key within the
+  -- window.
   function rare.known(o)
-    local value = redis.call('GET', KEYS[tonumber(o.k)])
-    if not lives[o.l] then
-      local life = redis.call('GET', KEYS[tonumber(o.l)])
-      lives[o.l] = life and ' ' .. life or ''
+    local keys = KEYS[tonumber(o.k)]
+    local h, id = hashes[keys], nil
+    if h then
+      id = redis.call('HGET', keys, o.digest)
+    else
+      local found = redis.call('HMGET', keys, 'since', o.digest)
+      h, id = {}, found[2]
+      h.begun, h.due, h.former = string.match(found[1] or '', '^(%d+) (%d+) (f?)')
+      hashes[keys] = h
     end
-    o.life = lives[o.l]
-    if not value then
+    if not id and h.former == 'f' then
+      id = redis.call('HGET', KEYS[o.k + 1], o.digest)
+    end
+    if not id then
       return nil
     end
-    local id, life = string.match(value, '^(%d+%-%d+)(.*)$')
-    if not id or life ~= '' and not string.find(life, '^ %S+$') then
+    local ms = string.match(id, '^(%d+)%-%d+$')
+    if not ms then
       error({err = 'WRONGTYPE the idempotency key holds no ID'})
     end
-    return life == o.life and id or nil
+    return ms + ARGV[4] > tonumber(now) and id or nil
+  end
+
+  -- remember remembers the ID of a message by its idempotency key. A hash that has as many keys as
+  -- are to be remembered, or is as old as the window, is kept behind the next one, and the one that
+  -- was is forgotten. So the newest keys are known, and no key has to be looked for.
+  function rare.remember(o, id)
+    local keys, ms, window = KEYS[tonumber(o.k)], tonumber(now), tonumber(ARGV[4])
+    local h = hashes[keys]
+    if h.begun then
+      h.n = h.n or try('HLEN', keys) or 0
+      if h.n > tonumber(o.c) or h.begun + window <= ms then
+        local former = KEYS[o.k + 1]
+        redis.pcall('UNLINK', former) -- RENAME would free it too, but not beside what Redis does
+        try('RENAME', keys, former)
+        h.begun, h.former = nil, 'f'
+      end
+    end
+    if h.begun and h.n ~= most_listed and ms < tonumber(h.due) then
+      try('HSET', keys, o.digest, id)
+    else
+      -- The expiry is put off sixteen times in a window. What says so is the first field: it is
+      -- found soonest in a list.
+      local step = math.floor(window / 16) + 1
+      h.n, h.begun = h.begun and h.n or 1, h.begun or now
+      h.due = string.format('%.0f', ms + step)
+      local since = h.begun .. ' ' .. h.due .. ' ' .. (h.former or '')
+      try('HSET', keys, 'since', h.n < most_listed and since or since .. string.rep(' ', 64), o.digest, id)
+      try('PEXPIRE', keys, string.format('%.0f', window + step))
+    end
+    h.n = h.n + 1
   end
 
   return rare

@@ -117,12 +117,12 @@ func TestRetentionUnderLoad(t *testing.T) {
 			return trimmed > 5
 		})
 		ttl := func(topic string) time.Duration { return r.client.PTTL(t.Context(), r.keys.stream(topic)).Val() }
-		if d := ttl("age/a"); d < 23*time.Hour || d > 24*time.Hour {
+		if d := ttl("age/a"); d < 9*time.Minute || d > 10*time.Minute {
 			t.Errorf("a topic of %v expires after %v", age, d)
 		}
 		mustPublish(t, r, "age/long/a", "x")
 		mustPublish(t, r, "other", "x")
-		if d := ttl("age/long/a"); d > 24*time.Hour {
+		if d := ttl("age/long/a"); d < 119*time.Minute || d > 2*time.Hour {
 			t.Errorf("a topic of an hour expires after %v", d)
 		}
 		if d := ttl("other"); d < 47*time.Hour {
@@ -146,9 +146,6 @@ func TestAgeUnderAPrefix(t *testing.T) {
 	}
 	if got := contents(t, r, "t"); got != "0 1 2 3 4 5 6 7 8 9" {
 		t.Errorf("without an age: %s", got)
-	}
-	if o := r.opts; o.expiry() != 0 || o.expiryOf("a/t") != leastExpiry || o.expiryOf("t") != 0 || o.leastExpiry() != leastExpiry {
-		t.Errorf("expiries: %v, %v, %v", o.expiryOf("a/t"), o.expiryOf("t"), o.leastExpiry())
 	}
 }
 

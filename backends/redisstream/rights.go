@@ -36,6 +36,7 @@ func withReplicas(p place) bool    { return p.replicas }
 
 const (
 	lostDeletes  = "Delete and Erase"
+	lostKeys     = "idempotency keys"
 	lostAnnounce = "what FollowPubSub gets at once"
 	lostWakes    = "up to 0.05 s until a newly followed topic is read"
 )
@@ -47,8 +48,6 @@ var rights = []right{
 	{name: "evalsha", args: []any{"evalsha", strings.Repeat("0", 40), 0}},
 	{name: "time", args: []any{"time"}, script: true},
 	{name: "exists", args: []any{"exists", "key"}, script: true},
-	{name: "get", args: []any{"get", "key"}, script: true},
-	{name: "set", args: []any{"set", "key", "", "xx"}, script: true},
 	{name: "pexpire", args: []any{"pexpire", "key", 1000}, script: true},
 	{name: "xadd", args: []any{"xadd", "key", "nomkstream", "*", "ping", ""}, script: true},
 	{name: "xtrim", args: []any{"xtrim", "key", "minid", "0"}, script: true},
@@ -69,11 +68,20 @@ var rights = []right{
 	{name: "client|id", args: []any{"client", "id"}, lost: lostWakes, only: byXRead},
 	{name: "client|unblock", args: []any{"client", "unblock", 0}, lost: lostWakes, only: byXRead},
 
+	{name: "hget", args: []any{"hget", "key", ""}, lost: lostKeys, script: true},
+	{name: "hmget", args: []any{"hmget", "key", ""}, lost: lostKeys, script: true},
+	// A value is missing.
+	{name: "hset", args: []any{"hset", "key", "a", "b", "c"}, lost: lostKeys, script: true},
+	{name: "hlen", args: []any{"hlen", "key"}, lost: lostKeys, script: true},
+	{name: "rename", args: []any{"rename", "key", "key"}, lost: lostKeys, script: true},
+
 	{name: "wait", args: []any{"wait", 0, 1}, only: withReplicas},
 
 	{name: "unlink", args: []any{"unlink", "key"}, lost: lostDeletes, script: true},
 	{name: "zadd", args: []any{"zadd", "key", "xx", 0, ""}, lost: lostDeletes, script: true},
 	{name: "zremrangebyrank", args: []any{"zremrangebyrank", "key", 0, 0}, lost: lostDeletes, script: true},
+	{name: "get", args: []any{"get", "key"}, lost: lostDeletes, script: true},
+	{name: "set", args: []any{"set", "key", "", "xx"}, lost: lostDeletes, script: true},
 	{name: "xlen", args: []any{"xlen", "key"}, lost: "Seek", script: true},
 	{name: "pttl", args: []any{"pttl", "key"}, lost: "Info, and that a topic is finished when its newest message was erased", script: true},
 	{name: "zscore", args: []any{"zscore", "key", ""}, lost: "a reader at an erased message is told of a gap"},

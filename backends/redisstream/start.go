@@ -238,8 +238,9 @@ func (c *checkup) checkConfig(client *redis.Client) {
 		return
 	}
 	policy := config["maxmemory-policy"]
-	// Streams have an expiry unless they are kept for ever, so the volatile policies take them too.
-	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && c.opts.leastExpiry() > 0 {
+	// Streams have an expiry unless they are kept for ever, and idempotency keys have one in any case,
+	// so the volatile policies take them too.
+	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") {
 		c.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; noeviction is the policy that does not",
 			"maxmemory-policy", policy)
 	}

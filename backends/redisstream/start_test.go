@@ -60,7 +60,8 @@ func TestMissingRights(t *testing.T) {
 		{rights: "+@all"},
 		{rights: "+@all", follow: FollowXRead},
 		{rights: "-xadd", needed: "denied=XADD", publish: "XADD"},
-		{rights: "-xadd -set -xinfo", needed: `denied="SET, XADD, XINFO"`, publish: "SET and XADD and XINFO"},
+		{rights: "-xadd -exists -xinfo", needed: `denied="EXISTS, XADD, XINFO"`, publish: "EXISTS and XADD and XINFO", followed: "EXISTS and XADD and XINFO", read: "EXISTS and XADD and XINFO"},
+		{rights: "-hget", optional: `denied=HGET lost="idempotency keys"`},
 		{rights: "-xrange", needed: "denied=XRANGE", read: "XRANGE"},
 		{rights: "-evalsha", needed: "denied=EVALSHA", publish: "EVALSHA", followed: "EVALSHA", read: "EVALSHA"},
 		{rights: "-subscribe", needed: "denied=SUBSCRIBE", followed: "SUBSCRIBE"},
@@ -142,10 +143,10 @@ func TestCheckOfACluster(t *testing.T) {
 	}
 }
 
-// aged is a connection to a server that says that it is old.
-type aged struct{ net.Conn }
+// ancient is a connection to a server that says that it is old.
+type ancient struct{ net.Conn }
 
-func (c aged) Read(p []byte) (int, error) {
+func (c ancient) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	copy(p, bytes.ReplaceAll(p[:n], []byte("redis_version:7."), []byte("redis_version:5.")))
 	return n, err
@@ -159,7 +160,7 @@ func TestOldServer(t *testing.T) {
 		Addr: s.addr, DisableIdentity: true,
 		Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
-			return aged{c}, err
+			return ancient{c}, err
 		},
 	})
 	defer client.Close()

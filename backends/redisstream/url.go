@@ -45,7 +45,10 @@ func init() {
 //	maxlen=5000        MaxMessages
 //	retention=48h      MaxAge
 //	forever=true       KeepForever
+//	expiry=1h          MinExpiry
+//	finished=5m        FinishedExpiry
 //	keys=10m           KeyWindow
+//	maxkeys=1000       MaxKeys
 //	replicas=1         Replicas
 //	replicas_timeout=2s
 //	                   ReplicasTimeout
@@ -67,9 +70,12 @@ func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, erro
 		MaxMessages: q.Int("maxlen", 0, 1),
 		MaxAge:      q.Duration("retention", 0, 1),
 		KeepForever: q.Bool("forever", false),
+		MinExpiry:   q.Duration("expiry", 0, 1),
 		KeyWindow:   q.Duration("keys", 0, 1),
+		MaxKeys:     q.Int("maxkeys", 0, 1),
 		Replicas:    q.Int("replicas", 0, 0),
 
+		FinishedExpiry:  q.Duration("finished", 0, 1),
 		ReplicasTimeout: q.Duration("replicas_timeout", 0, 1),
 	}
 	if q.Enum("follow", "pubsub", "pubsub", "xread") == "xread" {
@@ -101,7 +107,10 @@ func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, erro
 }
 
 // own are the parameters of Open. The others are go-redis' business.
-var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "retain", "replicas", "replicas_timeout", "sentinel_username", "sentinel_password"}
+var own = []string{
+	"prefix", "maxlen", "retention", "forever", "expiry", "finished", "keys", "maxkeys", "replicas", "replicas_timeout", "follow", "retain",
+	"sentinel_username", "sentinel_password",
+}
 
 // useless are parameters of go-redis that have no effect here, or a bad one.
 var useless = []string{

@@ -24,9 +24,10 @@ func TestOpen(t *testing.T) {
 		{"redis://h:7/3", func(b *Backend) bool {
 			return single(b).Addr == "h:7" && single(b).DB == 3 && b.keys.channel("k") == "k:db3"
 		}},
-		{"redis://u:p%40ss@h?prefix=a:&maxlen=5&retention=2h&keys=3m", func(b *Backend) bool {
+		{"redis://u:p%40ss@h?prefix=a:&maxlen=5&retention=2h&keys=3m&maxkeys=7&expiry=6h&finished=2m", func(b *Backend) bool {
 			return single(b).Username == "u" && single(b).Password == "p@ss" && b.opts.Prefix == "a:" && b.opts.MaxMessages == 5 &&
-				b.opts.MaxAge == 2*time.Hour && b.opts.KeyWindow == 3*time.Minute
+				b.opts.MaxAge == 2*time.Hour && b.opts.KeyWindow == 3*time.Minute && b.opts.MaxKeys == 7 &&
+				b.opts.MinExpiry == 6*time.Hour && b.opts.FinishedExpiry == 2*time.Minute
 		}},
 		{"redis://h?forever=true", func(b *Backend) bool { return b.opts.KeepForever && b.opts.expiry() == 0 }},
 		{"redis://h?retain=orders%2F:1000::10m&retain=a%26b::4KiB:", func(b *Backend) bool {
@@ -145,7 +146,7 @@ func TestKeys(t *testing.T) {
 		if key != "p:{"+tag+"}" || strings.ContainsAny(tag, "{}") {
 			t.Errorf("%q has the key %q", topic, key)
 		}
-		if !strings.HasPrefix(k.idempotency(key, "}x{"), key) || !strings.HasPrefix(k.channel(key), key) {
+		if !strings.HasPrefix(newerKeysKey(key), key) || !strings.HasPrefix(k.channel(key), key) {
 			t.Errorf("the other names of %q have another tag", topic)
 		}
 	}

@@ -371,8 +371,8 @@ func TestXReadCallsWhileDown(t *testing.T) {
 func TestXReadRights(t *testing.T) {
 	s := startServer(t)
 	ctx := t.Context()
-	rights := "on >pw ~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo +publish +ping +xread" +
-		" +unlink +xdel +zadd +zremrangebyrank +xlen +pttl +zscore +persist"
+	rights := "on >pw ~headrace:* &headrace:* +eval +evalsha +exists +pexpire +time +xadd +xtrim +xrange +xrevrange +xinfo +publish +ping +xread" +
+		" +hget +hmget +hset +hlen +rename +get +set +unlink +xdel +zadd +zremrangebyrank +xlen +pttl +zscore +persist"
 	for user, words := range map[string]string{"narrow": rights, "denied": "on >pw ~* &* +@all -xread"} {
 		args := []any{"ACL", "SETUSER", user}
 		for word := range strings.FieldsSeq(words) {
