@@ -74,7 +74,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
 	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
-	b.history = &history{lanes: b.reader, decode: &b.decode, expiry: o.leastExpiry()}
+	b.history = &history{lanes: b.reader, decode: &b.decode, keys: b.keys, expiry: o.leastExpiry(), logger: o.Logger}
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
 	if o.Follow == FollowXRead {
 		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)

@@ -236,6 +236,7 @@ func (l *lanes) batcher(client *redis.Client) *batcher {
 	b = newBatcher(l.ctx, l.spawn)
 	if l.messages == nil {
 		b.send = func(jobs []*job) { l.send(l.ctx, client, jobs) }
+		b.replies = true
 	} else {
 		b.send = func(jobs []*job) { l.messages(l.ctx, client, jobs) }
 	}

@@ -1,0 +1,86 @@
+package redisstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/hub"
+)
+
+const (
+	// pageTime is how long the replies of a batch should take, so that pages arrive in a steady
+	// flow, and small ones soon behind large ones.
+	pageTime = time.Second / 2
+	// leastPage is the smallest size, in bytes, that the link makes a page shrink to.
+	leastPage = 32 << 10
+)
+
+// link remembers how many bytes of replies a server's link carries in about pageTime, at most a
+// page's. The zero link is fast.
+type link struct{ less atomic.Int64 } // than a page's bytes
+
+// budget is how many bytes to ask for at a time.
+func (l *link) budget() int { return hub.PageBytes - int(l.less.Load()) }
+
+// at returns the batcher for the server that a stream belongs to.
+func (l *lanes) at(ctx context.Context, stream string) (*batcher, error) {
+	client, err := l.of(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	return l.batcher(client), nil
+}
+
+// note takes a batch into account, and how long it took. What is small tells nothing of a link: it
+// may have taken long for other reasons.
+func (l *link) note(jobs []*job, took time.Duration) {
+	if took < pageTime && l.less.Load() == 0 {
+		return
+	}
+	budget, bytes := l.budget(), 0
+	late := false
+	for _, j := range jobs {
+		late = late || timedOut(j.cmd.Err())
+		if c, ok := j.cmd.(*redis.Cmd); ok {
+			bytes += replySize(c.Val())
+		}
+	}
+	switch {
+	case late:
+		budget /= 4
+	case took >= 2*pageTime && bytes >= leastPage/2:
+		budget = min(budget, int(int64(bytes)*int64(pageTime)/int64(took)))
+	case took < pageTime && bytes >= budget/2:
+		budget *= 2
+	}
+	l.less.Store(int64(hub.PageBytes - min(max(budget, leastPage), hub.PageBytes)))
+}
+
+// timedOut reports whether a reply did not come in time.
+func timedOut(err error) bool {
+	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		return false
+	}
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+// replySize is about how many bytes a reply has.
+func replySize(reply any) int {
+	switch reply := reply.(type) {
+	case string:
+		return len(reply)
+	case []any:
+		n := 0
+		for _, r := range reply {
+			n += replySize(r)
+		}
+		return n
+	}
+	return 0
+}
