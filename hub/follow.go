@@ -38,6 +38,7 @@ type followed struct {
 	again bool
 	// The live path has brought, or is past, every entry before this sequence number.
 	synced    uint64
+	retry     chan struct{} // of one: healing that waits to try again does so at once
 	finishing bool // a shutdown has begun: readers get entries before until only
 	until     uint64
 	healFrom  uint64    // the log's Next when the live path was last interrupted
@@ -196,6 +197,11 @@ func (f *followed) Restored(tail ID) {
 		f.mend()
 	case f.state != released:
 		f.interrupted()
+		// The backend is there again: what failed is worth a try at once.
+		select {
+		case f.retry <- struct{}{}:
+		default:
+		}
 	}
 	f.unlock()
 	if hook := f.hub.opts.Observer.Broken; hook != nil {

@@ -146,8 +146,11 @@ func (f *followed) heal() {
 
 		p, common, err := f.next(last)
 		if err != nil {
-			if !wait.sleep(f.ctx, nil, nil) {
-				return
+			if !wait.sleep(f.ctx, f.retry, nil) {
+				if f.ctx.Err() != nil {
+					return
+				}
+				wait = backoff{}
 			}
 			f.mu.Lock()
 			f.again = true

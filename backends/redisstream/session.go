@@ -156,7 +156,9 @@ func (s *session) receive() error {
 			if err == nil {
 				continue
 			}
-			if !isReply(err) {
+			if !isReply(err) || redis.HasErrorPrefix(err, "LOADING") {
+				// A server that loads its data takes subscriptions, but nothing can be read yet. So
+				// the live path is whole again when it has another connection after that.
 				return err
 			}
 			s.refused(err)

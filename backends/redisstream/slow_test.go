@@ -2,7 +2,6 @@ package redisstream
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -115,24 +114,69 @@ func TestSlowLink(t *testing.T) {
 	}
 }
 
-func TestManySubscribes(t *testing.T) {
+// TestManyTopicsOverALongLink follows many topics at once, and has them all healed at once.
+func TestManyTopicsOverALongLink(t *testing.T) {
+	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
 		l := newSlowLink(t)
 		l.relay.Delay(50 * time.Millisecond)
 		h := newHub(t, newRig(t, l.relay.Addr, o).Backend)
+		n := testenv.Sized(200, 500)
 		began := time.Now()
+		readers := make([]*audience, n)
 		var wg sync.WaitGroup
-		for i := range 500 {
-			wg.Go(func() {
-				sub, err := h.Subscribe(context.Background(), "t"+itoa(i), hub.Latest())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				t.Cleanup(sub.Close)
-			})
+		for i := range n {
+			wg.Go(func() { readers[i] = attend(t, h, "t"+itoa(i), hub.Latest()) })
 		}
 		wg.Wait()
-		t.Logf("%v", time.Since(began))
+		followed := time.Since(began)
+		l.relay.Cut()
+		began = time.Now()
+		past := newRig(t, l.addr, Options{})
+		for i := range n {
+			wg.Go(func() { mustPublish(t, past, "t"+itoa(i), "m") })
+		}
+		wg.Wait()
+		waitFor(t, "all readers", func() bool {
+			for _, r := range readers {
+				if r.all() != "m" {
+					return false
+				}
+			}
+			return true
+		})
+		t.Logf("followed after %v, healed after %v", followed, time.Since(began))
+	})
+}
+
+// TestLiveOnASlowLink publishes more than the link carries, and then the last message.
+func TestLiveOnASlowLink(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, o Options) {
+		t.Parallel()
+		l := newSlowLink(t)
+		l.relay.Rate(3_000_000)
+		h := newHub(t, newRig(t, l.relay.Addr, o).Backend)
+		sub, err := h.Subscribe(t.Context(), "t", hub.Latest(), hub.MarkGaps())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := arrive(t, sub)
+		const n = 150
+		past := newRig(t, l.addr, Options{})
+		began := time.Now()
+		tick := time.NewTicker(200 * time.Millisecond)
+		for i := range n {
+			<-tick.C
+			if _, err := past.Publish(t.Context(), "t", hub.Message{Data: heavy(i, 1<<20)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Logf("%d when all are published, %d bytes passed", a.count(), l.relay.Passed())
+		deadline := time.Now().Add(60 * time.Second)
+		for a.count() < n && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Logf("%d of %d; last after %v, %d bytes passed; %+v", a.count(), n, a.last.Sub(began), l.relay.Passed(), h.Stats())
 	})
 }
