@@ -45,6 +45,7 @@ type followed struct {
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
 	dropped   uint64 // held messages ever taken out, from the front
+	stale     uint64 // so many of those ever held came before the live path was last interrupted
 	counted   int64  // the bytes of log and held as counted in hub.sweeper
 	checkAt   time.Time
 }
@@ -127,6 +128,9 @@ func (f *followed) start(tail *page, stop func()) bool {
 	}
 	for _, m := range held {
 		f.place(m)
+	}
+	if again {
+		f.stale = f.dropped + uint64(len(f.held))
 	}
 	// Of a gap among the held messages, the one behind it knows. This one is behind them all.
 	f.gapNext = gapNext
