@@ -39,7 +39,7 @@ type followed struct {
 	// The live path has brought, or is past, every entry before this sequence number.
 	synced    uint64
 	retry     chan struct{} // of one: healing that waits to try again does so at once
-	finishing bool // a shutdown has begun: readers get entries before until only
+	finishing bool          // a shutdown has begun: readers get entries before until only
 	until     uint64
 	healFrom  uint64    // the log's Next when the live path was last interrupted
 	held      []Message // live messages that came while the live path was not whole

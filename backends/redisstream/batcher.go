@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/queue"
 	"github.com/headrace/headrace/internal/retry"
 )
@@ -202,7 +203,10 @@ func (b *batcher) take(jobs []*job) ([]*job, bool) {
 	}
 	bounds := batchBounds
 	if b.replies {
-		bounds.Bytes = b.link.budget()
+		bounds.Bytes = hub.PageBytes
+		if b.link.slow() {
+			bounds.Bytes = b.link.budget()
+		}
 	}
 	return b.queue.Take(jobs, bounds), true
 }

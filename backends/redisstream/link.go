@@ -16,16 +16,26 @@ const (
 	// pageTime is how long the replies of a batch should take, so that pages arrive in a steady
 	// flow, and small ones soon behind large ones.
 	pageTime = time.Second / 2
-	// leastPage is the smallest size, in bytes, that the link makes a page shrink to.
-	leastPage = 32 << 10
+	// leastBudget is what any link is taken to carry in that time, and firstBudget what one is
+	// taken to that has not shown it.
+	leastBudget = 32 << 10
+	firstBudget = hub.PageBytes / 4
 )
 
 // link remembers how many bytes of replies a server's link carries in about pageTime, at most a
-// page's. The zero link is fast.
-type link struct{ less atomic.Int64 } // than a page's bytes
+// page's. The zero link has not shown it.
+type link struct{ bytes atomic.Int64 }
 
 // budget is how many bytes to ask for at a time.
-func (l *link) budget() int { return hub.PageBytes - int(l.less.Load()) }
+func (l *link) budget() int {
+	if n := l.bytes.Load(); n > 0 {
+		return int(n)
+	}
+	return firstBudget
+}
+
+// slow reports whether even a small page may be too large.
+func (l *link) slow() bool { return l.budget() < firstBudget }
 
 // at returns the batcher for the server that a stream belongs to.
 func (l *lanes) at(ctx context.Context, stream string) (*batcher, error) {
@@ -39,11 +49,14 @@ func (l *lanes) at(ctx context.Context, stream string) (*batcher, error) {
 // note takes a batch into account, and how long it took. What is small tells nothing of a link: it
 // may have taken long for other reasons.
 func (l *link) note(jobs []*job, took time.Duration) {
-	if took < pageTime && l.less.Load() == 0 {
+	budget, expected := l.budget(), 0
+	for _, j := range jobs {
+		expected += j.size
+	}
+	if took < pageTime && (budget == hub.PageBytes || expected < budget/2) {
 		return
 	}
-	budget, bytes := l.budget(), 0
-	late := false
+	bytes, late := 0, false
 	for _, j := range jobs {
 		late = late || timedOut(j.cmd.Err())
 		if c, ok := j.cmd.(*redis.Cmd); ok {
@@ -53,12 +66,12 @@ func (l *link) note(jobs []*job, took time.Duration) {
 	switch {
 	case late:
 		budget /= 4
-	case took >= 2*pageTime && bytes >= leastPage/2:
+	case took >= 2*pageTime && bytes >= leastBudget/2:
 		budget = min(budget, int(int64(bytes)*int64(pageTime)/int64(took)))
 	case took < pageTime && bytes >= budget/2:
 		budget *= 2
 	}
-	l.less.Store(int64(hub.PageBytes - min(max(budget, leastPage), hub.PageBytes)))
+	l.bytes.Store(int64(min(max(budget, leastBudget), hub.PageBytes)))
 }
 
 // timedOut reports whether a reply did not come in time.

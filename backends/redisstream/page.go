@@ -90,6 +90,7 @@ type span struct {
 	entries []entry // those behind it
 	more    bool    // there may be more behind these
 	budget  int     // how many bytes a page should have
+	began   time.Time
 }
 
 // span reads what comes after an entry, "" for the beginning of the stream. used is how many bytes
@@ -99,7 +100,7 @@ func (h *history) span(ctx context.Context, stream string, after hub.ID, limit, 
 	if err != nil {
 		return s, err
 	}
-	s.budget = a.budget
+	s.budget, s.began = a.budget, time.Now()
 	if a.script {
 		reply, err := h.run(ctx, stream, after, a, pageScript.command(h.lanes.ctx, stream, string(after), a.entries, a.bytes))
 		values, _ := reply.([]any)
@@ -139,12 +140,13 @@ func (h *history) state(ctx context.Context, stream string, after hub.ID, from s
 	if err != nil {
 		return state{}, err
 	}
+	began := time.Now()
 	reply, err := h.run(ctx, stream, after, a, readScript.command(h.lanes.ctx, stream, string(after), a.entries, from, a.bytes))
 	if err != nil {
 		return state{}, err
 	}
 	s, err := parseState(reply, after)
-	s.budget = a.budget
+	s.budget, s.began = a.budget, began
 	h.learn(stream, 0, 0, s.entries, s.more)
 	return s, err
 }
@@ -159,7 +161,7 @@ func (h *history) ask(ctx context.Context, stream string, after hub.ID, limit, u
 		return a, callError(ctx, err)
 	}
 	budget := via.link.budget()
-	a = h.sizes.ask(stream, limit, max(budget-used, 1), budget < hub.PageBytes)
+	a = h.sizes.ask(stream, limit, max(budget-used, 1), via.link.slow())
 	if _, late := h.obstacles.at(place{stream, after}); late {
 		a.entries, a.script = 1, true
 	}
@@ -235,7 +237,7 @@ func (h *history) obstructed(ctx context.Context, stream string, after hub.ID) b
 // on from when there is nothing.
 func (h *history) fill(ctx context.Context, stream string, s span, limit int, hold hub.ID) hub.Page {
 	p := hub.Page{Next: hold}
-	began, size := time.Now(), 0
+	began, size := s.began, 0
 	for {
 		for _, e := range s.entries {
 			if len(p.Messages) == limit || size >= hub.PageBytes {

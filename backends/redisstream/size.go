@@ -1,18 +1,13 @@
 package redisstream
 
-import (
-	"sync"
-
-	"github.com/headrace/headrace/hub"
-)
+import "sync"
 
 const (
 	// keptSizes is of how many streams it is remembered how large their entries are.
 	keptSizes = 4096
-	// firstEntries and firstBytes bound the first page of a stream of which nothing is known. If
-	// it was small, a second one follows at once.
+	// firstEntries bounds the first page of a stream of which nothing is known. If it was small, a
+	// second one follows at once.
 	firstEntries = 16
-	firstBytes   = hub.PageBytes / 4
 	// guessedEntry is what an entry may have where nothing is known.
 	guessedEntry = 1 << 10
 	// largeEntry is from which size on entries are read by the script, which looks at the bytes.
@@ -81,7 +76,7 @@ func (s *sizes) ask(stream string, limit, bytes int, slow bool) ask {
 	switch {
 	case is.entry == 0:
 		a.script = true
-		a.entries, a.bytes = min(limit, firstEntries), min(bytes, firstBytes)
+		a.entries, a.bytes = min(limit, firstEntries), min(bytes, firstBudget)
 		a.reply = a.entries * guessedEntry
 	default:
 		a.entries = min(limit, bytes/is.entry+1)
