@@ -160,12 +160,11 @@ func (h *history) ask(ctx context.Context, stream string, after hub.ID, limit, u
 	if err != nil {
 		return a, callError(ctx, err)
 	}
-	budget := via.link.budget()
-	a = h.sizes.ask(stream, limit, max(budget-used, 1), via.link.slow())
+	a = h.sizes.ask(stream, limit, used, via.link.budget())
 	if _, late := h.obstacles.at(place{stream, after}); late {
 		a.entries, a.script = 1, true
 	}
-	a.via, a.budget = via, budget
+	a.via = via
 	return a, nil
 }
 

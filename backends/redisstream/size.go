@@ -1,6 +1,10 @@
 package redisstream
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/headrace/headrace/hub"
+)
 
 const (
 	// keptSizes is of how many streams it is remembered how large their entries are.
@@ -10,9 +14,11 @@ const (
 	firstEntries = 16
 	// guessedEntry is what an entry may have where nothing is known.
 	guessedEntry = 1 << 10
-	// largeEntry is from which size on entries are read by the script, which looks at the bytes.
-	// It costs Redis more for each entry than XRANGE does.
+	// From largeEntry on entries are read by the script, which looks at the bytes, until the link
+	// has shown that it carries a page; and from hugeEntry on always, for the proof of a page would
+	// be a good part of it. The script costs Redis more than XRANGE does.
 	largeEntry = 16 << 10
+	hugeEntry  = 128 << 10
 )
 
 // sizes remembers about how large the entries of streams are: XRANGE takes a number of entries, and
@@ -69,17 +75,18 @@ type ask struct {
 	via     *batcher
 }
 
-// ask decides what to ask of a stream, for at most so many entries and bytes, over a link.
-func (s *sizes) ask(stream string, limit, bytes int, slow bool) ask {
+// ask decides what to ask of a stream for a page, of which there are some bytes already. budget is
+// that of the link.
+func (s *sizes) ask(stream string, limit, used, budget int) ask {
 	is := s.of(stream)
-	a := ask{entries: limit, bytes: bytes, script: slow || is.entry >= largeEntry}
-	switch {
-	case is.entry == 0:
+	a := ask{entries: limit, bytes: max(budget-used, 1), budget: budget}
+	if is.entry == 0 {
 		a.script = true
-		a.entries, a.bytes = min(limit, firstEntries), min(bytes, firstBudget)
+		a.entries, a.bytes = min(limit, firstEntries), min(a.bytes, firstBudget)
 		a.reply = a.entries * guessedEntry
-	default:
-		a.entries = min(limit, bytes/is.entry+1)
+	} else {
+		a.script = budget < firstBudget || is.entry >= largeEntry && budget < hub.PageBytes || is.entry >= hugeEntry
+		a.entries = min(limit, a.bytes/is.entry+1)
 		a.reply = a.entries * is.entry
 	}
 	if !is.more {

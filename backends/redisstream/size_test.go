@@ -59,28 +59,30 @@ func TestLink(t *testing.T) {
 func TestSizes(t *testing.T) {
 	const page = hub.PageBytes
 	for _, test := range []struct {
-		name         string
-		entries      []int // sizes of pages of one entry that were read
-		more         bool
-		limit, bytes int
-		slow         bool
-		want         ask
+		name          string
+		entries       []int // sizes of pages of one entry that were read
+		more          bool
+		limit, budget int
+		want          ask
 	}{
-		{"unknown", nil, false, 256, page, false, ask{firstEntries, firstBudget, true, firstEntries * guessedEntry / 8, 0, nil}},
-		{"unknown, one", nil, false, 1, page, false, ask{1, firstBudget, true, guessedEntry / 8, 0, nil}},
-		{"small", []int{100}, true, 256, page, false, ask{256, page, false, 25600, 0, nil}},
-		{"small, and nothing more", []int{100}, false, 256, page, false, ask{256, page, false, 3200, 0, nil}},
-		{"small on a slow link", []int{100}, true, 256, leastBudget, true, ask{256, leastBudget, true, 25600, 0, nil}},
-		{"large", []int{page / 8}, true, 256, page, false, ask{9, page, true, 9 * page / 8, 0, nil}},
-		{"very large", []int{4 * page}, true, 256, page, false, ask{1, page, true, 4 * page, 0, nil}},
-		{"larger at once", []int{10, page / 8}, true, 256, page, false, ask{9, page, true, 9 * page / 8, 0, nil}},
-		{"smaller by and by", []int{4096, 8, 8}, true, 256, page, false, ask{256, page, false, 256 * 1024, 0, nil}},
+		{"unknown", nil, false, 256, page, ask{firstEntries, firstBudget, true, firstEntries * guessedEntry / 8, page, nil}},
+		{"unknown, one", nil, false, 1, page, ask{1, firstBudget, true, guessedEntry / 8, page, nil}},
+		{"small", []int{100}, true, 256, page, ask{256, page, false, 25600, page, nil}},
+		{"small, and nothing more", []int{100}, false, 256, page, ask{256, page, false, 3200, page, nil}},
+		{"small on an unknown link", []int{100}, true, 256, firstBudget, ask{256, firstBudget, false, 25600, firstBudget, nil}},
+		{"small on a slow link", []int{100}, true, 256, leastBudget, ask{256, leastBudget, true, 25600, leastBudget, nil}},
+		{"large", []int{page / 32}, true, 256, page, ask{33, page, false, 33 * page / 32, page, nil}},
+		{"large on an unknown link", []int{page / 32}, true, 256, firstBudget, ask{9, firstBudget, true, 9 * page / 32, firstBudget, nil}},
+		{"huge", []int{page / 8}, true, 256, page, ask{9, page, true, 9 * page / 8, page, nil}},
+		{"larger than a page", []int{4 * page}, true, 256, page, ask{1, page, true, 4 * page, page, nil}},
+		{"larger at once", []int{10, page / 8}, true, 256, page, ask{9, page, true, 9 * page / 8, page, nil}},
+		{"smaller by and by", []int{4096, 8, 8}, true, 256, page, ask{256, page, false, 256 * 1024, page, nil}},
 	} {
 		var s sizes
 		for _, n := range test.entries {
 			s.learn("t", 1, n, test.more)
 		}
-		if got := s.ask("t", test.limit, test.bytes, test.slow); got != test.want {
+		if got := s.ask("t", test.limit, 0, test.budget); got != test.want {
 			t.Errorf("%s: %+v, want %+v", test.name, got, test.want)
 		}
 	}
