@@ -14,9 +14,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/testenv"
 )
 
-// choke is a connection that brings no more than so many bytes after a command, and is silent then.
+// choke is a connection that brings no more than so many bytes after a command, and is silent from
+// then on.
 type choke struct {
 	net.Conn
 	left  atomic.Int64
@@ -26,18 +28,21 @@ type choke struct {
 const chokeBytes = 300 << 10
 
 func (c *choke) Write(p []byte) (int, error) {
-	c.left.Store(chokeBytes)
+	if c.left.Load() >= 0 {
+		c.left.Store(chokeBytes)
+	}
 	return c.Conn.Write(p)
 }
 
 func (c *choke) Read(p []byte) (int, error) {
-	if c.left.Load() <= 0 {
+	left := c.left.Load()
+	if left < 0 {
 		if d := c.until.Load(); d != nil {
 			time.Sleep(time.Until(*d)) // it is the network's silence
 		}
 		return 0, os.ErrDeadlineExceeded
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.Conn.Read(p[:min(int64(len(p)), left+1)])
 	c.left.Add(-int64(n))
 	return n, err
 }
@@ -71,6 +76,7 @@ func chokedRig(t *testing.T, addr string, o Options) (*rig, *logBuffer) {
 
 // TestMessagesThatDoNotCome: readers go on behind messages that cannot be transferred.
 func TestMessagesThatDoNotCome(t *testing.T) {
+	long := testenv.IsLong()
 	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
 		t.Parallel()
@@ -111,6 +117,12 @@ func TestMessagesThatDoNotCome(t *testing.T) {
 		waitFor(t, "a line for the last one", func() bool { return strings.Contains(log.String(), "topic=c") })
 		publish("c", "c1")
 		expect("behind the last one", c, "c0 gap c1")
+		if long {
+			// The live connection is given up after a while.
+			d := attend(t, h, "d", hub.Latest())
+			publish("d", "d0", "huge5", "d1")
+			expect("live", d, "d0 gap d1")
+		}
 	})
 }
 

@@ -254,6 +254,9 @@ func (h *history) fill(ctx context.Context, stream string, s span, limit int, ho
 		if !s.more || n == 0 || n == limit || size >= s.budget/2 || time.Since(began) > pageTime {
 			return p
 		}
+		if h.obstacles.behind(place{stream, p.Next}) != p.Next {
+			return p // a gap is next
+		}
 		// It begins at the last message, as the proof that nothing was trimmed in between. What
 		// fails here shows at the next Read.
 		var err error
