@@ -99,6 +99,19 @@ test-brokers: ## Install what the brokers' tests need, then run them with the ra
 	@# The client for AMQP has a data race of its own when it loses a connection: those tests run without the detector.
 	$(if $(SHORT),,$(GO) -C integration/brokers test -count=1 -timeout=10m ./amqp)
 
+# Seeds run beside each other: they wait more than they compute. Bounds of time are meant for a machine that is not busy, so the short
+# form, which runs in CI, has more of it. A run that fails says how to run its seed again.
+TOPOLOGY ?=
+SEEDS ?= $(if $(SEED)$(SHORT),1,20)
+FROM ?= $(or $(SEED),1)
+TIME ?= $(if $(SHORT),12s,60s)
+BESIDE ?= 4
+
+.PHONY: test-faults
+test-faults: deps ## Run hubs over Redis servers that fail as seeds choose, 15 minutes; SHORT=1, or TOPOLOGY=single SEED=7, SEEDS FROM TIME BESIDE
+	$(GO) -C integration test -race -count=1 -timeout=3h -parallel=$(BESIDE) -run='^TestSeeds$$' ./faults \
+		-topology=$(TOPOLOGY) -seeds=$(SEEDS) -from=$(FROM) -time=$(TIME) $(if $(SHORT),-slack=5) $(ARGS)
+
 .PHONY: lint
 lint: $(GOLANGCI_STAMP) ## Check formatting, go.mod and the code for every system it builds on
 	@unformatted=$$(gofmt -l .); \

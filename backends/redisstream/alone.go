@@ -12,6 +12,7 @@ import (
 // from a connection does not end with a context, so the client is closed under a caller who may
 // not wait any longer, and the next caller gets another one.
 type alone struct {
+	nodes   nodes
 	options *redis.Options
 
 	mu     sync.Mutex
@@ -19,10 +20,10 @@ type alone struct {
 	closed bool
 }
 
-func newAlone(client *redis.Client) *alone {
+func newAlone(n nodes, client *redis.Client) *alone {
 	o := singleOptions(*client.Options(), publishing)
 	o.PoolSize = 1
-	return &alone{options: o, client: redis.NewClient(o)}
+	return &alone{nodes: n, options: o, client: n.client(o, false)}
 }
 
 // run calls send, which nobody else may do meanwhile, and returns when it does: soon after the
@@ -47,7 +48,7 @@ func (a *alone) replace(client *redis.Client) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.closed {
-		a.client = redis.NewClient(a.options)
+		a.client = a.nodes.client(a.options, false)
 	}
 }
 

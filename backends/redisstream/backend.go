@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,9 +27,11 @@ type Backend struct {
 	reader    *lanes
 	history   *history
 	live      *live
+	path      *outage
+	lacks     known
 	xreaders  *xreaders // nil unless they are the live path
 	warned    atomic.Pointer[time.Time]
-	clients   []nodes
+	clients   [3]nodes // by purpose
 
 	// client is the one that New was given, owned says that Open made it.
 	client redis.UniversalClient
@@ -63,23 +64,30 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 		}
 	}
 	b.keys = newKeys(o.Prefix, db)
-	for _, p := range []purpose{publishing, reading, following} {
-		n, err := derive(client, p)
-		if err != nil {
-			return nil, err
-		}
-		b.clients = append(b.clients, n)
+	if b.clients, err = derive(client); err != nil {
+		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.publisher = newAppender(newLanes(b.ctx, b.clients[publishing], b.spawn), &b.opts, b.keys.suffix)
 	b.writer = newLanes(b.ctx, b.clients[publishing], b.spawn)
+	b.writer.writes = true
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
+	b.publisher.lacks, b.writer.lacks, b.reader.lacks = &b.lacks, &b.lacks, &b.lacks
 	b.history = &history{lanes: b.reader, decode: &b.decode, keys: b.keys, expiry: o.leastExpiry(), logger: o.Logger}
-	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn)
+	b.path = newOutage(o.Logger)
+	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn, b.path)
 	if o.Follow == FollowXRead {
-		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn)
+		b.xreaders = newXReaders(b.history, b.clients[following], b.spawn, b.path)
 	}
-	b.spawn(b.checkServer)
+	if t := b.clients[following].topology; t != nil {
+		b.spawn(func() { t.run(b.ctx) })
+		if t.listen != nil {
+			b.spawn(func() { t.listen(b.ctx, t) })
+		}
+	}
+	b.live.watch()
+	check := checkup{ctx: b.ctx, opts: &b.opts, keys: b.keys, reading: b.clients[reading], following: b.clients[following], lacks: &b.lacks}
+	b.spawn(check.run)
 	return b, nil
 }
 
@@ -100,8 +108,7 @@ func (b *Backend) Traits() hub.Traits {
 // Ping returns when ctx ends, whatever the network does. While the server does not answer, a few
 // of the calls are under way, and the others wait for them.
 func (b *Backend) Ping(ctx context.Context) error {
-	// No topic has an empty name.
-	key := b.keys.stream("") + ":ping"
+	key := b.keys.probe()
 	_, err := b.writer.command(ctx, key, func(bool) redis.Cmder {
 		return redis.NewCmd(b.ctx, "xadd", key, "nomkstream", "*", "ping", "")
 	})
@@ -119,8 +126,23 @@ func (b *Backend) IsID(id hub.ID) bool {
 }
 
 // Client returns the client that New was given, or that Open made of its URL, for an application
-// that keeps other data in the same place. One that Open made ends with Close.
+// that keeps other data in the same place. One that Open made ends with Close. Its own statistics
+// are not those of the backend, see PoolStats.
 func (b *Backend) Client() redis.UniversalClient { return b.client }
+
+// PoolStats returns the statistics of the backend's own connections; those of Client are of others.
+// It does not wait for a server.
+func (b *Backend) PoolStats() PoolStats {
+	var s PoolStats
+	addStats(&s.Publishing, servers(b.publisher.lanes, b.writer)...)
+	addStats(&s.Publishing, b.publisher.lone()...)
+	addStats(&s.Reading, servers(b.reader)...)
+	addStats(&s.Following, b.live.servers()...)
+	if b.xreaders != nil {
+		addStats(&s.Following, b.xreaders.waiting()...)
+	}
+	return s
+}
 
 // Close implements hub.Backend. It closes the backend's own connections; a client that was given
 // to New stays open. It waits for the backend's goroutines, which takes a moment, or the few
@@ -133,6 +155,7 @@ func (b *Backend) Close() error {
 	if closed {
 		return nil
 	}
+	b.path.close()
 	b.cancel()
 	b.live.close()
 	if b.xreaders != nil {
@@ -159,23 +182,4 @@ func (b *Backend) spawn(f func()) bool {
 	}
 	b.wg.Go(f)
 	return true
-}
-
-// checkServer tells an operator about a configuration that loses messages. Whoever may not read
-// the configuration is not told.
-func (b *Backend) checkServer() {
-	client, err := b.clients[reading].of(b.ctx, b.opts.Prefix)
-	if err != nil {
-		return
-	}
-	config, err := client.ConfigGet(b.ctx, "maxmemory-policy").Result()
-	if err != nil {
-		return
-	}
-	policy := config["maxmemory-policy"]
-	// Streams have an expiry unless they are kept for ever, so the volatile policies take them too.
-	if strings.HasPrefix(policy, "allkeys-") || strings.HasPrefix(policy, "volatile-") && b.opts.leastExpiry() > 0 {
-		b.opts.Logger.Warn("redisstream: Redis may evict topics when its memory is full, which readers see as gaps; noeviction is the policy that does not",
-			"maxmemory-policy", policy)
-	}
 }

@@ -32,6 +32,10 @@ type job struct {
 	cmd redis.Cmder
 	// Makes the command anew, after it was certainly not run.
 	again func(bySource bool) redis.Cmder
+	// Tells whether the command was sent. Without it, running twice does no harm.
+	last *lastArg
+	// How many replicas had what was written when the command was answered.
+	replicas int64
 	// Instead of the two. Several are appended together or not at all.
 	messages []*message
 	size     int           // about the bytes of the command, or of its reply; see batcher.replies

@@ -35,7 +35,7 @@ func BenchmarkPublish(b *testing.B) {
 		return err
 	}
 	oneByOne := func(topic string) error {
-		command := r.publisher.callCommand([]*job{r.messageJob(topic, m)})
+		command, _ := r.publisher.callCommand([]*job{r.messageJob(topic, m)})
 		return plain.Process(ctx, command(false))
 	}
 	if err := publish("warm"); err != nil { // makes the script known
@@ -122,7 +122,8 @@ func (r *rig) redisBenchmark(b *testing.B, addr string, m *hub.Message) (float64
 	}
 	args := []string{"-h", host, "-p", port, "-P", "16", "-c", "50", "-n", "150000", "-q"}
 	j := r.messageJob("bench", *m)
-	for _, a := range r.publisher.callCommand([]*job{j})(false).Args() {
+	command, _ := r.publisher.callCommand([]*job{j})
+	for _, a := range command(false).Args() {
 		switch a := a.(type) {
 		case *lastArg:
 			args = append(args, string(a.bytes))

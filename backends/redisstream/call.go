@@ -25,7 +25,7 @@ type message struct {
 }
 
 // sent reports whether the message may have reached Redis. It may be asked when the job is done.
-func (m *message) sent() bool { return m.last != nil && m.last.written.Load() }
+func (m *message) sent() bool { return m.last != nil && m.last.sent(m.err) }
 
 // callMessages and callBytes bound what one run of the publish script takes: Redis does nothing
 // else meanwhile.
@@ -61,6 +61,9 @@ func newAppender(l *lanes, o *Options, suffix string) *appender {
 	if l.cluster != nil {
 		a.announce = "SPUBLISH"
 	}
+	if o.Replicas > 0 {
+		l.wait = func() *redis.Cmd { return redis.NewCmd(l.ctx, "wait", o.Replicas, o.ReplicasTimeout.Milliseconds()) }
+	}
 	l.messages = a.write
 	return a
 }
@@ -90,6 +93,9 @@ func (a *appender) callAll(ctx context.Context, client *redis.Client, jobs []*jo
 			continue
 		}
 		c.settle()
+		if c.replicas < int64(a.opts.Replicas) {
+			c.unreplicated()
+		}
 	}
 	return refused
 }
@@ -120,16 +126,16 @@ func (a *appender) calls(jobs []*job, most int) []*call {
 		c.size += j.size
 	}
 	for _, c := range calls {
-		c.again = a.callCommand(c.members)
+		c.again, c.last = a.callCommand(c.members)
 		c.cmd = c.again(false)
 	}
 	return calls
 }
 
-// callCommand returns what makes the command for some messages.
-func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
+// callCommand returns what makes the command for some messages, and what tells whether it was sent.
+func (a *appender) callCommand(members []*job) (command func(bySource bool) redis.Cmder, last *lastArg) {
 	lastOf := members[len(members)-1].messages
-	last := &lastArg{bytes: lastOf[len(lastOf)-1].data}
+	last = &lastArg{bytes: lastOf[len(lastOf)-1].data}
 	var keys []any
 	index := make(map[string]int, len(members))
 	place := func(key string) int {
@@ -164,6 +170,15 @@ func (a *appender) callCommand(members []*job) func(bySource bool) redis.Cmder {
 		last.written.Store(false)
 		all := append(publishScript.args(bySource, 2+len(keys)+len(args)), len(keys))
 		return once{redis.NewCmd(a.ctx, append(append(append(all, keys...), args...), last)...)}
+	}, last
+}
+
+// unreplicated notes for what was appended that too few replicas have it.
+func (c *call) unreplicated() {
+	for _, m := range c.messages {
+		if m.err == nil {
+			m.err = errReplicas
+		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"runtime"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -42,27 +41,60 @@ const (
 
 // nodes are a client's servers: one, or those of a cluster.
 type nodes struct {
-	single  *redis.Client
-	cluster *redis.ClusterClient
+	single   *redis.Client
+	cluster  *redis.ClusterClient
+	conns    *connections
+	topology *topology
 }
 
-// derive makes a client with connections of its own, with the settings of the given one.
-func derive(client redis.UniversalClient, p purpose) (nodes, error) {
+// derive makes clients with connections of their own, with the settings of the given one: one for
+// each purpose.
+func derive(client redis.UniversalClient) (all [3]nodes, err error) {
+	conns := newConnections()
 	switch c := client.(type) {
 	case *redis.Client:
-		n := nodes{single: redis.NewClient(singleOptions(*c.Options(), p))}
-		if p == following {
-			n.single.AddHook(noDial{})
+		var t *topology
+		if isFailover(c) {
+			f := &failover{conns: conns, client: c}
+			conns.dialed = f.found
+			t = newTopology(f.reload)
+			t.listen = f.listen
 		}
-		return n, nil
+		for p := range all {
+			n := nodes{conns: conns, topology: t}
+			n.single = n.client(singleOptions(*c.Options(), purpose(p)), purpose(p) == following)
+			all[p] = n
+		}
 	case *redis.ClusterClient:
-		n := nodes{cluster: redis.NewClusterClient(clusterOptions(*c.Options(), p))}
-		if p == following {
-			n.cluster.OnNewNode(func(node *redis.Client) { node.AddHook(noDial{}) })
+		l := &layout{conns: conns}
+		t := newTopology(l.reload)
+		for p := range all {
+			n := nodes{conns: conns, topology: t, cluster: redis.NewClusterClient(clusterOptions(*c.Options(), purpose(p)))}
+			n.cluster.OnNewNode(func(node *redis.Client) {
+				n.hook(node, purpose(p) == following)
+				node.AddHook(slotsHook{l, node.Options().Addr})
+			})
+			l.clusters = append(l.clusters, n.cluster)
+			all[p] = n
 		}
-		return n, nil
+	default:
+		return all, fmt.Errorf("%w, not a %T", ErrClient, client)
 	}
-	return nodes{}, fmt.Errorf("%w, not a %T", ErrClient, client)
+	return all, nil
+}
+
+// client returns a client of one server, whose connections are among those of the backend.
+func (n nodes) client(o *redis.Options, live bool) *redis.Client {
+	c := redis.NewClient(o)
+	n.hook(c, live)
+	return c
+}
+
+func (n nodes) hook(c *redis.Client, live bool) {
+	if live {
+		c.AddHook(noDial{})
+	}
+	c.AddHook(dialHook{n.conns, live})
 }
 
 // singleOptions adapts a copy of a client's options. Those of a client that is there have their
@@ -162,165 +194,6 @@ func (n nodes) close() error {
 		return n.single.Close()
 	}
 	return n.cluster.Close()
-}
-
-// redirected reports whether the server said that another one has the key. The command was
-// certainly not run.
-func redirected(err error) bool {
-	return redis.HasErrorPrefix(err, "MOVED ") || redis.HasErrorPrefix(err, "ASK ")
-}
-
-// lanes are the batchers for one purpose, one for each server: one that hangs must not hold up
-// what goes to the others.
-type lanes struct {
-	nodes
-	ctx   context.Context
-	spawn func(func()) bool
-	// messages runs the jobs of a batch, if they are messages.
-	messages func(ctx context.Context, client *redis.Client, jobs []*job)
-
-	mu       sync.Mutex
-	batchers map[*redis.Client]*batcher
-	alone    []*alone
-	closed   bool
-}
-
-func newLanes(ctx context.Context, n nodes, spawn func(func()) bool) *lanes {
-	return &lanes{nodes: n, ctx: ctx, spawn: spawn, batchers: make(map[*redis.Client]*batcher)}
-}
-
-// do runs a job at the server that the key belongs to; see batcher.do.
-func (l *lanes) do(ctx context.Context, key string, j *job) (maybe bool, err error) {
-	client, err := l.of(ctx, key)
-	if err != nil {
-		return false, err
-	}
-	return l.batcher(client).do(ctx, j)
-}
-
-// command runs a command at the server that a stream belongs to, together with those of other
-// calls, and returns its reply, nil for none. The errors are causes, but for that of ctx.
-func (l *lanes) command(ctx context.Context, stream string, command func(bySource bool) redis.Cmder) (any, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	j := newJob(commandOverhead, command)
-	if _, err := l.do(ctx, stream, j); err != nil {
-		return nil, callError(ctx, err)
-	}
-	reply, err := j.cmd.(*redis.Cmd).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, cause(err)
-	}
-	return reply, nil
-}
-
-// script runs a script for keys of one topic, the first of which is its stream.
-func (l *lanes) script(ctx context.Context, s script, keys []string, args ...any) (any, error) {
-	return l.command(ctx, keys[0], func(bySource bool) redis.Cmder {
-		all := append(s.args(bySource, 1+len(keys)+len(args)), len(keys))
-		for _, k := range keys {
-			all = append(all, k)
-		}
-		return redis.NewCmd(l.ctx, append(all, args...)...)
-	})
-}
-
-func (l *lanes) batcher(client *redis.Client) *batcher {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := l.batchers[client]
-	if b != nil {
-		return b
-	}
-	b = newBatcher(l.ctx, l.spawn)
-	if l.messages == nil {
-		b.send = func(jobs []*job) { l.send(l.ctx, client, jobs) }
-		b.replies = true
-	} else {
-		b.send = func(jobs []*job) { l.messages(l.ctx, client, jobs) }
-	}
-	// A cluster may send a command elsewhere, over connections that know no context.
-	if l.messages != nil && l.cluster == nil && !l.closed {
-		a := newAlone(client)
-		b.sendAlone = func(ctx context.Context, j *job) {
-			a.run(ctx, func(ctx context.Context, client *redis.Client) { l.messages(ctx, client, []*job{j}) })
-		}
-		l.alone = append(l.alone, a)
-	}
-	l.batchers[client] = b
-	return b
-}
-
-// close closes the clients. Jobs fail from then on.
-func (l *lanes) close() error {
-	l.mu.Lock()
-	l.closed = true
-	alone := l.alone
-	l.mu.Unlock()
-	err := l.nodes.close()
-	for _, a := range alone {
-		err = errors.Join(err, a.close())
-	}
-	return err
-}
-
-// send runs jobs in one pipeline and, of them, those again that the server certainly did not run.
-//
-// A server that does not know a script, being new or restarted, says so for each command: those
-// are sent again, the first one by its source, which makes it known. Should it be forgotten in
-// between, all go by their source.
-func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
-	pipeline(ctx, client, jobs)
-	for attempt := range 2 {
-		var unknown []*job
-		seen := make(map[string]bool)
-		for _, j := range jobs {
-			if redis.HasErrorPrefix(j.cmd.Err(), "NOSCRIPT") {
-				digest, _ := j.cmd.Args()[1].(string)
-				j.cmd = j.again(attempt > 0 || !seen[digest])
-				seen[digest] = true
-				unknown = append(unknown, j)
-			}
-		}
-		if len(unknown) == 0 {
-			break
-		}
-		pipeline(ctx, client, unknown)
-	}
-	if l.cluster == nil {
-		return
-	}
-	for _, j := range jobs {
-		for bySource := range 2 {
-			if err := j.cmd.Err(); !redirected(err) && (bySource == 0 || !redis.HasErrorPrefix(err, "NOSCRIPT")) {
-				break
-			}
-			j.cmd = j.again(bySource > 0)
-			_ = l.cluster.Process(ctx, j.cmd) // follows redirections; the command has its own error
-		}
-	}
-}
-
-func pipeline(ctx context.Context, client *redis.Client, jobs []*job) {
-	if len(jobs) == 1 {
-		// Without what a pipeline costs; the command has its own error.
-		_ = client.Process(ctx, jobs[0].cmd)
-		return
-	}
-	p := client.Pipeline()
-	for _, j := range jobs {
-		_ = p.Process(ctx, j.cmd)
-	}
-	_, err := p.Exec(ctx)
-	for _, j := range jobs {
-		// Each command has its own error, except when the server refused the connection: go-redis
-		// leaves the commands without any then. A command that was run has a value; an empty list
-		// is one.
-		if c, ok := j.cmd.(interface{ Val() any }); ok && err != nil && j.cmd.Err() == nil && c.Val() == nil {
-			j.cmd.SetErr(err)
-		}
-	}
 }
 
 // noDial is a hook that refuses to dial under a context that says so: a go-redis PubSub whose

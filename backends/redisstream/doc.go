@@ -59,42 +59,105 @@
 //
 //	appendonly no         nothing that is newer than the last snapshot; the loss is a gap
 //	appendfsync everysec  all but about the last second before a crash of the machine; a
-//	                      killed process loses nothing
+//	                      killed process loses nothing, and up to two seconds while the
+//	                      disk is so slow that a sync is under way
 //	appendfsync always    every message that Publish returned an ID for
 //	replicas              a failover loses what was not replicated yet, also messages that
 //	                      Publish returned an ID for; readers that had got them are told of
-//	                      a gap; min-replicas-to-write makes that time shorter
+//	                      a gap
+//
+// Two things make a failover lose less. With min-replicas-to-write a master that hears no replica
+// takes no writes after min-replicas-max-lag, 10 s unless configured otherwise, so one that is cut
+// off from everybody else does not go on alone. Options.Replicas makes Publish wait until so many
+// replicas have the message (WAIT): what was acknowledged is at one of them. Without either, a
+// failover loses what the old master took until the clients leave it.
+//
+// # Failover
+//
+// A backend asks who the masters are at any sign that they have changed: a network error, a
+// connection that was closed, the errors MOVED, READONLY, CLUSTERDOWN and MASTERDOWN. It does so at
+// most once a second, and without any sign every three seconds. Connections to a former master are
+// closed, so publishers, live readers and new readers are at the new one a second or two after it
+// takes writes. A command that was certainly not sent is sent again; one whose connection was closed
+// under it has an unknown outcome.
+//
+// The word of the sentinels counts, also where the former master lives on and can be reached. For
+// that the backend holds one connection of the client that New was given, and sends PING over it.
+//
+// A timeout ends all connections to the server that were silent as long, since a network that has
+// forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link is
+// waited for as long as it goes on, at 1 KiB in each timeout or faster.
 //
 // maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
 // gaps.
+//
+// # Log
+//
+// Options.Logger gets a warning when the live path breaks and a line when it is whole again, with
+// how long it was away, whether anybody reads or not: at once when the connection is closed or
+// refused, after up to 8 seconds when the server is silent. Breaks within the ten seconds after a
+// warning are said in one line with their number. The cause is that of the errors, see
+// [ErrUnreachable] and the others; no line has an address, a password or contents.
+//
+// go-redis has a logger of its own for the whole process, which this package leaves alone. It writes
+// a line for each connection that fails to the standard error output, with the address of the
+// server. redis.SetLogger takes another one, once at the start of a program; the example GoRedisLog
+// sends the lines to slog:
+//
+//	func (redisLog) Printf(ctx context.Context, format string, args ...any) {
+//		slog.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, args...))
+//	}
 //
 // # Sizing
 //
 // An entry takes its contents and about 60 bytes. MaxMessages and MaxAge bound a topic; Redis
 // trims whole nodes of 100 entries, so somewhat more is kept. A process has one Pub/Sub
-// connection, and up to a handful each for publishing and reading, for each node. The
-// client-output-buffer-limit for pubsub must hold what is announced while a process pauses; one
-// that exceeds it is disconnected and heals.
+// connection, which it keeps without readers too, and up to a handful each for publishing and
+// reading, for each node; see Backend.PoolStats. The client-output-buffer-limit for pubsub must
+// hold what is announced while a process pauses; one that exceeds it is disconnected and heals.
 //
 // # Rights
 //
 // Redis 6.2 or newer is needed. A user of its own needs
 //
-//	~headrace:* &headrace:* +eval +evalsha +get +set +exists +pexpire +time
+//	~headrace:* +ping +eval +evalsha +time +exists +get +set +pexpire
 //	+xadd +xtrim +xdel +xrange +xrevrange +xinfo
-//	+publish +subscribe +unsubscribe +ping
 //
-// and neither CLIENT nor CONFIG. Delete and Erase need +unlink +xdel +zadd +zremrangebyrank
-// besides, Seek +xlen and Info +pttl; without +pttl an erasure behind the end of a topic hides that
-// it is finished from who subscribes then, without +zscore a reader at an erased message is told of
-// a gap, and without +persist a topic that is kept for ever expires after it was deleted and used
-// again. FollowXRead needs +xread instead of +subscribe and +unsubscribe; there +client|id and
-// +client|unblock are of use, since they let a newly followed topic be read at once. Where
-// CONFIG GET is allowed, a dangerous maxmemory-policy is logged.
+// To announce messages and to follow by FollowPubSub it needs
+//
+//	&headrace:* +publish +subscribe +unsubscribe
+//
+// FollowXRead needs the first of these, and only for processes that follow by FollowPubSub, but
+//
+//	+xread +client|id +client|unblock
+//
+// of which the last two let a newly followed topic be read at once. Delete, Erase, Seek and Info
+// need
+//
+//	+unlink +zadd +zremrangebyrank +zscore +persist +xlen +pttl
+//
+// Options.Replicas needs
+//
+//	+wait
+//
+// Without +pttl an erasure behind the end of a topic hides that it is finished from who subscribes
+// then, without +zscore a reader at an erased message is told of a gap, and without +persist a topic
+// that is kept for ever expires after it was deleted and used again.
+//
+// A user needs neither INFO nor CONFIG; where CONFIG GET is allowed, a dangerous maxmemory-policy is
+// logged, and where INFO is, the version of a server that is too old. A database other than 0 needs
+// +select, and a client with a name +client|setname.
+//
+// New has all commands tried, in forms that change nothing. What is missing is logged by name: a
+// warning for what nothing works without, a line for the rest with what is lost. The errors of calls
+// name it too.
 //
 // # Cluster
 //
-// A cluster needs Redis 7.0 or newer for sharded Pub/Sub, and the user +spublish, +ssubscribe,
-// +sunsubscribe and +cluster. All names of a topic share its hash tag, so a topic lives on one
-// node. Reads go to masters.
+// A cluster needs Redis 7.0 or newer for sharded Pub/Sub, and the user instead of the commands for
+// Pub/Sub
+//
+//	+cluster +spublish +ssubscribe +sunsubscribe
+//
+// All names of a topic share its hash tag, so a topic lives on one node. Reads go to masters.
 package redisstream

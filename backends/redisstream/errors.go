@@ -27,17 +27,23 @@ var (
 	// ErrReadOnly means that the server is a replica (READONLY).
 	ErrReadOnly = errors.New("redis is a read-only replica")
 	// ErrDenied means that the credentials are wrong, missing or lack a right (NOAUTH, WRONGPASS,
-	// NOPERM).
+	// NOPERM). The error names the command, if it is known which one is missing.
 	ErrDenied = errors.New("redis denies access")
 	// ErrWrongType means that a key of the topic holds something else than it should (WRONGTYPE).
 	ErrWrongType = errors.New("a key of another type is in the way")
 	// ErrNotReady means that the server cannot serve for the moment (LOADING, BUSY, MASTERDOWN,
 	// CLUSTERDOWN, TRYAGAIN, NOREPLICAS).
 	ErrNotReady = errors.New("redis is not ready")
+	// ErrReplicas means that the message is appended, but that it is not at so many replicas as
+	// Options.Replicas asks for. A failover may lose it.
+	ErrReplicas = errors.New("too few replicas have the message")
 	// ErrReply means that the server refused a command for a reason without a name of its own
-	// here; an unsupported server, for example.
+	// here; an unsupported server, for example, or one without a command, which the error names
+	// then.
 	ErrReply = errors.New("redis refuses the command")
 )
+
+var errReplicas = &failure{ErrReplicas, ""}
 
 // endedCode and partialCode begin what the publish script has against a message: that it comes
 // behind the end of its topic; that others of its batch are appended, and could not be removed.
@@ -116,24 +122,23 @@ func replyCause(err error) error {
 	for _, k := range replyKinds {
 		// Older servers put the code of what failed within a script somewhere into the text.
 		if i := strings.Index(text, k.code+" "); i == 0 || i > 0 && strings.IndexByte(" -:", text[i-1]) >= 0 {
+			if errors.Is(k.kind, ErrDenied) {
+				return denialCause(k.code, text)
+			}
 			return &failure{k.kind, k.code}
 		}
 	}
 	for _, denial := range []string{"unauthenticated", "user executing the script can't", "ACL failure in script"} {
 		if strings.Contains(text, denial) {
-			return &failure{ErrDenied, ""}
+			return denialCause("", text)
 		}
+	}
+	if lack := lackCause(text); lack != nil {
+		return lack
 	}
 	code, _, _ := strings.Cut(text, " ")
 	if len(code) > 16 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
 		code = ""
-	}
-	// Within a script the text is another one, and an argument that is not known is an error of
-	// syntax.
-	for _, lack := range []string{"unknown command", "Unknown Redis command", "syntax error"} {
-		if strings.Contains(text, lack) {
-			code = "it lacks a command: Redis 6.2 or newer is needed, 7.0 in a cluster"
-		}
 	}
 	return &failure{ErrReply, code}
 }

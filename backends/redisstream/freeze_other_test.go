@@ -2,6 +2,8 @@
 
 package redisstream
 
+import "github.com/headrace/headrace/internal/testenv"
+
 // freeze skips the test.
 func (s *server) freeze() {
 	s.t.Helper()
@@ -9,3 +11,5 @@ func (s *server) freeze() {
 }
 
 func (s *server) thaw() {}
+
+func suspend(s *testenv.Server) { s.Kill() }

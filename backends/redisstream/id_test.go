@@ -168,7 +168,8 @@ func TestRandomID(t *testing.T) {
 	const runs = 1000
 	seen := make(map[any]bool)
 	for range runs {
-		args := b.publisher.callCommand([]*job{b.messageJob("t", hub.Message{})})(false).Args()
+		command, _ := b.publisher.callCommand([]*job{b.messageJob("t", hub.Message{})})
+		args := command(false).Args()
 		n, ok := args[10].(int) // behind evalsha, the digest, one key, and six settings
 		if !ok || n < 1 || n > mostRandom {
 			t.Fatalf("%v is not from 1 to %d", args[10], mostRandom)

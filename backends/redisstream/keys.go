@@ -41,6 +41,9 @@ func (k keys) topic(stream string) string {
 	return topicDecoder.Replace(strings.TrimSuffix(strings.TrimPrefix(stream, k.prefix+"{"), "}"))
 }
 
+// probe returns a key that no topic has, as no topic has an empty name.
+func (k keys) probe() string { return k.stream("") + ":ping" }
+
 // channel returns the Pub/Sub channel of a topic.
 func (k keys) channel(stream string) string { return stream + k.suffix }
 

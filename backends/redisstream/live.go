@@ -20,6 +20,9 @@ type live struct {
 	decode  *decoder
 	spawn   func(func()) bool
 	sharded bool
+	path    *outage
+	denied  *refusals
+	changed chan struct{} // the masters are to be looked up
 
 	// Guards everything below, and the fields of nodes, topics and sessions that say so; never
 	// held during a call into a sink.
@@ -59,9 +62,10 @@ func (t *liveTopic) established() (fs []*follower) {
 	return fs
 }
 
-func newLive(ctx context.Context, n nodes, d *decoder, spawn func(func()) bool) *live {
+func newLive(ctx context.Context, n nodes, d *decoder, spawn func(func()) bool, path *outage) *live {
 	return &live{
 		nodes: n, ctx: ctx, decode: d, spawn: spawn, sharded: n.cluster != nil,
+		path: path, denied: &refusals{logger: path.logger}, changed: make(chan struct{}, 1),
 		topics: make(map[string]*liveTopic), byClient: make(map[*redis.Client]*node), homeless: make(map[*liveTopic]bool),
 	}
 }
@@ -89,14 +93,20 @@ func (l *live) add(ctx context.Context, stream, channel string, f *follower) (*l
 
 // settle puts a topic on the connection of a server. live.mu is held.
 func (l *live) settle(t *liveTopic, client *redis.Client) {
+	n := l.nodeOf(client)
+	t.node = n
+	n.topics[t.channel] = t
+	n.look(t.channel)
+}
+
+// nodeOf returns the node of a server. live.mu is held.
+func (l *live) nodeOf(client *redis.Client) *node {
 	n := l.byClient[client]
 	if n == nil {
 		n = newNode(l, client)
 		l.byClient[client] = n
 	}
-	t.node = n
-	n.topics[t.channel] = t
-	n.look(t.channel)
+	return n
 }
 
 // remove takes a follower away. Of the last one's going the server is told in the background.
@@ -207,7 +217,7 @@ const searchPace = 100 * time.Millisecond
 // search finds the nodes of topics that a server no longer serves, until none is left.
 func (l *live) search() {
 	for wait := searchPace; ; wait = min(2*wait, 10*searchPace) {
-		l.cluster.ReloadState(l.ctx)
+		l.topology.doubt()
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
@@ -237,6 +247,7 @@ func (l *live) search() {
 		if len(l.homeless) == 0 {
 			l.searching = false
 			l.mu.Unlock()
+			l.path.whole(&l.homeless)
 			return
 		}
 		l.mu.Unlock()
@@ -253,6 +264,7 @@ func (l *live) unsettle(ts ...*liveTopic) {
 		l.homeless[t] = true
 	}
 	if len(l.homeless) > 0 && !l.searching {
+		l.path.hold(&l.homeless)
 		l.searching = l.spawn(l.search)
 	}
 }

@@ -14,8 +14,10 @@ var errIdle = errors.New("redisstream: nothing to follow")
 const (
 	// pingEvery is how often a Pub/Sub connection is asked for a sign of life, and patience how
 	// long one may be waited for.
-	pingEvery = 3 * time.Second
-	patience  = 8 * time.Second
+	pingEvery = time.Second
+	patience  = 5 * time.Second
+	// pingSoon is how soon a server is asked again that is not ready.
+	pingSoon = 100 * time.Millisecond
 	// subscribeAtOnce is how many channels one SUBSCRIBE names.
 	subscribeAtOnce = 256
 	// retriesAtOnce is how many refused subscriptions are tried again with each ping.
@@ -25,7 +27,7 @@ const (
 )
 
 // node is a server and the one Pub/Sub connection to it. A goroutine keeps the connection while
-// there are topics. The fields are guarded by live.mu.
+// there are topics or the node is kept. The fields are guarded by live.mu.
 type node struct {
 	live   *live
 	client *redis.Client
@@ -34,6 +36,7 @@ type node struct {
 	looks   []string // channels whose subscription has to begin or to end
 	wake    chan struct{}
 	running bool
+	kept    bool     // also without topics, see live.watch
 	session *session // nil while there is no connection
 	// Those that still compare IDs with their tail, by the pings sent before they were
 	// established.
@@ -54,6 +57,11 @@ func newNode(l *live, client *redis.Client) *node {
 // look has the subscription of a channel looked at. live.mu is held.
 func (n *node) look(channel string) {
 	n.looks = append(n.looks, channel)
+	n.awaken()
+}
+
+// awaken has the node's goroutine look around. live.mu is held.
+func (n *node) awaken() {
 	if !n.running {
 		n.running = n.live.spawn(n.run)
 	}
@@ -63,14 +71,18 @@ func (n *node) look(channel string) {
 	}
 }
 
-// run keeps a connection while there are topics.
+// idle reports whether there is nothing to keep a connection for. live.mu is held.
+func (n *node) idle() bool { return len(n.topics) == 0 && !n.kept }
+
+// run keeps a connection while there is something to keep it for.
 func (n *node) run() {
 	wait := reconnectMin
 	for {
 		n.live.mu.Lock()
-		if len(n.topics) == 0 || n.live.closed {
+		if n.idle() || n.live.closed {
 			n.running, n.looks = false, nil
 			n.live.mu.Unlock()
+			n.live.path.whole(n)
 			return
 		}
 		n.live.mu.Unlock()
@@ -92,7 +104,7 @@ func (n *node) run() {
 }
 
 // connect opens a connection, subscribes to all topics and serves until the connection fails. It
-// reports false when the connection was given up because there was no topic any more.
+// reports false when the connection was given up because there was nothing to keep it for.
 func (n *node) connect() (failed bool) {
 	l := n.live
 	// A PubSub dials by itself when it has no connection; this one may do so once, here.
@@ -100,7 +112,10 @@ func (n *node) connect() (failed bool) {
 	defer ps.Close()
 	stop := context.AfterFunc(l.ctx, func() { _ = ps.Close() })
 	defer stop()
-	s := &session{node: n, ps: ps, done: make(chan struct{}), begun: make(map[string]int), ended: make(map[string]int)}
+	s := &session{
+		node: n, ps: ps, done: make(chan struct{}), soon: make(chan struct{}, 1),
+		begun: make(map[string]int), ended: make(map[string]int),
+	}
 	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout+followTimeout)
 	defer cancel()
 	if err := ps.Ping(ctx); err != nil {
@@ -123,7 +138,7 @@ func (n *node) connect() (failed bool) {
 	err := s.receive()
 	close(s.done)
 	l.mu.Lock()
-	idle := len(n.topics) == 0
+	idle := n.idle()
 	if s.err != nil {
 		err = s.err
 	}
@@ -137,7 +152,8 @@ func (n *node) connect() (failed bool) {
 // down notes that a connection failed, or could not be opened, and tells the followers.
 func (n *node) down(s *session, err error) {
 	l := n.live
-	err = cause(err)
+	l.topology.doubt()
+	err = closedCause(err)
 	var told []*follower
 	l.mu.Lock()
 	n.session, n.err = nil, err
@@ -163,8 +179,12 @@ func (n *node) down(s *session, err error) {
 		// Another server may have the topics by now, and this one be gone for good.
 		l.unsettle(all...)
 	}
-	closed := l.closed
+	closed, idle := l.closed, n.idle()
 	l.mu.Unlock()
+	if !closed && !idle {
+		l.path.broken(n, err)
+		l.lookSoon()
+	}
 	settled(fresh)
 	if !closed {
 		broken(told, err)

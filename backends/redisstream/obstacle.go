@@ -16,8 +16,8 @@ const (
 	keptObstacles = 1024
 )
 
-// place is a position in a stream.
-type place struct {
+// spot is a position in a stream.
+type spot struct {
 	stream string
 	after  hub.ID
 }
@@ -33,11 +33,11 @@ type obstacle struct {
 // obstacles are the places where reads do not come in time. There is mostly none.
 type obstacles struct {
 	mu     sync.RWMutex
-	places map[place]obstacle
+	places map[spot]obstacle
 }
 
 // at returns the obstacle behind a place.
-func (o *obstacles) at(p place) (obstacle, bool) {
+func (o *obstacles) at(p spot) (obstacle, bool) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	found, ok := o.places[p]
@@ -45,13 +45,13 @@ func (o *obstacles) at(p place) (obstacle, bool) {
 }
 
 // alone reports whether a message did not come in time although it was asked for by itself.
-func (o *obstacles) alone(p place) bool {
+func (o *obstacles) alone(p spot) bool {
 	found, _ := o.at(p)
 	return found.alone
 }
 
 // late notes that a read did not come in time.
-func (o *obstacles) late(p place, alone bool) {
+func (o *obstacles) late(p spot, alone bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	is := o.places[p]
@@ -60,7 +60,7 @@ func (o *obstacles) late(p place, alone bool) {
 }
 
 // gone notes that a read came.
-func (o *obstacles) gone(p place) {
+func (o *obstacles) gone(p spot) {
 	if _, ok := o.at(p); !ok {
 		return
 	}
@@ -71,7 +71,7 @@ func (o *obstacles) gone(p place) {
 
 // failed notes that a message did not come by itself, and reports whether it is passed over from
 // now on.
-func (o *obstacles) failed(p place, id hub.ID) bool {
+func (o *obstacles) failed(p spot, id hub.ID) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	was := o.places[p]
@@ -85,9 +85,9 @@ func (o *obstacles) failed(p place, id hub.ID) bool {
 }
 
 // set needs o.mu.
-func (o *obstacles) set(p place, is obstacle) {
+func (o *obstacles) set(p spot, is obstacle) {
 	if o.places == nil {
-		o.places = make(map[place]obstacle)
+		o.places = make(map[spot]obstacle)
 	}
 	if _, known := o.places[p]; !known && len(o.places) >= keptObstacles {
 		for some := range o.places {
@@ -100,7 +100,7 @@ func (o *obstacles) set(p place, is obstacle) {
 
 // behind returns from where on to read for a place: from behind the messages there that are passed
 // over, if there are any.
-func (o *obstacles) behind(p place) hub.ID {
+func (o *obstacles) behind(p spot) hub.ID {
 	now := time.Now()
 	for range keptObstacles {
 		is, ok := o.at(p)

@@ -37,13 +37,23 @@ type Options struct {
 	// KeyWindow is how long an idempotency key is remembered, retained or not its message.
 	// Default 24 hours.
 	KeyWindow time.Duration
+	// Replicas is how many replicas must have a message before Publish returns its ID, by the
+	// command WAIT, which the user needs the right to. Otherwise the error is hub.ErrUnknown and
+	// ErrReplicas, and a retry with the same idempotency key asks again. It costs a round trip to
+	// the replicas for each batch, and makes a failover lose next to nothing that was acknowledged:
+	// the sentinels, or the cluster, may yet promote a replica that is not among them. Default 0:
+	// Publish does not wait.
+	Replicas int
+	// ReplicasTimeout is how long they are waited for, at most 4 s. Default 1 s.
+	ReplicasTimeout time.Duration
 	// Follow is how live messages arrive. Default FollowPubSub.
 	Follow FollowMode
 	// Foreign makes a message of a stream entry that another program added with plain XADD. It is
 	// called concurrently and must not keep the entry's fields. The ID and the time are set
 	// afterwards, to those of the entry. Default: the fields as a JSON object, see Entry.
 	Foreign func(Entry) hub.Message
-	// Logger gets what an operator should know. Default slog.Default().
+	// Logger gets what an operator should know, see the package's documentation. Default
+	// slog.Default().
 	Logger *slog.Logger
 }
 
@@ -107,6 +117,12 @@ func (o Options) withDefaults() (Options, error) {
 		o.KeyWindow = 24 * time.Hour
 	}
 	o.KeyWindow = max(o.KeyWindow, time.Millisecond)
+	o.Replicas = max(o.Replicas, 0)
+	if o.ReplicasTimeout <= 0 {
+		o.ReplicasTimeout = time.Second
+	}
+	// WAIT takes a zero for ever, and go-redis waits for a reply as long as for any other one.
+	o.ReplicasTimeout = min(max(o.ReplicasTimeout, time.Millisecond), commandTimeout-time.Second)
 	if o.Foreign == nil {
 		o.Foreign = Entry.JSON
 	}

@@ -18,7 +18,7 @@ const maxPage = 1 << 16
 // transferred, counts as not retained.
 func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int) (hub.Page, error) {
 	for {
-		from := h.obstacles.behind(place{stream, after})
+		from := h.obstacles.behind(spot{stream, after})
 		p, err := h.pageBehind(ctx, stream, from, limit)
 		if err == nil {
 			p.Gap = after != "" && (p.Gap || from != after)
@@ -161,7 +161,7 @@ func (h *history) ask(ctx context.Context, stream string, after hub.ID, limit, u
 		return a, callError(ctx, err)
 	}
 	a = h.sizes.ask(stream, limit, used, via.link.budget())
-	if _, late := h.obstacles.at(place{stream, after}); late {
+	if _, late := h.obstacles.at(spot{stream, after}); late {
 		a.entries, a.script = 1, true
 	}
 	a.via = via
@@ -181,7 +181,7 @@ const aloneTime = 20 * time.Second
 
 // run runs a command that reads what comes after an ID. The errors are causes, but for that of ctx.
 func (h *history) run(ctx context.Context, stream string, after hub.ID, a ask, command func(bySource bool) redis.Cmder) (any, error) {
-	at, alone := place{stream, after}, a.script && a.entries == 1
+	at, alone := spot{stream, after}, a.script && a.entries == 1
 	if alone {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, aloneTime)
@@ -209,7 +209,7 @@ func (h *history) run(ctx context.Context, stream string, after hub.ID, a ask, c
 // over from here on: because it was asked for by itself several times and did not come in time,
 // while the server answered what is small.
 func (h *history) obstructed(ctx context.Context, stream string, after hub.ID) bool {
-	at := place{stream, after}
+	at := spot{stream, after}
 	if !h.obstacles.alone(at) {
 		return false
 	}
@@ -254,7 +254,7 @@ func (h *history) fill(ctx context.Context, stream string, s span, limit int, ho
 		if !s.more || n == 0 || n == limit || size >= s.budget/2 || time.Since(began) > pageTime {
 			return p
 		}
-		if h.obstacles.behind(place{stream, p.Next}) != p.Next {
+		if h.obstacles.behind(spot{stream, p.Next}) != p.Next {
 			return p // a gap is next
 		}
 		// It begins at the last message, as the proof that nothing was trimmed in between. What

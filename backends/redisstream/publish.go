@@ -24,7 +24,8 @@ const maxHeaders = 3900
 // Publish implements hub.Backend. Concurrent publishes share commands; none waits for another one
 // to come. The error is ErrRejected when Redis answered with an error or nothing was sent, with
 // the cause (hub.ErrEnded, ErrFull, ErrDenied, …; hub.ErrTooLarge for more than 3,900 headers), and
-// hub.ErrUnknown when the command was sent and no answer came. It is never sent twice.
+// hub.ErrUnknown when the command was sent and no answer came, or with ErrReplicas when too few
+// replicas have the message. What may have reached Redis is never sent twice.
 //
 // What Redis refuses after it appended the message, such as announcing it to followers, does not
 // fail Publish: it is logged, at most once a minute.
@@ -92,10 +93,12 @@ func (b *Backend) outcome(ctx context.Context, topic string, m *message) (hub.ID
 			b.warn(topic, warning)
 		}
 		return hub.ID(id), nil
+	case errors.Is(err, ErrReplicas):
+		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, err))
 	case err == nil, redis.HasErrorPrefix(err, partialCode):
 		return "", opError("publish", topic, fmt.Errorf("%w: %w", hub.ErrUnknown, ErrReply))
 	case isReply(err):
-		return "", rejected(topic, cause(err))
+		return "", rejected(topic, b.lacks.explain(cause(err)))
 	}
 	err = cause(err)
 	if ctx.Err() != nil {
@@ -163,7 +166,7 @@ func (b *Backend) warn(topic, warning string) {
 	}
 	command, text, _ := strings.Cut(warning, ": ")
 	b.opts.Logger.Warn("redisstream: a message was appended, but not all that belongs to it was done", "topic", topic,
-		"command", command, "err", cause(redisReply(text)))
+		"command", command, "err", named(cause(redisReply(text)), command, command))
 }
 
 // redisReply is the text of an error reply.

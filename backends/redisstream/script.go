@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"math/rand/v2"
 	"sync/atomic"
 
@@ -100,6 +101,9 @@ type lastArg struct {
 	bytes   []byte
 	written atomic.Bool
 }
+
+// sent reports whether the command, which has this error, may have reached Redis.
+func (a *lastArg) sent(err error) bool { return a.written.Load() && !errors.Is(err, errUnsent) }
 
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (a *lastArg) MarshalBinary() ([]byte, error) {

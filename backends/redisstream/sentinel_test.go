@@ -1,12 +1,7 @@
 package redisstream
 
 import (
-	"crypto/tls"
 	"errors"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,56 +19,13 @@ const (
 	nodePassword     = "of-the-nodes"
 )
 
-// startSentinel starts one, and ends it with the test. The configuration may depend on its port. A
-// client reaches it plainly, or over TLS where that is configured.
-func startSentinel(t testing.TB, over *tls.Config, lines func(port string) []string) *server {
-	t.Helper()
-	path, dir := testenv.Need(t, "redis"), t.TempDir()
-	program := testenv.Start(t, testenv.Program{
-		Name: "sentinel",
-		Command: func(ports []string) *exec.Cmd {
-			all := append(lines(ports[0]), "bind 127.0.0.1", "dir "+dir, "requirepass "+sentinelPassword,
-				"sentinel sentinel-pass "+sentinelPassword)
-			file := filepath.Join(dir, "sentinel.conf") // sentinels write their state into it
-			if err := os.WriteFile(file, []byte(strings.Join(all, "\n")+"\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			return exec.Command(path, file, "--sentinel")
-		},
-		Ready: func(pid int, ports []string) error {
-			conn, err := net.Dial("tcp", "127.0.0.1:"+ports[0])
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			if over != nil {
-				conn = tls.Client(conn, over)
-			}
-			return testenv.RedisReady(conn, sentinelPassword, pid)
-		},
-	})
-	return newServer(t, program, &redis.Options{Addr: program.Addr, Password: sentinelPassword, TLSConfig: over})
-}
-
-// startSentinels starts sentinels that agree by majority. It waits until they know each other and
-// the replicas. They think that the master is gone when it is silent for 30 s, which a busy machine
-// does not make of it.
+// startSentinels is testenv.RedisSentinels with a client for each.
 func startSentinels(t testing.TB, master *server, replicas, count int) (list []*server) {
 	t.Helper()
-	host, port, _ := strings.Cut(master.addr, ":")
-	for range count {
-		list = append(list, startSentinel(t, nil, func(at string) []string {
-			return []string{"port " + at, "sentinel monitor " + sentinelMaster + " " + host + " " + port + " " + itoa(count/2+1),
-				"sentinel auth-pass " + sentinelMaster + " " + nodePassword,
-				"sentinel failover-timeout " + sentinelMaster + " 5000"}
-		}))
-	}
-	for _, s := range list {
-		waitFor(t, "the sentinels", func() bool {
-			fields, _ := s.Do(t.Context(), "SENTINEL", "MASTER", sentinelMaster).Result()
-			info, _ := fields.(map[any]any)
-			return info["num-other-sentinels"] == itoa(count-1) && info["num-slaves"] == itoa(replicas)
-		})
+	for _, program := range testenv.RedisSentinels(t, count, testenv.Sentinels{
+		Master: sentinelMaster, Addr: master.addr, Replicas: replicas, Password: nodePassword, Own: sentinelPassword,
+	}) {
+		list = append(list, newServer(t, program, &redis.Options{Addr: program.Addr, Password: sentinelPassword}))
 	}
 	return list
 }

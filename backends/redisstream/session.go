@@ -12,9 +12,11 @@ type session struct {
 	node *node
 	ps   *redis.PubSub
 	done chan struct{}
+	soon chan struct{} // the next ping is to be sent soon
 
 	// Guarded by live.mu.
 	pings, pongs uint64
+	whole        bool
 	// Subscriptions, and their ends, that were sent and are not confirmed, by channel.
 	begun, ended map[string]int
 	batches      []batch // SUBSCRIBE commands without a complete answer, oldest first
@@ -31,16 +33,23 @@ type batch struct {
 // go and followed again at once is subscribed to last.
 func (s *session) write() {
 	ctx := withoutDial(s.node.live.ctx)
-	ping := time.NewTicker(pingEvery)
+	ping := time.NewTimer(pingEvery)
 	defer ping.Stop()
-	for {
+	for first := true; ; first = false {
 		begin, end := s.due()
 		err := s.send(ctx, begin, end)
+		if err == nil && first {
+			err = s.ping(ctx)
+		}
 		if err == nil {
 			select {
 			case <-s.node.wake:
 				continue
+			case <-s.soon:
+				ping.Reset(pingSoon)
+				continue
 			case <-ping.C:
+				ping.Reset(pingEvery)
 				if err = s.ping(ctx); err == nil {
 					continue
 				}
@@ -111,7 +120,7 @@ func (s *session) ping(ctx context.Context) error {
 	n := s.node
 	n.live.mu.Lock()
 	s.pings++
-	idle := len(n.topics) == 0
+	idle := n.idle()
 	// Subscriptions that were refused are tried again, few at a time: somebody may have given the
 	// right.
 	again := make([]string, 0, retriesAtOnce)
@@ -151,17 +160,18 @@ func (s *session) receive() error {
 				s.unsubscribed(got.Channel)
 			}
 		case *redis.Pong:
-			s.pong()
+			s.pong(true)
 		default:
 			if err == nil {
 				continue
 			}
-			if !isReply(err) || redis.HasErrorPrefix(err, "LOADING") {
-				// A server that loads its data takes subscriptions, but nothing can be read yet. So
-				// the live path is whole again when it has another connection after that.
+			switch {
+			case !isReply(err), redis.HasErrorPrefix(err, "NOAUTH"):
 				return err
+			case s.notReady(err):
+			default:
+				s.refused(err)
 			}
-			s.refused(err)
 		}
 	}
 }
@@ -184,7 +194,8 @@ func (s *session) confirmed(channel string) {
 		l.mu.Unlock()
 		return
 	}
-	if t.refused != nil {
+	again := t.refused != nil
+	if again {
 		// The right was given, perhaps for all the others too.
 		for _, other := range s.node.topics {
 			if other.refused != nil && other != t {
@@ -197,6 +208,9 @@ func (s *session) confirmed(channel string) {
 	t.notify()
 	fs := t.established()
 	l.mu.Unlock()
+	if again {
+		l.denied.allowed()
+	}
 	restored(fs)
 }
 
@@ -230,11 +244,13 @@ func (s *session) refused(err error) {
 	l.mu.Lock()
 	if len(s.batches) == 0 {
 		l.mu.Unlock()
+		s.pong(true) // a user who may not ping has an answer too
 		return
 	}
 	b := s.batches[0]
 	s.batches = s.batches[1:]
 	var told []*follower
+	denied := false
 	for _, channel := range b.channels {
 		if s.begun[channel]--; s.begun[channel] <= 0 {
 			delete(s.begun, channel)
@@ -251,19 +267,28 @@ func (s *session) refused(err error) {
 			}
 			t.refused = cause(err)
 			t.notify()
+			denied = true
 		}
 	}
 	l.mu.Unlock()
+	if denied {
+		l.denied.refused(cause(err))
+	}
 	broken(told, cause(err))
 }
 
 // pong ends the comparing of IDs for followers that were established before the ping was sent:
 // what was published before their tail was read has arrived before the answer.
-func (s *session) pong() {
+//
+// The second one comes behind the answers to all subscriptions that the session began with: if the
+// server is ready then, the session is whole.
+func (s *session) pong(ready bool) {
 	l := s.node.live
 	var fs []*follower
 	l.mu.Lock()
 	s.pongs++
+	began := ready && s.pongs >= 2 && !s.whole
+	s.whole = ready && (s.whole || began)
 	for f, pings := range s.node.fresh {
 		if pings < s.pongs {
 			fs = append(fs, f)
@@ -271,5 +296,27 @@ func (s *session) pong() {
 		}
 	}
 	l.mu.Unlock()
+	if began {
+		l.path.whole(s.node)
+	}
 	settled(fs)
+}
+
+// notReady reports whether an error is the reply to a ping of a server that is not ready. Then the
+// session is not whole yet, and pings again soon.
+func (s *session) notReady(err error) bool {
+	l := s.node.live
+	l.mu.RLock()
+	// A server that loads its data takes subscriptions.
+	ping := redis.HasErrorPrefix(err, "LOADING") || len(s.batches) == 0 && notReady(err)
+	l.mu.RUnlock()
+	if ping {
+		l.path.broken(s.node, cause(err))
+		s.pong(false)
+		select {
+		case s.soon <- struct{}{}:
+		default:
+		}
+	}
+	return ping
 }

@@ -69,6 +69,34 @@ func certify(t testing.TB, hosts ...string) (certFile, keyFile string, made *x50
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret), made
 }
 
+// startTLSSentinel starts a sentinel, and ends it with the test. The configuration may depend on its
+// port.
+func startTLSSentinel(t testing.TB, over *tls.Config, lines func(port string) []string) *server {
+	t.Helper()
+	path, dir := testenv.Need(t, "redis"), t.TempDir()
+	program := testenv.Start(t, testenv.Program{
+		Name: "sentinel",
+		Command: func(ports []string) *exec.Cmd {
+			all := append(lines(ports[0]), "bind 127.0.0.1", "dir "+dir, "requirepass "+sentinelPassword,
+				"sentinel sentinel-pass "+sentinelPassword)
+			file := filepath.Join(dir, "sentinel.conf") // sentinels write their state into it
+			if err := os.WriteFile(file, []byte(strings.Join(all, "\n")+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return exec.Command(path, file, "--sentinel")
+		},
+		Ready: func(pid int, ports []string) error {
+			conn, err := net.Dial("tcp", "127.0.0.1:"+ports[0])
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return testenv.RedisReady(tls.Client(conn, over), sentinelPassword, pid)
+		},
+	})
+	return newServer(t, program, &redis.Options{Addr: program.Addr, Password: sentinelPassword, TLSConfig: over})
+}
+
 func trust(certs ...*x509.Certificate) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, c := range certs {
@@ -175,7 +203,7 @@ func TestTLSOfSentinel(t *testing.T) {
 	_, port, made := startTLS(t, "127.0.0.1")
 	cert, key, ca := certify(t, "localhost")
 	reach := &tls.Config{RootCAs: trust(ca), ServerName: "localhost"}
-	sentinel := startSentinel(t, reach, func(at string) []string {
+	sentinel := startTLSSentinel(t, reach, func(at string) []string {
 		return []string{"port 0", "tls-port " + at, "tls-cert-file " + cert, "tls-key-file " + key, "tls-ca-cert-file " + cert,
 			"tls-auth-clients no", "tls-replication yes", "sentinel monitor " + sentinelMaster + " 127.0.0.1 " + port + " 1"}
 	})
@@ -185,7 +213,7 @@ func TestTLSOfSentinel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := openClient(u, backends.NewQuery(u.Query()))
+	client, err := openClient(u, backends.NewQuery(u.Query()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/headrace/headrace/backends"
+	"github.com/headrace/headrace/backends/redisstream/internal/dial"
 	"github.com/headrace/headrace/hub"
 )
 
@@ -45,6 +46,9 @@ func init() {
 //	retention=48h      MaxAge
 //	forever=true       KeepForever
 //	keys=10m           KeyWindow
+//	replicas=1         Replicas
+//	replicas_timeout=2s
+//	                   ReplicasTimeout
 //	retain=orders/:1000:64MiB:10m
 //	                   Retention, and may come more than once: the prefix and its messages, bytes
 //	                   and age, see backends.ParseRetention
@@ -57,13 +61,16 @@ func init() {
 // use New.
 //
 // Open does not wait for the server. The backend owns its connections, and Close closes them.
-func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
+func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	o := Options{
 		Prefix:      q.String("prefix", ""),
 		MaxMessages: q.Int("maxlen", 0, 1),
 		MaxAge:      q.Duration("retention", 0, 1),
 		KeepForever: q.Bool("forever", false),
 		KeyWindow:   q.Duration("keys", 0, 1),
+		Replicas:    q.Int("replicas", 0, 0),
+
+		ReplicasTimeout: q.Duration("replicas_timeout", 0, 1),
 	}
 	if q.Enum("follow", "pubsub", "pubsub", "xread") == "xread" {
 		o.Follow = FollowXRead
@@ -73,7 +80,7 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 		return nil, err
 	}
 	o.Retention = retention
-	client, err := openClient(u, q)
+	client, err := openClient(u, q, dial.From(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +101,7 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 }
 
 // own are the parameters of Open. The others are go-redis' business.
-var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "retain", "sentinel_username", "sentinel_password"}
+var own = []string{"prefix", "maxlen", "retention", "forever", "keys", "follow", "retain", "replicas", "replicas_timeout", "sentinel_username", "sentinel_password"}
 
 // useless are parameters of go-redis that have no effect here, or a bad one.
 var useless = []string{
@@ -104,7 +111,7 @@ var useless = []string{
 	"read_only", "replica_only", "use_disconnected_replicas", "route_by_latency", "route_by_latency_tolerance", "route_randomly",
 }
 
-func openClient(u *url.URL, q *backends.Query) (redis.UniversalClient, error) {
+func openClient(u *url.URL, q *backends.Query, dialer dial.Func) (redis.UniversalClient, error) {
 	kind, err := parseKind(u.Scheme)
 	if err != nil {
 		return nil, err
@@ -137,6 +144,9 @@ func openClient(u *url.URL, q *backends.Query) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(v.String())
 	if err != nil {
 		return nil, parseError(err)
+	}
+	if dialer != nil {
+		o.Dialer = dialer
 	}
 	return redis.NewClient(o), nil
 }
@@ -252,7 +262,7 @@ var (
 // about.
 func parseError(err error) error {
 	if m := unexpected.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:7], ", "))
+		return fmt.Errorf("%w: %s is unknown (known: %s, and those of go-redis)", backends.ErrParameter, m[1], strings.Join(own[:len(own)-2], ", "))
 	}
 	if m := malformed.FindStringSubmatch(err.Error()); m != nil && m[1] != "database" {
 		return fmt.Errorf("%w: %s must be a %s", backends.ErrParameter, m[1], m[2])

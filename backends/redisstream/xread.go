@@ -21,6 +21,7 @@ type xreaders struct {
 	ctx     context.Context
 	history *history
 	spawn   func(func()) bool
+	path    *outage
 	// open returns a new client of the server that has a stream.
 	open func(stream string) (*redis.Client, error)
 	most int // streams of a reader
@@ -32,8 +33,10 @@ type xreaders struct {
 	readers map[*xreader]bool
 }
 
-func newXReaders(h *history, n nodes, spawn func(func()) bool) *xreaders {
-	x := &xreaders{nodes: n, ctx: h.lanes.ctx, history: h, spawn: spawn, most: streamsAtOnce, readers: make(map[*xreader]bool)}
+func newXReaders(h *history, n nodes, spawn func(func()) bool, path *outage) *xreaders {
+	x := &xreaders{
+		nodes: n, ctx: h.lanes.ctx, history: h, spawn: spawn, path: path, most: streamsAtOnce, readers: make(map[*xreader]bool),
+	}
 	if n.cluster != nil {
 		x.most = 1 // one command may name streams of one slot only
 	}
@@ -45,7 +48,7 @@ func newXReaders(h *history, n nodes, spawn func(func()) bool) *xreaders {
 		o := singleOptions(*client.Options(), following)
 		o.ReadTimeout += longBlock
 		o.PoolSize = 1
-		return redis.NewClient(o), nil
+		return n.client(o, true), nil
 	}
 	return x
 }

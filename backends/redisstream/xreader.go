@@ -43,6 +43,7 @@ type xreader struct {
 
 	// Guarded by xreaders.mu.
 	conn   int64 // the connection's ID, 0 when it cannot be woken
+	client *redis.Client
 	added  uint64
 	seen   uint64 // of those added
 	waking bool   // a goroutine wakes the reader
@@ -80,11 +81,11 @@ func (r *xreader) current() []*xfollow {
 	return fs
 }
 
-// connected notes by what ID the reader can be woken.
-func (r *xreader) connected(id int64) {
+// connected notes over which client the reader waits, and by what ID it can be woken.
+func (r *xreader) connected(client *redis.Client, id int64) {
 	r.set.mu.Lock()
 	defer r.set.mu.Unlock()
-	r.conn = id
+	r.client, r.conn = client, id
 }
 
 // wake ends the reader's waiting, over and over until it has noticed what was added. What fails
@@ -137,10 +138,11 @@ func (r *xreader) run() {
 			hangUp()
 			_ = client.Close()
 			client = nil
-			r.connected(0)
+			r.connected(nil, 0)
 		}
 	}
 	defer disconnect()
+	defer r.set.path.whole(r)
 	down := false
 	wait := reconnectMin
 	block := shortBlock
@@ -158,7 +160,7 @@ func (r *xreader) run() {
 				if id != 0 {
 					block = longBlock
 				}
-				r.connected(id)
+				r.connected(client, id)
 			}
 		}
 		if err == nil && down {
@@ -167,6 +169,7 @@ func (r *xreader) run() {
 		if err == nil && down {
 			down = false
 			r.advance(fs)
+			r.set.path.whole(r)
 		}
 		var news map[string]bool
 		if err == nil {
@@ -179,11 +182,12 @@ func (r *xreader) run() {
 			// One topic fails the command for all of them. It is left out from now on.
 		default:
 			down = true
+			if !redirected(err) {
+				r.set.path.broken(r, cause(err))
+			}
 			r.breakDown(fs, cause(err))
 			disconnect()
-			if c := r.set.cluster; c != nil {
-				c.ReloadState(ctx)
-			}
+			r.set.topology.doubt()
 			retry.Sleep(ctx, wait)
 			wait = min(2*wait, reconnectMax)
 			continue

@@ -20,6 +20,7 @@ import (
 
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all" // so that -backend takes the URL of any of them
+	"github.com/headrace/headrace/examples/internal/redislog"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
 )
@@ -32,6 +33,7 @@ const (
 
 func main() {
 	gin.SetMode(gin.ReleaseMode)
+	redislog.UseSlog()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, os.Args[1:], os.Stdout)

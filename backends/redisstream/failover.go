@@ -1,0 +1,90 @@
+package redisstream
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/internal/retry"
+)
+
+// listenEvery is how often a connection to the master is looked at for that it was closed.
+const listenEvery = 200 * time.Millisecond
+
+// failover is for the master that sentinels name. Their word counts: a former one may live on, take
+// messages that nobody will ever read, and tell its readers nothing.
+type failover struct {
+	conns *connections
+	// client is that of the user. go-redis closes its connections when the sentinels announce
+	// another master, and only its.
+	client *redis.Client
+
+	mu    sync.Mutex
+	addr  string
+	since time.Time // when it became known
+}
+
+// isFailover reports whether a client asks sentinels for its server.
+func isFailover(c *redis.Client) bool { return c.Options().Addr == "FailoverClient" }
+
+// found is told of every connection. If it leads to another server than those before, they are
+// closed. It reports false for one to another server that was begun before the master was known:
+// the sentinels may have named that server before.
+func (f *failover) found(addr string, began time.Time) bool {
+	f.mu.Lock()
+	switch {
+	case addr == f.addr:
+		f.mu.Unlock()
+		return true
+	case began.Before(f.since):
+		f.mu.Unlock()
+		return false
+	case time.Since(f.since) < reloadEvery:
+		// A name that leads to several addresses must not set its connections against each other.
+		f.mu.Unlock()
+		return true
+	}
+	first := f.addr == ""
+	f.addr, f.since = addr, time.Now()
+	f.mu.Unlock()
+	if !first {
+		f.conns.closeThose(func(c *connection) bool { return c.remote != addr })
+	}
+	return true
+}
+
+// reload asks the sentinels, which nothing but dialing does.
+func (f *failover) reload(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	began := time.Now()
+	conn, err := f.client.Options().Dialer(ctx, "tcp", "")
+	if err != nil || conn == nil {
+		return
+	}
+	defer conn.Close()
+	if at := conn.RemoteAddr(); at != nil {
+		f.found(at.String(), began)
+	}
+}
+
+// listen doubts the master whenever go-redis closes the connections of the user's client, or the
+// network does.
+func (f *failover) listen(ctx context.Context, t *topology) {
+	// With the same connections, and a timeout whatever the user's is.
+	client := f.client.WithTimeout(followTimeout)
+	for ctx.Err() == nil {
+		conn := client.Conn()
+		var err error
+		for ctx.Err() == nil && (err == nil || isReply(err)) {
+			cmd := once{redis.NewCmd(ctx, "ping")}
+			_ = conn.Process(ctx, cmd) // the command has its own error
+			err = cmd.Err()
+			retry.Sleep(ctx, listenEvery)
+		}
+		_ = conn.Close()
+		t.doubt()
+	}
+}

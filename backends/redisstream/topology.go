@@ -1,0 +1,225 @@
+package redisstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/internal/retry"
+)
+
+const (
+	// reloadEvery is the shortest time between two questions for the masters.
+	reloadEvery = time.Second
+	// lookEvery is how often they are asked for without any reason: a server that is cut off from
+	// the others gives none.
+	lookEvery = 3 * time.Second
+)
+
+// topology asks who the masters are: at any sign that it is another server, at most once in
+// reloadEvery, and from time to time. A nil topology is that of one server.
+type topology struct {
+	reload func(context.Context)
+	// listen waits for more signs, if it is set.
+	listen func(context.Context, *topology)
+	signs  chan struct{}
+}
+
+func newTopology(reload func(context.Context)) *topology {
+	return &topology{reload: reload, signs: make(chan struct{}, 1)}
+}
+
+// doubt is called at such a sign: a network error, a connection that was closed, a server that says
+// it is no master or has no cluster around it.
+func (t *topology) doubt() {
+	if t == nil {
+		return
+	}
+	select {
+	case t.signs <- struct{}{}:
+	default: // one is due
+	}
+}
+
+// doubtAt calls doubt if the error of a command is such a sign.
+func (t *topology) doubtAt(err error) {
+	if t == nil || err == nil {
+		return
+	}
+	if isReply(err) {
+		for _, code := range []string{"READONLY", "CLUSTERDOWN", "MASTERDOWN"} {
+			if redis.HasErrorPrefix(err, code) {
+				t.doubt()
+			}
+		}
+		return
+	}
+	if !errors.Is(err, redis.Nil) {
+		t.doubt()
+	}
+}
+
+func (t *topology) run(ctx context.Context) {
+	timer := time.NewTimer(lookEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.signs:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		t.reload(ctx)
+		retry.Sleep(ctx, reloadEvery)
+		timer.Reset(lookEvery - reloadEvery)
+	}
+}
+
+// slotsTimeout is how long one node is waited for that is asked for the layout: another one knows
+// it too.
+const slotsTimeout = 500 * time.Millisecond
+
+// moveTimeout is how long the clients have to learn of another master, and the old one to answer
+// what it was asked, before the connections to it are closed.
+const moveTimeout = time.Second
+
+// layout is which nodes of a cluster are the masters of what. The clients of a backend share the
+// answers, which they would ask for one by one, and connections to nodes that are masters no more
+// are closed.
+type layout struct {
+	conns    *connections
+	clusters []*redis.ClusterClient
+
+	mu      sync.Mutex // held while one is asked: the others then have its answer
+	slots   []redis.ClusterSlot
+	at      time.Time
+	masters map[string]bool
+}
+
+func (l *layout) reload(ctx context.Context) {
+	for _, c := range l.clusters {
+		c.ReloadState(ctx) // in the background
+	}
+}
+
+// ask returns the layout: the answer of the last second, or that of a node.
+func (l *layout) ask(ctx context.Context, origin string, next redis.ProcessHook) ([]redis.ClusterSlot, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.at.IsZero() && time.Since(l.at) < reloadEvery {
+		return l.slots, nil
+	}
+	cmd := redis.NewClusterSlotsCmd(ctx, "cluster", "slots")
+	answered := make(chan error, 1)
+	go func() { answered <- next(ctx, cmd) }()
+	timeout := time.NewTimer(slotsTimeout)
+	defer timeout.Stop()
+	select {
+	case err := <-answered:
+		if err != nil {
+			return nil, err
+		}
+	case <-timeout.C:
+		return nil, &failure{ErrUnreachable, "timeout"}
+	}
+	l.slots, l.at = reachable(cmd.Val(), origin), time.Now()
+	l.compare()
+	return l.slots, nil
+}
+
+// compare closes the connections to nodes that were masters in the former layout. What a node has
+// been asked is answered within a moment if it lives, and then the answer is better than none.
+func (l *layout) compare() {
+	masters, nodes := make(map[string]bool), make(map[string]bool)
+	for _, s := range l.slots {
+		for i, n := range s.Nodes {
+			nodes[n.Addr] = true
+			if i == 0 {
+				masters[n.Addr] = true
+			}
+		}
+	}
+	gone := make(map[string]bool)
+	for addr := range l.masters {
+		if !masters[addr] {
+			gone[addr] = true
+		}
+	}
+	promoted := func(addr string) bool { return masters[addr] && !l.masters[addr] }
+	if l.masters != nil {
+		// While nobody used them the network may have forgotten these: that would cost a timeout now.
+		idle := now() - int64(moveTimeout)
+		l.conns.closeThose(func(c *connection) bool { return promoted(c.addr) && !c.live && c.heard.Load() < idle })
+	}
+	l.masters = masters
+	l.conns.refuse(gone, func(former string) bool { return nodes[former] && !masters[former] })
+	if len(gone) == 0 {
+		return
+	}
+	since := now()
+	l.reload(context.Background()) // each client needs the new layout before it connects anew
+	l.conns.closeThose(func(c *connection) bool { return gone[c.addr] && c.live })
+	time.AfterFunc(moveTimeout, func() {
+		l.conns.closeThose(func(c *connection) bool { return gone[c.addr] && c.heard.Load() < since })
+	})
+}
+
+// reachable fills in what a node does not know of itself, as go-redis does, with the address that
+// it was asked at: its host, and its port where that is one for TLS only.
+func reachable(slots []redis.ClusterSlot, origin string) []redis.ClusterSlot {
+	host, port, err := net.SplitHostPort(origin)
+	if err != nil {
+		return slots
+	}
+	for _, s := range slots {
+		for i := range s.Nodes {
+			h, p, err := net.SplitHostPort(s.Nodes[i].Addr)
+			if err != nil {
+				continue
+			}
+			if h == "" || net.ParseIP(h).IsLoopback() && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+				h = host
+			}
+			if p == "0" {
+				p = port
+			}
+			s.Nodes[i].Addr = net.JoinHostPort(h, p)
+		}
+	}
+	return slots
+}
+
+// slotsHook lets the client of a node answer CLUSTER SLOTS as the layout does.
+type slotsHook struct {
+	layout *layout
+	origin string
+}
+
+// DialHook implements redis.Hook.
+func (slotsHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (h slotsHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c, ok := cmd.(*redis.ClusterSlotsCmd)
+		if !ok {
+			return next(ctx, cmd)
+		}
+		slots, err := h.layout.ask(ctx, h.origin, next)
+		if err != nil {
+			c.SetErr(err)
+			return err
+		}
+		c.SetVal(slots)
+		return nil
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (slotsHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
