@@ -1,7 +1,6 @@
 package redisstream
 
 import (
-	"context"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -36,15 +35,6 @@ func (l *link) budget() int {
 
 // slow reports whether even a small page may be too large.
 func (l *link) slow() bool { return l.budget() < firstBudget }
-
-// at returns the batcher for the server that a stream belongs to.
-func (l *lanes) at(ctx context.Context, stream string) (*batcher, error) {
-	client, err := l.of(ctx, stream)
-	if err != nil {
-		return nil, err
-	}
-	return l.batcher(client), nil
-}
 
 // note takes a batch into account, and how long it took. What is small tells nothing of a link: it
 // may have taken long for other reasons.
