@@ -202,7 +202,7 @@ func (h *history) run(ctx context.Context, stream string, after hub.ID, a ask, c
 	case timedOut(err):
 		h.obstacles.late(at, alone)
 	}
-	return nil, cause(err)
+	return nil, h.lanes.lacks.explain(cause(err))
 }
 
 // obstructed is for when a read after an ID failed. It reports whether the message there is passed

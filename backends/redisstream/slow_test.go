@@ -199,10 +199,10 @@ func TestLiveOnASlowLink(t *testing.T) {
 }
 
 // TestManyTopicsOverALongWay follows many topics at once, and has them all healed at once. How long
-// that takes depends on the round trips and not on the topics.
+// that takes depends on the round trips and not on the topics. It runs by itself: what else the
+// machine does would be measured too.
 func TestManyTopicsOverALongWay(t *testing.T) {
 	long := testenv.IsLong()
-	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
 		n := testenv.Sized(200, 500)
 		l := newSlowLink(t)
