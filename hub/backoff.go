@@ -11,7 +11,9 @@ type backoff struct{ next time.Duration }
 
 const (
 	backoffMin = 50 * time.Millisecond
-	backoffMax = 5 * time.Second
+	// backoffMax is how late a caller may be when the backend is well again. What all of them
+	// together ask of a backend that is not, other bounds see to; see retry.Pace.
+	backoffMax = time.Second
 )
 
 // sleep waits for the next delay. It reports false when ctx ended, or one of the channels was

@@ -38,12 +38,14 @@ type followed struct {
 	again bool
 	// The live path has brought, or is past, every entry before this sequence number.
 	synced    uint64
-	finishing bool // a shutdown has begun: readers get entries before until only
+	retry     chan struct{} // of one: healing that waits to try again does so at once
+	finishing bool          // a shutdown has begun: readers get entries before until only
 	until     uint64
 	healFrom  uint64    // the log's Next when the live path was last interrupted
 	held      []Message // live messages that came while the live path was not whole
 	heldBytes int64
 	dropped   uint64 // held messages ever taken out, from the front
+	stale     uint64 // so many of those ever held came before the live path was last interrupted
 	counted   int64  // the bytes of log and held as counted in hub.sweeper
 	checkAt   time.Time
 	renewed   renewal
@@ -131,6 +133,9 @@ func (f *followed) start(tail *page, stop func()) bool {
 	for _, m := range held {
 		f.place(m)
 	}
+	if again {
+		f.stale = f.dropped + uint64(len(f.held))
+	}
 	// Of a gap among the held messages, the one behind it knows. This one is behind them all.
 	f.gapNext = gapNext
 	f.hub.quiet.start()
@@ -200,6 +205,11 @@ func (f *followed) Restored(tail ID) {
 		f.mend()
 	case f.state != released:
 		f.interrupted()
+		// The backend is there again: what failed is worth a try at once.
+		select {
+		case f.retry <- struct{}{}:
+		default:
+		}
 	}
 	f.unlock()
 	if hook := f.hub.opts.Observer.Broken; hook != nil {

@@ -37,7 +37,9 @@ func (f *followed) interrupted() {
 	case !f.hub.traits.Replay:
 		f.gapAhead()
 	case f.hub.traits.Chained:
-		f.again = true // each held message tells what it follows
+		// Each held message tells what it follows; but not that something came after it.
+		f.again = true
+		f.stale = f.dropped + uint64(len(f.held))
 	default:
 		// Held messages are appended one after the other from where a page met them, so there must
 		// be no hole among them. Reads see what is dropped here (rule R7).
@@ -147,8 +149,11 @@ func (f *followed) heal() {
 
 		p, common, err := f.next(from)
 		if err != nil {
-			if !wait.sleep(f.ctx, nil, nil) {
-				return
+			if !wait.sleep(f.ctx, f.retry, nil) {
+				if f.ctx.Err() != nil {
+					return
+				}
+				wait = backoff{}
 			}
 			f.mu.Lock()
 			f.again = true
@@ -305,18 +310,18 @@ func (f *followed) merge(p *page, common ID, before uint64) bool {
 	// from there.
 	met := false
 	for len(f.held) > 0 {
-		m := f.held[0]
+		m, since := f.held[0], f.dropped >= f.stale
 		next, known := f.log.After(string(m.ID))
 		_, lost := f.lost[m.ID]
 		switch {
 		case lost: // see place
 		case known:
-			met = met || next > f.healFrom
+			met = met || since && next > f.healFrom
 			f.synced = max(f.synced, next)
 		case f.hub.traits.Chained && string(m.Prev) == f.log.Last(), !f.hub.traits.Chained && !f.again && (met || tip) && !f.outrun():
 			f.append(m)
 			f.synced = f.log.Next()
-			met = true
+			met = met || since
 		default:
 			return false // the next page comes nearer, or was read late enough
 		}

@@ -191,6 +191,35 @@ func TestRestoredAgainWhileHealingWithNothingHeld(t *testing.T) {
 	})
 }
 
+// TestRestoredAgainAheadOfThePages: the second break comes while many pages are still to be read. A
+// message that is held from before it does not tell that something came after it.
+func TestRestoredAgainAheadOfThePages(t *testing.T) {
+	eachReplay(t, Options{CheckEvery: time.Hour}, func(t *testing.T, b *fake, h *Hub) {
+		r := subscribe(t, h, "t", Latest())
+		b.add("t", 1)
+		b.script(func() {
+			b.pageMax = 1
+			b.onRead = func(_ context.Context, _ fakeRead, page func() Page) (Page, error) {
+				p := page()
+				time.Sleep(time.Second)
+				return p, nil
+			}
+		})
+		b.mute("t", true)
+		b.add("t", 3) // lost
+		b.mute("t", false)
+		b.restored("t", "")
+		b.add("t", 1)
+		synctest.Wait()
+		b.mute("t", true)
+		b.add("t", 1) // lost, and nothing comes after it
+		b.mute("t", false)
+		b.restored("t", "")
+		time.Sleep(10 * time.Second)
+		r.want("1 2 3 4 5 6")
+	})
+}
+
 // TestRepeatWhileHealingProvesNothing: the live path repeats a message from before it broke. What
 // comes next does not follow it.
 func TestRepeatWhileHealingProvesNothing(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 
 const (
 	pageLimit   = 256              // messages asked for at a time
-	maxReads    = 16               // Reads under way per hub
-	readTimeout = 10 * time.Second // of one Read
+	maxReads    = 128              // Reads under way per hub
+	readTimeout = 30 * time.Second // of one Read
 	// How long a page is handed to readers that come to the same position a little later.
 	pageLife    = time.Second
 	cachedBytes = 16 << 20 // of pages kept for them

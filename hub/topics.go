@@ -38,7 +38,7 @@ func (s *topicSet) follow(topic string) (*followed, error) {
 			}
 		}
 		h := s.hub
-		f = &followed{hub: h, name: topic, ready: make(chan struct{}), window: window{opts: &h.opts}}
+		f = &followed{hub: h, name: topic, ready: make(chan struct{}), retry: make(chan struct{}, 1), window: window{opts: &h.opts}}
 		f.ctx, f.cancel = context.WithCancel(h.ctx)
 		s.topics[topic] = f
 		h.spawn(f.establish) // never refused: the set closes before

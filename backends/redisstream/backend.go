@@ -73,7 +73,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 	b.writer.writes = true
 	b.reader = newLanes(b.ctx, b.clients[reading], b.spawn)
 	b.publisher.lacks, b.writer.lacks, b.reader.lacks = &b.lacks, &b.lacks, &b.lacks
-	b.history = &history{lanes: b.reader, decode: &b.decode}
+	b.history = &history{lanes: b.reader, decode: &b.decode, keys: b.keys, logger: o.Logger}
 	b.path = newOutage(o.Logger)
 	b.live = newLive(b.ctx, b.clients[following], &b.decode, b.spawn, b.path)
 	if o.Follow == FollowXRead {

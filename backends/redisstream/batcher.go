@@ -9,11 +9,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/internal/queue"
 	"github.com/headrace/headrace/internal/retry"
 )
 
-// batchBounds are those of a pipeline.
+// batchBounds are those of a pipeline, as far as its commands are concerned.
 var batchBounds = queue.Bounds{Items: 128, Bytes: 256 << 10}
 
 const (
@@ -37,7 +38,7 @@ type job struct {
 	replicas int64
 	// Instead of the two. Several are appended together or not at all.
 	messages []*message
-	size     int           // about the bytes of the command
+	size     int           // about the bytes of the command, or of its reply; see batcher.replies
 	done     chan struct{} // closed when the command has its result
 }
 
@@ -64,11 +65,15 @@ type batcher struct {
 	ctx context.Context // of the commands; ends when the backend is closed
 	// send gives the command of every job its result. Several workers call it at once.
 	send func(jobs []*job)
+	// replies: the size of a job is that of its reply. A batch has as many as the link carries soon:
+	// nobody has his reply before all have.
+	replies bool
 	// sendAlone, if there is one, does so on the caller's goroutine, for the job of one who finds
 	// no worker. It returns soon after ctx ends.
 	sendAlone func(ctx context.Context, j *job)
 	spawn     func(func()) bool
 
+	link link       // what it carries of replies
 	pace retry.Pace // of the batches of all workers while the node is failing
 
 	mu      sync.Mutex
@@ -166,7 +171,11 @@ func (b *batcher) work() {
 		if len(jobs) == 0 {
 			continue
 		}
+		began := time.Now()
 		b.send(jobs)
+		if b.replies {
+			b.link.note(jobs, time.Since(began))
+		}
 		b.settle(jobs...)
 		clear(jobs)
 		// The callers that have their results now run first: what they do next is in the next
@@ -196,5 +205,12 @@ func (b *batcher) take(jobs []*job) ([]*job, bool) {
 		b.workers--
 		return nil, false
 	}
-	return b.queue.Take(jobs, batchBounds), true
+	bounds := batchBounds
+	if b.replies {
+		bounds.Bytes = hub.PageBytes
+		if b.link.slow() {
+			bounds.Bytes = b.link.budget()
+		}
+	}
+	return b.queue.Take(jobs, bounds), true
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/headrace/headrace/hub"
 )
 
 // line is a batcher over a send that the test controls.
@@ -96,6 +98,29 @@ func TestBatches(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// TestBatchesOfReplies: where the size of a job is that of its reply, a batch has what the link
+// carries soon.
+func TestBatchesOfReplies(t *testing.T) {
+	for _, test := range []struct{ budget, want int }{{0, 10}, {hub.PageBytes, 10}, {firstBudget - 1, 2}, {leastBudget, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLine(t.Context())
+			l.replies = true
+			l.link.bytes.Store(int64(test.budget))
+			var wg sync.WaitGroup
+			for range 2 + 20 {
+				wg.Go(func() { _, _ = l.do(t.Context(), testJob(hub.PageBytes/10)) })
+				synctest.Wait()
+			}
+			close(l.hold)
+			wg.Wait()
+			l.wg.Wait()
+			if got := l.sizes()[2]; got != test.want {
+				t.Errorf("with a budget of %d: %d jobs in a batch, want %d", test.budget, got, test.want)
+			}
 		})
 	}
 }

@@ -47,6 +47,11 @@
 // Reads prove that nothing is missing by the entry with the reader's last ID, or by its being
 // known as erased. After a gap they go on with what is newer than the ID.
 //
+// A page has as many messages as the link carries soon, one at least. A message that cannot be
+// transferred even alone, within 20 seconds or at all, is tried three times and then passed over
+// for a minute: readers see a gap, and the log names the topic. While Redis does not answer at all
+// nothing is passed over.
+//
 // Delete and Erase are one script each. They append an entry and announce it as Publish does, so
 // followers and readers get it in its place. The entry of a deletion expires as the topic does; as
 // long as it is there, no position from before it passes for an empty topic.

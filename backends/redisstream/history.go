@@ -3,9 +3,8 @@ package redisstream
 import (
 	"context"
 	"errors"
-	"strconv"
+	"log/slog"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,70 +16,16 @@ import (
 type history struct {
 	lanes  *lanes
 	decode *decoder
-	guess  pageGuess
+	keys   keys
+	logger *slog.Logger
+	sizes  sizes
+	// Where reads do not come in time.
+	obstacles obstacles
 }
 
 // renewals is how many times a position before a topic's first message is renewed while it is good:
 // so often that who asks now and then has a good one when it asks again.
 const renewals = 8
-
-// maxPage bounds what one Read asks Redis for, whatever its limit.
-const maxPage = 1 << 16
-
-// page reads a page of a stream. See Backend.Read. A topic that is gone leaves no trace after expiry.
-func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int, expiry time.Duration) (hub.Page, error) {
-	at, known := parseID(string(after))
-	known = known && after != noEntry
-	from := "-"
-	if known && !at.place() {
-		from = string(after)
-		// The entry itself comes first, as the proof that it is there.
-		entries, err := h.xrange(ctx, stream, from, limit+1)
-		if err != nil {
-			return hub.Page{}, err
-		}
-		if len(entries) > 0 && entries[0].id == from {
-			first, _ := h.decode.message(entries[0].id, entries[0].fields)
-			p := h.fill(entries[1:], limit, after)
-			p.Final, p.Deleted = first.Final, first.Deleted
-			if first.Erases != "" {
-				p.Final, err = h.endedBefore(ctx, stream, at)
-			}
-			return p, err
-		}
-	}
-	if after == "" {
-		entries, err := h.xrange(ctx, stream, "-", limit)
-		if err != nil {
-			return hub.Page{}, err
-		}
-		if len(entries) > 0 {
-			return h.fill(entries, limit, ""), nil
-		}
-	}
-	s, err := h.state(ctx, stream, string(after), from, h.guess.entries(limit))
-	if err != nil {
-		return hub.Page{}, err
-	}
-	proven := after == ""
-	switch {
-	case !known:
-	case at.place():
-		proven, err = h.begun(ctx, stream, at, &s, expiry)
-	default:
-		proven, err = h.reached(ctx, stream, at, &s)
-	}
-	if err != nil {
-		return hub.Page{}, err
-	}
-	hold := s.tail()
-	if proven && known && len(s.entries) == 0 && (!at.place() || !aged(at, s.now, expiry/renewals)) {
-		hold = after
-	}
-	p := h.fill(s.entries, limit, hold)
-	p.Gap = !proven
-	return p, nil
-}
 
 // endedBefore reports whether the newest message of all has ended the topic and is before an ID.
 // What may not be asked is not known.
@@ -178,61 +123,6 @@ func (e *entry) size() (n int) {
 	return n
 }
 
-// fill makes a page of entries. hold is the ID to go on from when there are none.
-func (h *history) fill(entries []entry, limit int, hold hub.ID) hub.Page {
-	p := hub.Page{Next: hold}
-	size := 0
-	for _, e := range entries {
-		if len(p.Messages) == limit || size >= hub.PageBytes {
-			break
-		}
-		size += e.size()
-		if m, ok := h.decode.message(e.id, e.fields); ok {
-			p.Messages = append(p.Messages, m)
-		}
-	}
-	if n := len(p.Messages); n > 0 {
-		h.guess.learn(size / n)
-		p.Next = p.Messages[n-1].ID
-	}
-	return p
-}
-
-// pageGuess remembers about how large entries are: a page is asked for by number of entries and
-// should end at a number of bytes.
-type pageGuess struct{ size atomic.Int64 }
-
-const firstGuess = hub.PageBytes / 256
-
-// entries returns how many entries to ask for, at least two: the one at the ID, and one after it.
-func (g *pageGuess) entries(limit int) int {
-	size := g.size.Load()
-	if size == 0 {
-		size = firstGuess
-	}
-	return min(limit, int(hub.PageBytes/size)+2)
-}
-
-// learn takes the size of a page's entries into account: at once when they are larger than thought,
-// slowly when they are smaller.
-func (g *pageGuess) learn(size int) {
-	old := g.size.Load()
-	g.size.Store(max(int64(size), old-old/4, 1))
-}
-
-// xrange returns entries from an ID on, that of the ID included; fewer than most when they are
-// large.
-func (h *history) xrange(ctx context.Context, stream, from string, most int) ([]entry, error) {
-	count := strconv.Itoa(h.guess.entries(most))
-	reply, err := h.lanes.command(ctx, stream, func(bool) redis.Cmder {
-		return redis.NewCmd(h.lanes.ctx, "xrange", stream, from, "+", "count", count)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return parseEntries(reply), nil
-}
-
 // info describes a topic.
 func (h *history) info(ctx context.Context, stream string) (hub.Info, error) {
 	reply, err := h.lanes.script(ctx, infoScript, []string{stream})
@@ -257,7 +147,11 @@ func (h *history) info(ctx context.Context, stream string) (hub.Info, error) {
 
 // tail returns the newest position of a topic.
 func (h *history) tail(ctx context.Context, stream string) (hub.ID, error) {
-	s, err := h.state(ctx, stream, "", "-", 0)
+	reply, err := h.lanes.script(ctx, readScript, []string{stream}, "", 0, "-", 0)
+	if err != nil {
+		return "", err
+	}
+	s, err := parseState(reply, "")
 	if err != nil {
 		return "", err
 	}
@@ -273,8 +167,8 @@ type state struct {
 	length int64
 	added  int64 // -1 when the server does not count
 	// Only when entries were asked for, and the given ID is not the one given last:
-	oldest  string // the ID of the oldest entry, "" for none
-	entries []entry
+	oldest string // the ID of the oldest entry, "" for none
+	span
 }
 
 // tail is the newest position.
@@ -285,13 +179,8 @@ func (s *state) tail() hub.ID {
 	return hub.ID(s.place)
 }
 
-// state looks at a stream in one step. It returns up to so many entries from an ID on, "-" for the
-// oldest; none when the ID after is the one given last.
-func (h *history) state(ctx context.Context, stream, after, from string, most int) (s state, err error) {
-	reply, err := h.lanes.script(ctx, readScript, []string{stream}, after, most, from)
-	if err != nil {
-		return s, err
-	}
+// parseState reads what the read script returned for an ID.
+func parseState(reply any, after hub.ID) (s state, err error) {
 	values, _ := reply.([]any)
 	if len(values) == 0 {
 		return s, &failure{ErrReply, ""}
@@ -300,7 +189,7 @@ func (h *history) state(ctx context.Context, stream, after, from string, most in
 	if s.now, _ = parseUint(ms); s.now == 0 {
 		return s, &failure{ErrReply, ""}
 	}
-	if len(values) < 7 {
+	if len(values) < 8 {
 		return s, nil
 	}
 	s.exists = true
@@ -310,7 +199,8 @@ func (h *history) state(ctx context.Context, stream, after, from string, most in
 	s.added, _ = values[4].(int64)
 	s.oldest, _ = values[5].(string)
 	s.entries = parseEntries(values[6])
-	if len(s.entries) > 0 && s.entries[0].id == after {
+	s.more = values[7] == int64(1)
+	if len(s.entries) > 0 && s.entries[0].id == string(after) {
 		// Somebody added it in between.
 		s.entries = s.entries[1:]
 	}

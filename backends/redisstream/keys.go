@@ -24,7 +24,10 @@ func newKeys(prefix string, db int) keys {
 	return k
 }
 
-var topicEncoder = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
+var (
+	topicEncoder = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
+	topicDecoder = strings.NewReplacer("%25", "%", "%7B", "{", "%7D", "}")
+)
 
 // stream returns the key of a topic's stream.
 func (k keys) stream(topic string) string {
@@ -32,6 +35,11 @@ func (k keys) stream(topic string) string {
 		topic = topicEncoder.Replace(topic)
 	}
 	return k.prefix + "{" + topic + "}"
+}
+
+// topic returns the name of the topic that has a stream.
+func (k keys) topic(stream string) string {
+	return topicDecoder.Replace(strings.TrimSuffix(strings.TrimPrefix(stream, k.prefix+"{"), "}"))
 }
 
 // probe returns a key that no topic has, as no topic has an empty name.

@@ -43,11 +43,20 @@ func newLanes(ctx context.Context, n nodes, spawn func(func()) bool) *lanes {
 
 // do runs a job at the server that the key belongs to; see batcher.do.
 func (l *lanes) do(ctx context.Context, key string, j *job) (maybe bool, err error) {
-	client, err := l.of(ctx, key)
+	b, err := l.at(ctx, key)
 	if err != nil {
 		return false, err
 	}
-	return l.batcher(client).do(ctx, j)
+	return b.do(ctx, j)
+}
+
+// at returns the batcher for the server that a key belongs to.
+func (l *lanes) at(ctx context.Context, key string) (*batcher, error) {
+	client, err := l.of(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return l.batcher(client), nil
 }
 
 // command runs a command at the server that a stream belongs to, together with those of other
@@ -104,6 +113,7 @@ func (l *lanes) batcher(client *redis.Client) *batcher {
 	b = newBatcher(l.ctx, l.spawn)
 	if l.messages == nil {
 		b.send = func(jobs []*job) { l.send(l.ctx, client, jobs) }
+		b.replies = true
 	} else {
 		b.send = func(jobs []*job) { l.messages(l.ctx, client, jobs) }
 	}

@@ -1,12 +1,14 @@
 -- Reads one topic in one step: nothing can be appended or trimmed between the question whether an
 -- ID is the newest place and the entries.
 --
+-- Goes behind bounded.lua.
+--
 -- KEYS: 1 the stream. ARGV: 1 an ID or '', 2 most entries, 0 for none, 3 from which ID on, - for
---       the oldest.
+--       the oldest, 4 most bytes.
 -- Returns Redis' time in ms; and if there is a stream: the newest place, the ID that was given
 -- last, how many entries there are, how many were ever added or -1 if the server does not know, and
--- when entries were asked for, unless the given ID was given last: the ID of the oldest entry, and
--- the oldest entries from that ID on.
+-- when entries were asked for, unless the given ID was given last: the ID of the oldest entry, the
+-- oldest entries from that ID on, and 1 if there may be more.
 
 local now = redis.call('TIME')
 local ms = now[1] .. string.format('%03d', math.floor(tonumber(now[2]) / 1000))
@@ -34,13 +36,13 @@ if #newest > 0 then
   place = newest[1][1]
 end
 
-local entries, oldest = {}, ''
+local entries, more, oldest = {}, 0, ''
 if ARGV[2] ~= '0' and last ~= ARGV[1] then
-  entries = redis.call('XRANGE', KEYS[1], ARGV[3], '+', 'COUNT', ARGV[2])
+  entries, more = bounded(KEYS[1], ARGV[3], tonumber(ARGV[2]), tonumber(ARGV[4]))
   local first = entries[1]
   if ARGV[3] ~= '-' then
     first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
   end
   oldest = first and first[1] or ''
 end
-return {ms, place, last, length, added, oldest, entries}
+return {ms, place, last, length, added, oldest, entries, more}

@@ -1,6 +1,7 @@
 package redisstream
 
 import (
+	"context"
 	"crypto/sha1" //nolint:gosec // Redis names scripts by their SHA-1.
 	_ "embed"
 	"encoding/hex"
@@ -22,8 +23,14 @@ var (
 	batchSource string
 	//go:embed publish.lua
 	publishSource string
+	//go:embed bounded.lua
+	boundedSource string
 	//go:embed read.lua
 	readSource string
+	//go:embed page.lua
+	pageSource string
+	//go:embed next.lua
+	nextSource string
 	//go:embed seek.lua
 	seekSource string
 	//go:embed info.lua
@@ -36,7 +43,9 @@ var (
 	lifeSource string
 
 	publishScript = newScript(idSource + moreSource() + publishSource)
-	readScript    = newScript(readSource)
+	readScript    = newScript(boundedSource + readSource)
+	pageScript    = newScript(boundedSource + pageSource)
+	nextScript    = newScript(nextSource)
 	seekScript    = newScript(lifeSource + seekSource)
 	infoScript    = newScript(lifeSource + infoSource)
 	deleteScript  = newScript(idSource + lifeSource + deleteSource)
@@ -70,6 +79,13 @@ func (s script) args(bySource bool, most int) []any {
 		return append(make([]any, 0, most+2), "eval", s.source)
 	}
 	return append(make([]any, 0, most+2), "evalsha", s.digest)
+}
+
+// command returns what makes the command that runs the script for a stream alone.
+func (s script) command(ctx context.Context, stream string, args ...any) func(bySource bool) redis.Cmder {
+	return func(bySource bool) redis.Cmder {
+		return redis.NewCmd(ctx, append(append(s.args(bySource, 2+len(args)), 1, stream), args...)...)
+	}
 }
 
 // once is a command that no client sends a second time. Otherwise a client repeats a command

@@ -59,7 +59,10 @@ type xfollow struct {
 	last    hub.ID // what was delivered last, or the tail
 	proof   proof
 	broken  bool
-	lookAt  time.Time
+	// ahead: its messages are large, and there may be more. It is read on without XREAD, which
+	// would transfer each of them once more.
+	ahead  bool
+	lookAt time.Time
 }
 
 // current returns the follows of a reader; none when it has to end.
@@ -192,7 +195,7 @@ func (r *xreader) run() {
 		now := time.Now()
 		hot := make([]*xfollow, 0, len(fs))
 		for _, f := range fs {
-			if news[f.stream] && !f.broken || !now.Before(f.lookAt) {
+			if (news[f.stream] || f.ahead) && !f.broken || !now.Before(f.lookAt) {
 				hot = append(hot, f)
 			}
 		}
@@ -203,11 +206,13 @@ func (r *xreader) run() {
 }
 
 // poll waits until one of the streams has something new, at most for as long as given, and
-// returns those that have.
+// returns those that have. It does not wait, and leaves them out, while there are others to read on.
 func poll(ctx context.Context, client *redis.Client, fs []*xfollow, block time.Duration) (map[string]bool, error) {
 	from := make(map[string]entryID, len(fs))
+	ahead := false
 	for _, f := range fs {
-		if f.broken {
+		ahead = ahead || f.ahead && !f.broken
+		if f.broken || f.ahead {
 			continue
 		}
 		id, _ := parseID(string(f.last))
@@ -216,11 +221,17 @@ func poll(ctx context.Context, client *redis.Client, fs []*xfollow, block time.D
 		}
 	}
 	if len(from) == 0 {
-		retry.Sleep(ctx, shortBlock)
+		if !ahead {
+			retry.Sleep(ctx, shortBlock)
+		}
 		return nil, nil
 	}
 	args := make([]any, 0, 6+2*len(from))
-	args = append(args, "xread", "count", 1, "block", block.Milliseconds(), "streams")
+	args = append(args, "xread", "count", 1)
+	if !ahead {
+		args = append(args, "block", block.Milliseconds())
+	}
+	args = append(args, "streams")
 	ids := make([]any, 0, len(from))
 	for stream, id := range from {
 		args = append(args, stream)
@@ -315,6 +326,7 @@ func (f *xfollow) advance(ctx context.Context, h *history) bool {
 		f.call(func(s hub.Sink) { s.Restored(prev) })
 	}
 	f.broken = false
+	f.ahead = len(p.Messages) > 0 && h.sizes.of(f.stream).entry >= largeEntry
 	if len(p.Messages) == 0 {
 		return false
 	}

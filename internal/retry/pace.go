@@ -19,16 +19,30 @@ type Pace struct {
 
 	failing atomic.Bool
 	mu      sync.Mutex
-	next    time.Time // no try begins before
+	next    time.Time     // no try begins before
+	works   chan struct{} // closed when a try works; nil while nobody waits
 }
 
 // Failing reports whether the last try failed.
 func (p *Pace) Failing() bool { return p.failing.Load() }
 
-// Note says whether a try failed. It returns whether the one before had.
-func (p *Pace) Note(failed bool) (before bool) { return p.failing.Swap(failed) }
+// Note says whether a try failed. It returns whether the one before had. When one works, all who
+// wait for their turn may try.
+func (p *Pace) Note(failed bool) (before bool) {
+	before = p.failing.Swap(failed)
+	if before && !failed {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.next = (time.Time{}); p.works != nil {
+			close(p.works)
+			p.works = nil
+		}
+	}
+	return before
+}
 
-// Wait waits for a try's turn, or until ctx ends. It returns at once unless the last try failed.
+// Wait waits for a try's turn, or until ctx ends or a try works. It returns at once unless the last
+// try failed.
 func (p *Pace) Wait(ctx context.Context) {
 	if !p.Failing() {
 		return
@@ -40,8 +54,20 @@ func (p *Pace) Wait(ctx context.Context) {
 		turn = p.next
 	}
 	p.next = turn.Add(p.Every)
+	if p.works == nil {
+		p.works = make(chan struct{})
+	}
+	works := p.works
 	p.mu.Unlock()
-	Sleep(ctx, turn.Sub(now))
+	if turn.After(now) {
+		t := time.NewTimer(turn.Sub(now))
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-works:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Sleep waits for d, or until ctx ends.

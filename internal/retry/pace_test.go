@@ -78,6 +78,22 @@ func TestPaceIsKeptFromOneToTheNext(t *testing.T) {
 	})
 }
 
+// TestPaceEndsWithTheFailure: who waits for his turn need not wait for it to its end.
+func TestPaceEndsWithTheFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pace{Every: every, Least: every}
+		p.Note(true)
+		time.AfterFunc(every/2, func() { p.Note(false) })
+		if got := turns(t.Context(), p, 100); got[0] != every/2 || got[99] != every/2 {
+			t.Errorf("turns from %v to %v", got[0], got[99])
+		}
+		p.Note(true)
+		if got := turns(t.Context(), p, 1); got[0] != every {
+			t.Errorf("when it fails again, a turn after %v", got[0])
+		}
+	})
+}
+
 func TestSleepEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
