@@ -31,14 +31,15 @@ func (e *StatusError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("sse: status %d %s", e.Code, http.StatusText(e.Code)))
 }
 
-// temporary reports whether the same request may succeed later.
-func (e *StatusError) temporary() bool {
-	switch e.Code {
+// finalStatus is what decides where [Client.FinalStatus] is not set: the same request may succeed
+// later after those that it excepts.
+func finalStatus(code int) bool {
+	switch code {
 	case http.StatusTooManyRequests, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
+		return false
 	}
-	return false
+	return true
 }
 
 // A Client follows a stream over reconnections. Its fields are its
@@ -54,7 +55,7 @@ type Client struct {
 
 	// NewRequest makes the request of each connection, for what URL and Header
 	// cannot say, such as a token that changes. Its error ends the stream. The
-	// client adds Accept and Last-Event-ID to what it returns.
+	// client adds Accept, Cache-Control and Last-Event-ID to what it returns.
 	NewRequest func(ctx context.Context) (*http.Request, error)
 
 	// HTTPClient does the requests; nil means [http.DefaultClient]. Its Timeout is
@@ -69,8 +70,9 @@ type Client struct {
 	MinBackoff time.Duration
 
 	// MaxBackoff bounds the wait after repeated failures, which doubles from one
-	// to the next; 0 means 30 seconds. A longer wait that the server asks for is
-	// kept, up to one hour. Jitter comes on top.
+	// to the next; 0 means 30 seconds. A connection that was open for so long ends
+	// a row of failures. A longer wait that the server asks for is kept, up to one
+	// hour. Jitter comes on top. [Stream.All] says what a failure is.
 	MaxBackoff time.Duration
 
 	// NoJitter makes waits exact. By default each is longer by a random part of up
@@ -84,8 +86,15 @@ type Client struct {
 	// heartbeat.
 	IdleTimeout time.Duration
 
-	// MaxEventSize is that of [Decoder].
+	// MaxEventSize is that of [Decoder]: 0 means [DefaultMaxEventSize], and
+	// [math.MaxInt] no bound.
 	MaxEventSize int
+
+	// FinalStatus reports whether an answer ends the stream. It is asked about each
+	// status but 200. After one that is not final, 204 included, the client waits
+	// and connects again. Nil means that all are final but 429, 502, 503 and 504.
+	// It runs on the goroutine that ranges over the stream.
+	FinalStatus func(code int) bool
 
 	// OnReconnect, if set, is called before each wait with the reason, nil for a
 	// clean end of the stream, and the wait. It runs on the goroutine that ranges
@@ -116,7 +125,12 @@ func (c *Client) Stream(ctx context.Context) *Stream {
 	if c.MaxBackoff <= 0 {
 		s.client.MaxBackoff = 30 * time.Second
 	}
+	if c.FinalStatus == nil {
+		s.client.FinalStatus = finalStatus
+	}
+	s.backoff = backoff{least: s.client.MinBackoff, most: s.client.MaxBackoff, exact: c.NoJitter}
 	s.lastID.Store(&s.client.LastEventID)
+	s.stated = s.client.LastEventID
 	return s
 }
 
@@ -129,15 +143,28 @@ func (c *Client) request(ctx context.Context, lastID string) (*http.Request, err
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "text/event-stream")
 	}
+	if req.Header.Get("Cache-Control") == "" {
+		// As browsers do: a cache must not answer with a stream of before.
+		req.Header.Set("Cache-Control", "no-cache")
+	}
 	if lastID != "" {
-		// An id that cannot be stated would fail each reconnection; leaving it
-		// out would lose the position without a word.
-		if strings.ContainsFunc(lastID, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F }) {
-			return nil, errors.New("sse: the last event id has control characters and cannot be sent")
+		// The one that the client was given: leaving it out would lose the
+		// position without a word.
+		if !portable(lastID) {
+			return nil, errors.New("sse: the client's LastEventID has control characters or is too long, and cannot be sent")
 		}
 		req.Header.Set("Last-Event-ID", lastID)
 	}
 	return req, nil
+}
+
+// maxStated is the length of the longest last event ID that is stated: servers and proxies refuse
+// requests with longer lines, and such a refusal would be final.
+const maxStated = 8000
+
+// portable reports whether a header can carry an ID.
+func portable(id string) bool {
+	return len(id) <= maxStated && !strings.ContainsFunc(id, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F })
 }
 
 func (c *Client) newRequest(ctx context.Context) (*http.Request, error) {
@@ -165,19 +192,22 @@ func (c *Client) newRequest(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// check returns nil when the answer is an event stream.
-func check(resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK {
-		return &StatusError{
-			Code:       resp.StatusCode,
-			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
-		}
+// refused says how a connection ends that is answered by a status other than 200.
+func (c *Client) refused(resp *http.Response) ending {
+	final := c.FinalStatus(resp.StatusCode)
+	if final && resp.StatusCode == http.StatusNoContent {
+		return ending{over: true}
 	}
+	return ending{final: final, err: &StatusError{
+		Code:       resp.StatusCode,
+		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+	}}
+}
+
+// isStream reports whether an answer is an event stream.
+func isStream(resp *http.Response) bool {
 	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
-		return ErrContentType
-	}
-	return nil
+	return strings.EqualFold(strings.TrimSpace(media), "text/event-stream")
 }
 
 // retryAfter reads the header's two forms, seconds and a date.

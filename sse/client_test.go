@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -150,7 +151,7 @@ func TestClientTellsWhyItReconnects(t *testing.T) {
 		if strings.Contains(reasons[1].Error(), "secret") {
 			t.Errorf("the reason tells the token: %v", reasons[1])
 		}
-		if got := seconds(waits); got != "1 1 2 1" {
+		if got := seconds(waits); got != "1 2 4 1" {
 			t.Errorf("waits %s", got)
 		}
 	})
@@ -186,6 +187,9 @@ func TestClientRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := s.last.Header
+		if h.Get("Cache-Control") != "no-cache" {
+			t.Errorf("Cache-Control %q", h.Get("Cache-Control"))
+		}
 		if h.Get("Authorization") != "Bearer x" || h.Get("Accept") != "text/event-stream, */*" || h.Get("Last-Event-ID") != "1" || s.last.Method != http.MethodGet {
 			t.Errorf("request %s %v", s.last.Method, h)
 		}
@@ -241,6 +245,19 @@ func TestStreamGoesOnAfterALoop(t *testing.T) {
 		}
 		if got := strings.Join(s.ids, " "); got != "0 1 2" {
 			t.Errorf("ids %q", got)
+		}
+	})
+}
+
+func TestClientWithoutABoundOnEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data := strings.Repeat("x", DefaultMaxEventSize+1)
+		s := &script{answers: []answer{{body: "data: " + data + "\n\n"}}}
+		c := s.client()
+		c.MaxEventSize = math.MaxInt
+		events, err := follow(t.Context(), c)
+		if err != nil || len(events) != 1 || events[0] != "="+data {
+			t.Errorf("%d events, %v", len(events), err)
 		}
 	})
 }

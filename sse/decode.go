@@ -22,7 +22,8 @@ var ErrTooLong = errors.New("sse: event is too long")
 // is not for concurrent use.
 type Decoder struct {
 	// MaxEventSize bounds the bytes of one event's data and of each line; 0 means
-	// [DefaultMaxEventSize]. It may be set before the first Decode.
+	// [DefaultMaxEventSize], and [math.MaxInt] no bound. It may be set before the
+	// first Decode.
 	MaxEventSize int
 
 	r   io.Reader
@@ -41,7 +42,8 @@ type Decoder struct {
 	hasData  bool
 	blockTry time.Duration
 
-	moved    func(id string) // called when lastID changes
+	moved    func(id string)           // called when lastID changes
+	asked    func(retry time.Duration) // called for each reconnection time
 	lastID   string
 	retry    time.Duration
 	hasRetry bool
@@ -203,6 +205,9 @@ func (d *Decoder) field(line []byte) {
 	case "retry":
 		if retry, ok := parseRetry(value); ok {
 			d.retry, d.hasRetry, d.blockTry = retry, true, retry
+			if d.asked != nil {
+				d.asked(retry)
+			}
 		}
 	}
 }

@@ -6,16 +6,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
 )
-
-// maxAsked bounds a wait that a server asks for: a typing error there must not
-// silence a client for ever.
-const maxAsked = time.Hour
 
 // A Stream is one client's way through a stream, over any number of
 // connections. Make one with [Client.Stream].
@@ -23,12 +18,9 @@ type Stream struct {
 	ctx    context.Context
 	client Client
 	lastID atomic.Pointer[string]
-
-	// asked is the reconnection time that the server stated, on this connection or
-	// an earlier one.
-	asked    time.Duration
-	hasAsked bool
-	failures int // in a row, without an event
+	// stated is what a request states: the newest of the last event IDs that a header can carry.
+	stated  string
+	backoff backoff
 }
 
 // LastEventID returns the last event ID: the client's own before the first
@@ -38,17 +30,28 @@ func (s *Stream) LastEventID() string { return *s.lastID.Load() }
 
 // All connects and returns the events as they arrive; ranging blocks between
 // them. When a connection ends, cleanly or not, it waits and connects again with
-// the last event ID. The wait is what the server stated (retry:) after a
-// connection that brought an event and ended cleanly; else at least
-// [Client.MinBackoff], doubling with each failure in a row up to
-// [Client.MaxBackoff]. An event ends the row. The statuses 429, 502, 503 and 504
-// are failures too, and their Retry-After is kept.
+// the last event ID.
 //
-// The sequence ends without an error when the server answers 204. It ends with
-// an error, yielded once with an empty event, when ctx ends (its cause), when
-// the server answers any other status ([*StatusError]) or no event stream
+// The wait is what the server stated (retry:) after a connection that brought an
+// event and ended cleanly; else at least [Client.MinBackoff]. It doubles with
+// each connection in a row that was of no use, up to [Client.MaxBackoff], also
+// where the server greets and then ends the stream cleanly. Of use is a
+// connection that moved the last event ID, or that was open for MaxBackoff.
+// Of use is also one that brought an event, asked to come back after a second or
+// more, and ended cleanly.
+//
+// The sequence ends without an error when the server answers 204, and when a
+// connection ends behind an event of type close without data, which is how a
+// feed says that it is finished. It ends with an error, yielded once with an
+// empty event, when ctx ends (its cause), when the server answers a status that
+// is final ([*StatusError], see [Client.FinalStatus]) or no event stream
 // ([ErrContentType]), on an event that is too long ([ErrTooLong]), and when no
-// request can be made.
+// request can be made. Other statuses are failures like those of the network,
+// and their Retry-After is kept.
+//
+// A last event ID that no header can carry, because of its control characters or
+// its length, is not stated. The requests state the last one before it that can
+// be, and the server sends again what came behind that one.
 //
 // Leaving the loop closes the connection. Ranging again connects again with the
 // last event ID. Only one goroutine may range at a time.
@@ -67,7 +70,7 @@ func (s *Stream) All() iter.Seq2[Event, error] {
 				yield(Event{}, end.err)
 				return
 			}
-			wait := s.wait(end)
+			wait := s.backoff.after(end)
 			if s.client.OnReconnect != nil {
 				s.client.OnReconnect(end.err, wait)
 			}
@@ -79,19 +82,11 @@ func (s *Stream) All() iter.Seq2[Event, error] {
 	}
 }
 
-// ending says how one connection ended.
-type ending struct {
-	err      error // nil: the server ended the stream cleanly
-	final    bool  // err ends the sequence
-	over     bool  // the caller left the loop, or the server said that this is all
-	received bool  // at least one event arrived
-}
-
 // connect does one connection.
 func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
-	req, err := s.client.request(ctx, s.LastEventID())
+	req, err := s.client.request(ctx, s.stated)
 	if err != nil {
 		return ending{err: err, final: true}
 	}
@@ -107,27 +102,36 @@ func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
 		return ending{err: fmt.Errorf("sse: connect: %w", body.reason(err))}
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNoContent {
-		return ending{over: true}
+	if resp.StatusCode != http.StatusOK {
+		return s.client.refused(resp)
 	}
-	if err := check(resp); err != nil {
-		var status *StatusError
-		return ending{err: err, final: !errors.As(err, &status) || !status.temporary()}
+	if !isStream(resp) {
+		return ending{err: ErrContentType, final: true}
 	}
-
 	body.r = resp.Body
+	opened, from := time.Now(), s.LastEventID()
+	end = s.read(body, yield)
+	end.lasted, end.moved = time.Since(opened), s.LastEventID() != from
+	return end
+}
+
+// read yields the events of one connection.
+func (s *Stream) read(body *idleReader, yield func(Event, error) bool) (end ending) {
 	decoder := NewDecoder(body)
 	decoder.MaxEventSize = s.client.MaxEventSize
 	// Browsers keep the id over connections: an event without one has the id of
 	// the event before it, wherever that was received.
 	decoder.id, decoder.lastID = s.LastEventID(), s.LastEventID()
-	decoder.moved = func(id string) { s.lastID.Store(&id) }
+	decoder.moved = s.move
+	decoder.asked = func(retry time.Duration) {
+		end.asked = retry
+		s.backoff.heard(retry)
+	}
+	finished := false
 	for {
 		event, err := decoder.Decode()
-		if retry, ok := decoder.Retry(); ok {
-			s.asked, s.hasAsked = min(retry, maxAsked), true
-		}
 		if err != nil {
+			end.over = finished
 			if err != io.EOF {
 				end.err = body.reason(err)
 				end.final = errors.Is(err, ErrTooLong)
@@ -135,7 +139,7 @@ func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
 			return end
 		}
 		end.received = true
-		s.failures = 0
+		finished = event.Type == "close" && event.Data == ""
 		if !yield(event, nil) {
 			end.over = true
 			return end
@@ -143,32 +147,12 @@ func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
 	}
 }
 
-// wait returns how long to wait after a connection ended as end says.
-func (s *Stream) wait(end ending) time.Duration {
-	wait := s.client.MinBackoff
-	if s.hasAsked {
-		wait = s.asked
-		if end.err != nil || !end.received {
-			wait = max(wait, s.client.MinBackoff)
-		}
+// move takes over a last event ID.
+func (s *Stream) move(id string) {
+	s.lastID.Store(&id)
+	if portable(id) {
+		s.stated = id
 	}
-	if end.err != nil {
-		// A wait beyond the most is what the server asked for, and stays.
-		for range s.failures {
-			if wait >= s.client.MaxBackoff {
-				break
-			}
-			wait = min(2*wait, s.client.MaxBackoff)
-		}
-		s.failures++
-	}
-	if status, ok := errors.AsType[*StatusError](end.err); ok {
-		wait = max(wait, min(status.RetryAfter, maxAsked))
-	}
-	if half := int64(wait / 2); half > 0 && !s.client.NoJitter {
-		wait += time.Duration(rand.Int64N(half))
-	}
-	return wait
 }
 
 // sleep returns false when ctx ended first.
