@@ -81,9 +81,11 @@ type Client struct {
 	NoJitter bool
 
 	// IdleTimeout ends a connection on which no byte, heartbeats and the response
-	// header included, has arrived for so long, and reconnects; 0 means never. It
-	// finds dead connections that report no error. Choose twice the server's
-	// heartbeat.
+	// header included, has arrived for so long, and reconnects. It finds dead
+	// connections that report no error. 0 means three of the heartbeats that the
+	// response states in its header Heartbeat-Interval, in seconds, as those of
+	// package feed do, and at least 1 second; where none are stated, and until the
+	// response is there, there is no timeout then. One of hours is as good as none.
 	IdleTimeout time.Duration
 
 	// MaxEventSize is that of [Decoder]: 0 means [DefaultMaxEventSize], and
@@ -208,6 +210,32 @@ func (c *Client) refused(resp *http.Response) ending {
 func isStream(resp *http.Response) bool {
 	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(media), "text/event-stream")
+}
+
+// patience is how many heartbeats may fail to come before a connection counts as dead.
+const patience = 3
+
+// idle returns the timeout of a connection, 0 for none.
+func (c *Client) idle(h http.Header) time.Duration {
+	if c.IdleTimeout > 0 {
+		return c.IdleTimeout
+	}
+	if interval := heartbeat(h); interval > 0 {
+		// A network may hold up what is sent every few milliseconds for longer than three of these.
+		return max(patience*interval, time.Second)
+	}
+	return 0
+}
+
+// heartbeat returns the interval of heartbeats that a response states, 0 for none. One of more
+// than a day tells nothing.
+func heartbeat(h http.Header) time.Duration {
+	const most = 24 * time.Hour
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(h.Get("Heartbeat-Interval")), 64)
+	if err != nil || !(seconds > 0 && seconds <= most.Seconds()) {
+		return 0
+	}
+	return time.Duration(seconds * float64(time.Second))
 }
 
 // retryAfter reads the header's two forms, seconds and a date.

@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+func heartbeats(seconds string) map[string]string {
+	return map[string]string{"Heartbeat-Interval": seconds}
+}
+
 func TestClientReconnects(t *testing.T) {
 	refused := errors.New("refused")
 	cut := io.ErrUnexpectedEOF
@@ -196,6 +200,27 @@ func TestClientReconnects(t *testing.T) {
 			change:  func(c *Client) { c.IdleTimeout = 30 * time.Second },
 			answers: []answer{{body: "data: a\n\n", end: errHang}, {delay: time.Minute}},
 			events:  "=a", ids: ",,", came: "0 31 63",
+		},
+		{
+			name:    "three heartbeats",
+			answers: []answer{{header: heartbeats("15"), body: "data: a\n\n", end: errHang}, {header: heartbeats("0.5"), end: errHang}},
+			events:  "=a", ids: ",,", came: "0 46 49.5",
+		},
+		{
+			name:    "heartbeats that are very close",
+			answers: []answer{{header: heartbeats("0.01"), end: errHang}},
+			ids:     ",", came: "0 2",
+		},
+		{
+			name:    "a timeout beside heartbeats",
+			change:  func(c *Client) { c.IdleTimeout = time.Hour },
+			answers: []answer{{header: heartbeats("15"), body: "data: a\n\n", end: errHang}},
+			events:  "=a", ids: ",", came: "0 3601",
+		},
+		{
+			name:    "an answer that takes longer than heartbeats",
+			answers: []answer{{header: heartbeats("1"), delay: time.Minute, body: "data: a\n\n"}},
+			events:  "=a", ids: ",", came: "0 61",
 		},
 	}
 	for _, test := range tests {

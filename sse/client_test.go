@@ -262,6 +262,17 @@ func TestClientWithoutABoundOnEvents(t *testing.T) {
 	})
 }
 
+func TestHeartbeat(t *testing.T) {
+	for value, want := range map[string]time.Duration{
+		"15": 15 * time.Second, "0.5": 500 * time.Millisecond, " 5 ": 5 * time.Second, "86400": 24 * time.Hour,
+		"": 0, "0": 0, "-1": 0, "86401": 0, "1e300": 0, "Inf": 0, "NaN": 0, "15s": 0, "15, 30": 0,
+	} {
+		if got := heartbeat(http.Header{"Heartbeat-Interval": {value}}); got != want {
+			t.Errorf("%q: got %v, want %v", value, got, want)
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	tests := []struct {

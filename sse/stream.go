@@ -108,7 +108,7 @@ func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
 	if !isStream(resp) {
 		return ending{err: ErrContentType, final: true}
 	}
-	body.r = resp.Body
+	body.r, body.limit = resp.Body, s.client.idle(resp.Header)
 	opened, from := time.Now(), s.LastEventID()
 	end = s.read(body, yield)
 	end.lasted, end.moved = time.Since(opened), s.LastEventID() != from
