@@ -98,9 +98,23 @@ type Client struct {
 	// It runs on the goroutine that ranges over the stream.
 	FinalStatus func(code int) bool
 
-	// OnReconnect, if set, is called before each wait with the reason, nil for a
-	// clean end of the stream, and the wait. It runs on the goroutine that ranges
-	// over the stream.
+	// The hooks run on the goroutine that ranges over the stream, in the order of
+	// what they tell of. Nil ones are left out.
+
+	// OnOpen is called for each connection, with the header of the response, when
+	// it is known to be a stream.
+	OnOpen func(header http.Header)
+
+	// OnComment is called for each comment, heartbeats included, with its text
+	// behind the colon and one space.
+	OnComment func(text string)
+
+	// OnRetry is called for each reconnection time that the server states, as it
+	// states it.
+	OnRetry func(wait time.Duration)
+
+	// OnReconnect is called before each wait with the reason, nil for a clean end
+	// of the stream or after [Stream.Restart], and the wait.
 	OnReconnect func(reason error, wait time.Duration)
 }
 

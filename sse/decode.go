@@ -44,6 +44,7 @@ type Decoder struct {
 
 	moved    func(id string)           // called when lastID changes
 	asked    func(retry time.Duration) // called for each reconnection time
+	comment  func(text string)         // called for each comment
 	lastID   string
 	retry    time.Duration
 	hasRetry bool
@@ -187,6 +188,10 @@ func (d *Decoder) field(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.TrimPrefix(value, []byte(" "))
 	switch string(name) {
+	case "":
+		if d.comment != nil {
+			d.comment(string(appendUTF8(nil, value)))
+		}
 	case "data":
 		if d.hasData {
 			d.data = append(d.data, '\n')

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -21,6 +22,9 @@ type Stream struct {
 	// stated is what a request states: the newest of the last event IDs that a header can carry.
 	stated  string
 	backoff backoff
+
+	mu  sync.Mutex
+	cut func() // ends the connection or the wait of now; nil while nobody ranges
 }
 
 // LastEventID returns the last event ID: the client's own before the first
@@ -53,38 +57,80 @@ func (s *Stream) LastEventID() string { return *s.lastID.Load() }
 // its length, is not stated. The requests state the last one before it that can
 // be, and the server sends again what came behind that one.
 //
-// Leaving the loop closes the connection. Ranging again connects again with the
-// last event ID. Only one goroutine may range at a time.
+// Leaving the loop closes the connection. Ranging again, also behind the end,
+// connects again with the last event ID. Only one goroutine may range at a time.
 func (s *Stream) All() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		for {
-			end := s.connect(yield)
-			if end.over {
-				return
-			}
-			if s.ctx.Err() != nil {
-				yield(Event{}, context.Cause(s.ctx))
-				return
-			}
-			if end.final {
-				yield(Event{}, end.err)
-				return
-			}
-			wait := s.backoff.after(end)
-			if s.client.OnReconnect != nil {
-				s.client.OnReconnect(end.err, wait)
-			}
-			if !sleep(s.ctx, wait) {
-				yield(Event{}, context.Cause(s.ctx))
-				return
-			}
+		defer s.cuttable(nil)
+		for s.round(yield) {
 		}
 	}
 }
 
-// connect does one connection.
-func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
+// errRestart ends a round before its time.
+var errRestart = errors.New("sse: restart")
+
+// round is one connection and the wait behind it. It reports whether another round follows.
+func (s *Stream) round(yield func(Event, error) bool) bool {
 	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	s.cuttable(func() { cancel(errRestart) })
+	end := s.connect(ctx, yield)
+	switch {
+	case end.over:
+		return false
+	case s.ctx.Err() != nil:
+		yield(Event{}, context.Cause(s.ctx))
+		return false
+	case end.final:
+		yield(Event{}, end.err)
+		return false
+	}
+	wait := time.Duration(0)
+	if errors.Is(context.Cause(ctx), errRestart) {
+		end.err = nil
+	} else {
+		wait = s.backoff.after(end)
+	}
+	if s.client.OnReconnect != nil {
+		s.client.OnReconnect(end.err, wait)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	if s.ctx.Err() != nil {
+		yield(Event{}, context.Cause(s.ctx))
+		return false
+	}
+	return true
+}
+
+// Restart ends the connection, or the wait for the next one, and connects again
+// at once, with the last event ID: for a program that knows more of the network
+// than the connection does. Events that were received already are yielded first.
+// It does not wait, does nothing while nobody ranges over the stream, and is safe
+// for concurrent use. Whoever calls it has to space the calls.
+func (s *Stream) Restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut != nil {
+		s.cut()
+	}
+}
+
+// cuttable says what a restart does from now on.
+func (s *Stream) cuttable(cut func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = cut
+}
+
+// connect makes one connection, within its round.
+func (s *Stream) connect(round context.Context, yield func(Event, error) bool) (end ending) {
+	ctx, cancel := context.WithCancelCause(round)
 	defer cancel(nil)
 	req, err := s.client.request(ctx, s.stated)
 	if err != nil {
@@ -108,6 +154,9 @@ func (s *Stream) connect(yield func(Event, error) bool) (end ending) {
 	if !isStream(resp) {
 		return ending{err: ErrContentType, final: true}
 	}
+	if s.client.OnOpen != nil {
+		s.client.OnOpen(resp.Header)
+	}
 	body.r, body.limit = resp.Body, s.client.idle(resp.Header)
 	opened, from := time.Now(), s.LastEventID()
 	end = s.read(body, yield)
@@ -126,7 +175,11 @@ func (s *Stream) read(body *idleReader, yield func(Event, error) bool) (end endi
 	decoder.asked = func(retry time.Duration) {
 		end.asked = retry
 		s.backoff.heard(retry)
+		if s.client.OnRetry != nil {
+			s.client.OnRetry(retry)
+		}
 	}
+	decoder.comment = s.client.OnComment
 	finished := false
 	for {
 		event, err := decoder.Decode()
@@ -152,18 +205,6 @@ func (s *Stream) move(id string) {
 	s.lastID.Store(&id)
 	if portable(id) {
 		s.stated = id
-	}
-}
-
-// sleep returns false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return ctx.Err() == nil
 	}
 }
 
