@@ -65,6 +65,15 @@ type Client struct {
 	// LastEventID is what the first connection states; empty states nothing.
 	LastEventID string
 
+	// Cursor, if set, keeps the last event ID over restarts of the process. A stream
+	// with an empty LastEventID begins with what is loaded. An ID is saved when the
+	// events up to it have been handled, that is, when the loop's body has come to
+	// its end: then before the client waits for more, and when the stream or the
+	// connection ends. So a process that dies gets again what it has handled since,
+	// and so does one that leaves the loop get the event that it left at, unless it
+	// ranges on. An error of the store ends the stream.
+	Cursor CursorStore
+
 	// MinBackoff is the wait before a reconnection while the server has not
 	// stated one, and the least wait after a failure; 0 means 1 second.
 	MinBackoff time.Duration
@@ -146,7 +155,8 @@ func (c *Client) Stream(ctx context.Context) *Stream {
 	}
 	s.backoff = backoff{least: s.client.MinBackoff, most: s.client.MaxBackoff, exact: c.NoJitter}
 	s.lastID.Store(&s.client.LastEventID)
-	s.stated = s.client.LastEventID
+	s.stated, s.handled = s.client.LastEventID, s.client.LastEventID
+	s.keeper.store = c.Cursor
 	return s
 }
 

@@ -21,6 +21,9 @@ type Stream struct {
 	lastID atomic.Pointer[string]
 	// stated is what a request states: the newest of the last event IDs that a header can carry.
 	stated  string
+	handled string // what it was behind the last event that the caller has handled
+	loaded  bool   // the store was asked
+	keeper  keeper
 	backoff backoff
 
 	mu  sync.Mutex
@@ -49,8 +52,8 @@ func (s *Stream) LastEventID() string { return *s.lastID.Load() }
 // feed says that it is finished. It ends with an error, yielded once with an
 // empty event, when ctx ends (its cause), when the server answers a status that
 // is final ([*StatusError], see [Client.FinalStatus]) or no event stream
-// ([ErrContentType]), on an event that is too long ([ErrTooLong]), and when no
-// request can be made. Other statuses are failures like those of the network,
+// ([ErrContentType]), on an event that is too long ([ErrTooLong]), when no
+// request can be made, and when [Client.Cursor] fails. Other statuses are failures like those of the network,
 // and their Retry-After is kept.
 //
 // A last event ID that no header can carry, because of its control characters or
@@ -61,10 +64,35 @@ func (s *Stream) LastEventID() string { return *s.lastID.Load() }
 // connects again with the last event ID. Only one goroutine may range at a time.
 func (s *Stream) All() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
+		if err := s.load(); err != nil {
+			yield(Event{}, err)
+			return
+		}
 		defer s.cuttable(nil)
 		for s.round(yield) {
 		}
 	}
+}
+
+// load takes over what the store holds, at the first time, where the client was not told where to
+// begin.
+func (s *Stream) load() error {
+	if s.loaded || s.keeper.store == nil || s.stated != "" {
+		return nil
+	}
+	id, err := s.keeper.load(s.ctx)
+	if err != nil {
+		return err
+	}
+	s.move(id)
+	s.handled, s.loaded = s.stated, true
+	return nil
+}
+
+// keep saves the position. Everything that was yielded has been handled.
+func (s *Stream) keep() error {
+	s.handled = s.stated
+	return s.keeper.save(s.ctx, s.handled)
 }
 
 // errRestart ends a round before its time.
@@ -180,23 +208,36 @@ func (s *Stream) read(body *idleReader, yield func(Event, error) bool) (end endi
 		}
 	}
 	decoder.comment = s.client.OnComment
+	var unsaved error
+	body.before = func() error {
+		unsaved = s.keep()
+		return unsaved
+	}
 	finished := false
 	for {
 		event, err := decoder.Decode()
 		if err != nil {
-			end.over = finished
-			if err != io.EOF {
-				end.err = body.reason(err)
-				end.final = errors.Is(err, ErrTooLong)
+			if unsaved == nil {
+				unsaved = s.keep() // what came with the end
 			}
+			switch {
+			case unsaved != nil:
+				end.err, end.final = unsaved, true
+			case err != io.EOF:
+				end.err, end.final = body.reason(err), errors.Is(err, ErrTooLong)
+			}
+			end.over = finished && unsaved == nil
 			return end
 		}
 		end.received = true
 		finished = event.Type == "close" && event.Data == ""
 		if !yield(event, nil) {
+			// Perhaps because it could not be handled.
+			_ = s.keeper.save(s.ctx, s.handled)
 			end.over = true
 			return end
 		}
+		s.handled = s.stated
 	}
 }
 
@@ -212,6 +253,7 @@ func (s *Stream) move(id string) {
 // time the caller spends between reads does not count.
 type idleReader struct {
 	r      io.Reader
+	before func() error  // called before a read, if set; its error is that of the read
 	limit  time.Duration // 0 = none
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
@@ -219,6 +261,11 @@ type idleReader struct {
 }
 
 func (r *idleReader) Read(p []byte) (int, error) {
+	if r.before != nil {
+		if err := r.before(); err != nil {
+			return 0, err
+		}
+	}
 	r.arm()
 	defer r.disarm()
 	return r.r.Read(p)
