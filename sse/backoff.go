@@ -32,7 +32,7 @@ type ending struct {
 	final    bool  // err ends the sequence
 	over     bool  // the caller left the loop, or the server said that this is all
 	received bool  // at least one event arrived
-	moved    bool  // the last event ID is another one than at the start
+	moved    bool  // the next request states another ID
 	lasted   time.Duration
 	asked    time.Duration // what this very connection stated
 }

@@ -122,6 +122,33 @@ func TestStreamRestartInTheLoop(t *testing.T) {
 	})
 }
 
+// TestStreamRestartWhileARequestIsMade: NewRequest may wait, for a token for example.
+func TestStreamRestartWhileARequestIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answers: []answer{{body: "data: a\n\n"}}}
+		c := s.client()
+		calls := 0
+		c.NewRequest = func(ctx context.Context) (*http.Request, error) {
+			if calls++; calls == 1 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
+		}
+		stream := c.Stream(t.Context())
+		time.AfterFunc(time.Minute, stream.Restart)
+		events := 0
+		for _, err := range stream.All() {
+			if events++; err != nil {
+				t.Error(err)
+			}
+		}
+		if events != 1 || calls != 3 {
+			t.Errorf("%d events, %d requests", events, calls)
+		}
+	})
+}
+
 // TestStreamGoesOnAfterItsEnd: an error and a 204 end the sequence, and not the stream.
 func TestStreamGoesOnAfterItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -43,9 +43,9 @@ func (s *Stream) LastEventID() string { return *s.lastID.Load() }
 // event and ended cleanly; else at least [Client.MinBackoff]. It doubles with
 // each connection in a row that was of no use, up to [Client.MaxBackoff], also
 // where the server greets and then ends the stream cleanly. Of use is a
-// connection that moved the last event ID, or that was open for MaxBackoff.
-// Of use is also one that brought an event, asked to come back after a second or
-// more, and ended cleanly.
+// connection that moved the last event ID, or that was open for MaxBackoff, and
+// one that brought an event, asked to come back after a second or more, and
+// ended cleanly.
 //
 // The sequence ends without an error when the server answers 204, and when a
 // connection ends behind an event of type close without data, which is how a
@@ -53,8 +53,8 @@ func (s *Stream) LastEventID() string { return *s.lastID.Load() }
 // empty event, when ctx ends (its cause), when the server answers a status that
 // is final ([*StatusError], see [Client.FinalStatus]) or no event stream
 // ([ErrContentType]), on an event that is too long ([ErrTooLong]), when no
-// request can be made, and when [Client.Cursor] fails. Other statuses are failures like those of the network,
-// and their Retry-After is kept.
+// request can be made, and when [Client.Cursor] fails. Other statuses are
+// failures like those of the network, and their Retry-After is kept.
 //
 // A last event ID that no header can carry, because of its control characters or
 // its length, is not stated. The requests state the last one before it that can
@@ -162,7 +162,7 @@ func (s *Stream) connect(round context.Context, yield func(Event, error) bool) (
 	defer cancel(nil)
 	req, err := s.client.request(ctx, s.stated)
 	if err != nil {
-		return ending{err: err, final: true}
+		return ending{err: err, final: ctx.Err() == nil} // a restart ends NewRequest too
 	}
 	body := &idleReader{limit: s.client.IdleTimeout, cancel: cancel}
 	body.arm()
@@ -186,9 +186,9 @@ func (s *Stream) connect(round context.Context, yield func(Event, error) bool) (
 		s.client.OnOpen(resp.Header)
 	}
 	body.r, body.limit = resp.Body, s.client.idle(resp.Header)
-	opened, from := time.Now(), s.LastEventID()
+	opened, from := time.Now(), s.stated
 	end = s.read(body, yield)
-	end.lasted, end.moved = time.Since(opened), s.LastEventID() != from
+	end.lasted, end.moved = time.Since(opened), s.stated != from
 	return end
 }
 
