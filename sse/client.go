@@ -31,14 +31,15 @@ func (e *StatusError) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("sse: status %d %s", e.Code, http.StatusText(e.Code)))
 }
 
-// temporary reports whether the same request may succeed later.
-func (e *StatusError) temporary() bool {
-	switch e.Code {
+// finalStatus is what decides where [Client.FinalStatus] is not set: the same request may succeed
+// later after those that it excepts.
+func finalStatus(code int) bool {
+	switch code {
 	case http.StatusTooManyRequests, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
+		return false
 	}
-	return false
+	return true
 }
 
 // A Client follows a stream over reconnections. Its fields are its
@@ -54,7 +55,7 @@ type Client struct {
 
 	// NewRequest makes the request of each connection, for what URL and Header
 	// cannot say, such as a token that changes. Its error ends the stream. The
-	// client adds Accept and Last-Event-ID to what it returns.
+	// client adds Accept, Cache-Control and Last-Event-ID to what it returns.
 	NewRequest func(ctx context.Context) (*http.Request, error)
 
 	// HTTPClient does the requests; nil means [http.DefaultClient]. Its Timeout is
@@ -64,13 +65,23 @@ type Client struct {
 	// LastEventID is what the first connection states; empty states nothing.
 	LastEventID string
 
+	// Cursor, if set, keeps the last event ID over restarts of the process. A stream
+	// with an empty LastEventID begins with what is loaded. An ID is saved when the
+	// events up to it have been handled, that is, when the loop's body has come to
+	// its end: then before the client waits for more, and when the stream or the
+	// connection ends. So a process that dies gets again what it has handled since,
+	// and so does one that leaves the loop get the event that it left at, unless it
+	// ranges on. An error of the store ends the stream.
+	Cursor CursorStore
+
 	// MinBackoff is the wait before a reconnection while the server has not
 	// stated one, and the least wait after a failure; 0 means 1 second.
 	MinBackoff time.Duration
 
 	// MaxBackoff bounds the wait after repeated failures, which doubles from one
-	// to the next; 0 means 30 seconds. A longer wait that the server asks for is
-	// kept, up to one hour. Jitter comes on top.
+	// to the next; 0 means 30 seconds. A connection that was open for so long ends
+	// a row of failures. A longer wait that the server asks for is kept, up to one
+	// hour. Jitter comes on top. [Stream.All] says what a failure is.
 	MaxBackoff time.Duration
 
 	// NoJitter makes waits exact. By default each is longer by a random part of up
@@ -79,17 +90,40 @@ type Client struct {
 	NoJitter bool
 
 	// IdleTimeout ends a connection on which no byte, heartbeats and the response
-	// header included, has arrived for so long, and reconnects; 0 means never. It
-	// finds dead connections that report no error. Choose twice the server's
-	// heartbeat.
+	// header included, has arrived for so long, and reconnects. It finds dead
+	// connections that report no error. 0 means three of the heartbeats that the
+	// response states in its header Heartbeat-Interval, in seconds, as those of
+	// package feed do, and at least 1 second; where none are stated, and until the
+	// response is there, there is no timeout then. One of hours is as good as none.
 	IdleTimeout time.Duration
 
-	// MaxEventSize is that of [Decoder].
+	// MaxEventSize is that of [Decoder]: 0 means [DefaultMaxEventSize], and
+	// [math.MaxInt] no bound.
 	MaxEventSize int
 
-	// OnReconnect, if set, is called before each wait with the reason, nil for a
-	// clean end of the stream, and the wait. It runs on the goroutine that ranges
-	// over the stream.
+	// FinalStatus reports whether an answer ends the stream. It is asked about each
+	// status but 200. After one that is not final, 204 included, the client waits
+	// and connects again. Nil means that all are final but 429, 502, 503 and 504.
+	// It runs on the goroutine that ranges over the stream.
+	FinalStatus func(code int) bool
+
+	// The hooks run on the goroutine that ranges over the stream, in the order of
+	// what they tell of. Nil ones are left out.
+
+	// OnOpen is called for each connection, with the header of the response, when
+	// it is known to be a stream.
+	OnOpen func(header http.Header)
+
+	// OnComment is called for each comment, heartbeats included, with its text
+	// behind the colon and one space.
+	OnComment func(text string)
+
+	// OnRetry is called for each reconnection time that the server states, as it
+	// states it.
+	OnRetry func(wait time.Duration)
+
+	// OnReconnect is called before each wait with the reason, nil for a clean end
+	// of the stream or after [Stream.Restart], and the wait.
 	OnReconnect func(reason error, wait time.Duration)
 }
 
@@ -116,7 +150,13 @@ func (c *Client) Stream(ctx context.Context) *Stream {
 	if c.MaxBackoff <= 0 {
 		s.client.MaxBackoff = 30 * time.Second
 	}
+	if c.FinalStatus == nil {
+		s.client.FinalStatus = finalStatus
+	}
+	s.backoff = backoff{least: s.client.MinBackoff, most: s.client.MaxBackoff, exact: c.NoJitter}
 	s.lastID.Store(&s.client.LastEventID)
+	s.stated, s.handled = s.client.LastEventID, s.client.LastEventID
+	s.keeper.store = c.Cursor
 	return s
 }
 
@@ -129,15 +169,28 @@ func (c *Client) request(ctx context.Context, lastID string) (*http.Request, err
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "text/event-stream")
 	}
+	if req.Header.Get("Cache-Control") == "" {
+		// As browsers do: a cache must not answer with a stream of before.
+		req.Header.Set("Cache-Control", "no-cache")
+	}
 	if lastID != "" {
-		// An id that cannot be stated would fail each reconnection; leaving it
-		// out would lose the position without a word.
-		if strings.ContainsFunc(lastID, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F }) {
-			return nil, errors.New("sse: the last event id has control characters and cannot be sent")
+		// The one that the client was given: leaving it out would lose the
+		// position without a word.
+		if !portable(lastID) {
+			return nil, errors.New("sse: the client's LastEventID has control characters or is too long, and cannot be sent")
 		}
 		req.Header.Set("Last-Event-ID", lastID)
 	}
 	return req, nil
+}
+
+// maxStated is the length of the longest last event ID that is stated: servers and proxies refuse
+// requests with longer lines, and such a refusal would be final.
+const maxStated = 8000
+
+// portable reports whether a header can carry an ID.
+func portable(id string) bool {
+	return len(id) <= maxStated && !strings.ContainsFunc(id, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F })
 }
 
 func (c *Client) newRequest(ctx context.Context) (*http.Request, error) {
@@ -165,19 +218,48 @@ func (c *Client) newRequest(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// check returns nil when the answer is an event stream.
-func check(resp *http.Response) error {
-	if resp.StatusCode != http.StatusOK {
-		return &StatusError{
-			Code:       resp.StatusCode,
-			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
-		}
+// refused says how a connection ends that is answered by a status other than 200.
+func (c *Client) refused(resp *http.Response) ending {
+	final := c.FinalStatus(resp.StatusCode)
+	if final && resp.StatusCode == http.StatusNoContent {
+		return ending{over: true}
 	}
+	return ending{final: final, err: &StatusError{
+		Code:       resp.StatusCode,
+		RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+	}}
+}
+
+// isStream reports whether an answer is an event stream.
+func isStream(resp *http.Response) bool {
 	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
-		return ErrContentType
+	return strings.EqualFold(strings.TrimSpace(media), "text/event-stream")
+}
+
+// patience is how many heartbeats may fail to come before a connection counts as dead.
+const patience = 3
+
+// idle returns the timeout of a connection, 0 for none.
+func (c *Client) idle(h http.Header) time.Duration {
+	if c.IdleTimeout > 0 {
+		return c.IdleTimeout
 	}
-	return nil
+	if interval := heartbeat(h); interval > 0 {
+		// A network may hold up what is sent every few milliseconds for longer than three of these.
+		return max(patience*interval, time.Second)
+	}
+	return 0
+}
+
+// heartbeat returns the interval of heartbeats that a response states, 0 for none. One of more
+// than a day tells nothing.
+func heartbeat(h http.Header) time.Duration {
+	const most = 24 * time.Hour
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(h.Get("Heartbeat-Interval")), 64)
+	if err != nil || !(seconds > 0 && seconds <= most.Seconds()) {
+		return 0
+	}
+	return time.Duration(seconds * float64(time.Second))
 }
 
 // retryAfter reads the header's two forms, seconds and a date.

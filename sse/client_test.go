@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -150,7 +151,7 @@ func TestClientTellsWhyItReconnects(t *testing.T) {
 		if strings.Contains(reasons[1].Error(), "secret") {
 			t.Errorf("the reason tells the token: %v", reasons[1])
 		}
-		if got := seconds(waits); got != "1 1 2 1" {
+		if got := seconds(waits); got != "1 2 4 1" {
 			t.Errorf("waits %s", got)
 		}
 	})
@@ -186,6 +187,9 @@ func TestClientRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := s.last.Header
+		if h.Get("Cache-Control") != "no-cache" {
+			t.Errorf("Cache-Control %q", h.Get("Cache-Control"))
+		}
 		if h.Get("Authorization") != "Bearer x" || h.Get("Accept") != "text/event-stream, */*" || h.Get("Last-Event-ID") != "1" || s.last.Method != http.MethodGet {
 			t.Errorf("request %s %v", s.last.Method, h)
 		}
@@ -243,6 +247,30 @@ func TestStreamGoesOnAfterALoop(t *testing.T) {
 			t.Errorf("ids %q", got)
 		}
 	})
+}
+
+func TestClientWithoutABoundOnEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data := strings.Repeat("x", DefaultMaxEventSize+1)
+		s := &script{answers: []answer{{body: "data: " + data + "\n\n"}}}
+		c := s.client()
+		c.MaxEventSize = math.MaxInt
+		events, err := follow(t.Context(), c)
+		if err != nil || len(events) != 1 || events[0] != "="+data {
+			t.Errorf("%d events, %v", len(events), err)
+		}
+	})
+}
+
+func TestHeartbeat(t *testing.T) {
+	for value, want := range map[string]time.Duration{
+		"15": 15 * time.Second, "0.5": 500 * time.Millisecond, " 5 ": 5 * time.Second, "86400": 24 * time.Hour,
+		"": 0, "0": 0, "-1": 0, "86401": 0, "1e300": 0, "Inf": 0, "NaN": 0, "15s": 0, "15, 30": 0,
+	} {
+		if got := heartbeat(http.Header{"Heartbeat-Interval": {value}}); got != want {
+			t.Errorf("%q: got %v, want %v", value, got, want)
+		}
+	}
 }
 
 func TestRetryAfter(t *testing.T) {

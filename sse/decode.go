@@ -22,7 +22,8 @@ var ErrTooLong = errors.New("sse: event is too long")
 // is not for concurrent use.
 type Decoder struct {
 	// MaxEventSize bounds the bytes of one event's data and of each line; 0 means
-	// [DefaultMaxEventSize]. It may be set before the first Decode.
+	// [DefaultMaxEventSize], and [math.MaxInt] no bound. It may be set before the
+	// first Decode.
 	MaxEventSize int
 
 	r   io.Reader
@@ -41,7 +42,9 @@ type Decoder struct {
 	hasData  bool
 	blockTry time.Duration
 
-	moved    func(id string) // called when lastID changes
+	moved    func(id string)           // called when lastID changes
+	asked    func(retry time.Duration) // called for each reconnection time
+	comment  func(text string)         // called for each comment
 	lastID   string
 	retry    time.Duration
 	hasRetry bool
@@ -185,6 +188,10 @@ func (d *Decoder) field(line []byte) {
 	name, value, _ := bytes.Cut(line, []byte(":"))
 	value = bytes.TrimPrefix(value, []byte(" "))
 	switch string(name) {
+	case "":
+		if d.comment != nil {
+			d.comment(string(appendUTF8(nil, value)))
+		}
 	case "data":
 		if d.hasData {
 			d.data = append(d.data, '\n')
@@ -203,6 +210,9 @@ func (d *Decoder) field(line []byte) {
 	case "retry":
 		if retry, ok := parseRetry(value); ok {
 			d.retry, d.hasRetry, d.blockTry = retry, true, retry
+			if d.asked != nil {
+				d.asked(retry)
+			}
 		}
 	}
 }

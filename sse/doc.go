@@ -5,7 +5,9 @@
 // frames without a connection, [Encoder] writes them to any [io.Writer].
 //
 // The client end: [Decoder] and [Read] parse a stream exactly as the WHATWG
-// text asks of browsers, [Client] reconnects with the last event ID.
+// text asks of browsers, [Client] reconnects with the last event ID, which a
+// [CursorStore] keeps over restarts of the process. [Follow] gives the messages
+// of a feed, its snapshots, gaps and end as Go values.
 //
 // # Wire form
 //

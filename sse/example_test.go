@@ -162,3 +162,50 @@ func ExampleClient() {
 	// 1: "after "
 	// 2: "after 1"
 }
+
+func ExampleFollow() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		stream, err := sse.Respond(w, r) // as a feed of package feed does it
+		if err != nil {
+			return
+		}
+		_ = stream.Send(sse.Event{ID: "1", Type: "snapshot", Data: []string{"ink", "paper"}})
+		_ = stream.Send(sse.Event{ID: "2", Type: "added", Data: map[string]string{"Name": "glue"}})
+		_ = stream.Send(sse.Event{ID: "3", Type: "close"})
+	}))
+	defer server.Close()
+
+	type change struct{ Name string }
+	client := sse.Client{URL: server.URL}
+	for item, err := range sse.Follow[change, []string](client.Stream(context.Background())) {
+		switch item := item.(type) {
+		case sse.Snapshot[[]string]:
+			fmt.Println("all:", item.State)
+		case sse.Message[change]:
+			fmt.Println(item.Type, item.Data.Name)
+		case sse.Gap:
+			fmt.Println("messages are gone")
+		case sse.Close:
+			fmt.Println("the end")
+		default:
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// all: [ink paper]
+	// added glue
+	// the end
+}
+
+func ExampleCursorFile() {
+	client := sse.Client{
+		URL:    "http://127.0.0.1:8080/tickets/events",
+		Cursor: sse.CursorFile("tickets.cursor"), // a process that is started again goes on where it was
+	}
+	for event, err := range client.Events(context.Background()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(event.Text())
+	}
+}

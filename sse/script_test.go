@@ -27,8 +27,9 @@ type answer struct {
 	status int // 0: 200
 	header map[string]string
 	body   string
-	// end is how the body ends: nil is a clean end, errHang never ends.
-	end error
+	// end is how the body ends: nil is a clean end, errHang never ends. It ends after lives.
+	end   error
+	lives time.Duration
 	// refuse fails the request itself.
 	refuse error
 	delay  time.Duration
@@ -75,6 +76,9 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.open++
 	s.mu.Unlock()
 	resp.Body = &body{script: s, Reader: io.MultiReader(strings.NewReader(a.body), readFunc(func() (int, error) {
+		if a.lives > 0 && !sleep(r.Context(), a.lives) {
+			return 0, r.Context().Err()
+		}
 		switch a.end {
 		case nil:
 			return 0, io.EOF
@@ -120,4 +124,16 @@ func seconds(came []time.Duration) string {
 		out = append(out, fmt.Sprint(d.Seconds()))
 	}
 	return strings.Join(out, " ")
+}
+
+// sleep returns false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
+	}
 }

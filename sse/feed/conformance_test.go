@@ -268,6 +268,7 @@ func TestConformanceResume(t *testing.T) {
 		c := l.open()
 		equal(t, "status", c.StatusCode, 200)
 		equal(t, "type", c.Header.Get("Content-Type"), streamType)
+		equal(t, "heartbeats", c.Header.Get("Heartbeat-Interval"), "15")
 		equal(t, "header of middleware", c.Header.Get("X-Middleware"), "was here")
 		if c.Header.Get("Date") == "" || c.Header.Get("Content-Length") != "" {
 			t.Errorf("header: %v", c.Header)
@@ -329,6 +330,7 @@ func TestConformanceSnapshot(t *testing.T) {
 func TestConformanceHeartbeat(t *testing.T) {
 	onEachWay(t, testenv.Sized(2, len(shapes)), func(_ *Feed, o *Options) { o.Heartbeat = 5 * time.Millisecond }, func(t *testing.T, l *lab) {
 		c := l.open()
+		equal(t, "stated", c.Header.Get("Heartbeat-Interval"), "0.005")
 		c.primed(t)
 		for range 5 {
 			line, err := c.r.ReadString('\n')

@@ -51,11 +51,13 @@
 // cursor is then longer, and holds a position in each topic. A feed of some of them, and of more,
 // takes it too: topics that it does not know begin at Options.Start, or with a snapshot.
 //
-// Comment lines break the silence. Streams end cleanly, for the client to come back with its
-// cursor, at Options.MaxLifetime, at Options.ExpireAt, when a lease of the request's context is
-// revoked ([hub.Hub.Lease]), and when the hub or the server shuts down. Except for the first, such
-// an end states another reconnection time: a short one after an expiry or a revocation, and one
-// that differs between clients at a shutdown.
+// Comment lines break the silence. The response's header Heartbeat-Interval states after how many
+// seconds of it one is sent; who hears nothing for several of these may come back. Streams end
+// cleanly, for the client to come back with its cursor, at Options.MaxLifetime, at
+// Options.ExpireAt, when a lease of the request's context is revoked ([hub.Hub.Lease]), and when
+// the hub or the server shuts down. Except for the first, such an end states another reconnection
+// time: a short one after an expiry or a revocation, and one that differs between clients at a
+// shutdown.
 //
 // # Statuses
 //

@@ -49,6 +49,7 @@ func (q *request) answer(code int, text string, retry time.Duration) {
 	h := q.w.Header()
 	h.Del("Content-Length") // of the document that it is not
 	h.Del("Last-Event-ID")
+	h.Del("Heartbeat-Interval")
 	h.Set("Cache-Control", "no-store") // of several statuses caches would keep the answer
 	h.Set("Content-Type", documentType)
 	h.Set("X-Content-Type-Options", "nosniff")

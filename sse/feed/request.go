@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/headrace/headrace/hub"
@@ -162,7 +163,15 @@ func (q *request) open(f Feed, set *cursor.Set, where opening) (*source, error) 
 // head answers HEAD with what GET would begin with.
 func (q *request) head() {
 	sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)
+	q.stateHeartbeat()
 	q.w.WriteHeader(http.StatusOK)
+}
+
+// stateHeartbeat sets the header by which clients know when a connection is dead: the seconds
+// after which a heartbeat is due.
+func (q *request) stateHeartbeat() {
+	seconds := max(q.o.Heartbeat.Round(time.Millisecond), time.Millisecond).Seconds()
+	q.w.Header().Set("Heartbeat-Interval", strconv.FormatFloat(seconds, 'f', -1, 64))
 }
 
 // over returns why the request's context has ended, nil if it has not.

@@ -220,6 +220,7 @@ func (s *stream) takeOver() (socket direct.Socket) {
 func (s *stream) begin() {
 	s.report.topics, s.report.logger, s.report.onEnd = s.topics, s.o.Logger, s.o.OnEnd
 	s.report.opened = time.Now()
+	s.stateHeartbeat()
 }
 
 // direct serves the stream on a connection that was taken over.
