@@ -15,6 +15,7 @@ type walk struct {
 	at     hub.ID // where it stands
 	from   hub.ID // after what nothing may be missing
 	first  bool   // it has had nothing yet
+	placed bool   // a gap has put it there: perhaps at an entry that is no message, such as an erasure
 	said   bool   // a gap was said whose end only the next message tells
 	seen   map[hub.ID]bool
 	newest int // the log's index of the newest message that it has had, -1 for none
@@ -41,7 +42,7 @@ func (c *checker) checkReader(r *reader) {
 			}
 			again = false
 			if w.said = it.id == ""; !w.said {
-				w.at, w.from = it.id, it.id
+				w.at, w.from, w.placed = it.id, it.id, true
 			}
 		case message:
 			w.take(i, it)
@@ -89,7 +90,7 @@ func (w *walk) take(i int, it item) {
 	if there {
 		w.newest = index
 	}
-	w.from, w.first, w.said = it.id, false, false
+	w.from, w.first, w.said, w.placed = it.id, false, false, false
 }
 
 // follows: nothing is between the reader's position and the message that it gets.
@@ -102,7 +103,7 @@ func (w *walk) follows(i int, id hub.ID) {
 		w.fail(i, "order", fmt.Sprintf("%s comes after %s", id, w.from), w.from, id)
 		return
 	}
-	kept := known || start || w.gone(topic, w.from)
+	kept := known || start || w.placed || w.gone(topic, w.from)
 	switch {
 	case !there && !w.gone(topic, id):
 		return // compareReaders looks at what was lost
