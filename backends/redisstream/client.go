@@ -73,6 +73,9 @@ func derive(client redis.UniversalClient) (all [3]nodes, err error) {
 			n.cluster.OnNewNode(func(node *redis.Client) {
 				n.hook(node, purpose(p) == following)
 				node.AddHook(slotsHook{l, node.Options().Addr})
+				if purpose(p) == publishing {
+					node.AddHook(waitHook{node})
+				}
 			})
 			l.clusters = append(l.clusters, n.cluster)
 			all[p] = n

@@ -1,6 +1,7 @@
 package redisstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -148,7 +149,9 @@ type connection struct {
 	live         bool
 	once         sync.Once
 
-	heard  atomic.Int64 // when something arrived
+	greeted atomic.Bool // something arrived
+
+	heard  atomic.Int64 // when something arrived last
 	asked  atomic.Int64 // when the read deadline was set
 	gained atomic.Int64 // bytes since it was set or put off
 	sent   atomic.Int64 // bytes since something arrived
@@ -156,12 +159,22 @@ type connection struct {
 	reading, writing atomic.Int64
 }
 
+// tooManyClients is what a server says before it hangs up on one more client. go-redis takes it for
+// the answer to its first command, and reports only that the connection was closed.
+var (
+	tooManyClients    = []byte("-ERR max number of clients")
+	errTooManyClients = errors.New("redisstream: too many clients")
+)
+
 // Read implements net.Conn.
 func (c *connection) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		at := now()
 		c.heard.Store(at)
+		if !c.greeted.Swap(true) && bytes.HasPrefix(p[:n], tooManyClients) {
+			return 0, errTooManyClients
+		}
 		c.sent.Store(0)
 		if d := c.reading.Load(); d > 0 && c.gained.Add(int64(n)) >= leastProgress && at-c.asked.Load() > d/8 {
 			c.putOff(at, d)

@@ -144,6 +144,9 @@ func replyCause(err error) error {
 }
 
 func networkDetail(err error) string {
+	if errors.Is(err, errTooManyClients) {
+		return "it has too many clients"
+	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno.Error()
 	}

@@ -217,3 +217,18 @@ func TestEmptyTopicIsFollowed(t *testing.T) {
 		}
 	})
 }
+
+// TestShortExpiry: a topic does not expire between its messages, however short its expiry: that is
+// put off once in a second only.
+func TestShortExpiry(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	r := newRig(t, s.addr, Options{MaxAge: time.Millisecond, MinExpiry: time.Millisecond})
+	stream := r.keys.stream("t")
+	for began := time.Now(); time.Since(began) < 2*time.Second; {
+		mustPublish(t, r, "t", "m")
+		if left := s.PTTL(t.Context(), stream).Val(); left < 500*time.Millisecond {
+			t.Fatalf("the topic of a message that has just come expires in %v", left)
+		}
+	}
+}

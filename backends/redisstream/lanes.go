@@ -180,7 +180,7 @@ func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
 				break
 			}
 			j.cmd = j.again(bySource > 0)
-			_ = l.cluster.Process(ctx, j.cmd) // follows redirections; the command has its own error
+			l.redirect(ctx, j)
 		}
 	}
 }
@@ -238,12 +238,7 @@ func (l *lanes) pipeline(ctx context.Context, client *redis.Client, jobs []*job)
 	}
 	_, err := p.Exec(ctx)
 	for _, j := range jobs {
-		// Each command has its own error, except when the server refused the connection: go-redis
-		// leaves the commands without any then. A command that was run has a value; an empty list
-		// is one.
-		if c, ok := j.cmd.(interface{ Val() any }); ok && err != nil && j.cmd.Err() == nil && c.Val() == nil {
-			j.cmd.SetErr(err)
-		}
+		unanswered(j.cmd, err)
 	}
 	if wait == nil {
 		return
@@ -252,5 +247,25 @@ func (l *lanes) pipeline(ctx context.Context, client *redis.Client, jobs []*job)
 	replicas, _ := wait.Int64()
 	for _, j := range jobs {
 		j.replicas = replicas
+	}
+}
+
+// redirect runs the command of a job wherever the servers of a cluster say. It has its own error.
+func (l *lanes) redirect(ctx context.Context, j *job) {
+	if l.wait == nil {
+		_ = l.cluster.Process(ctx, j.cmd)
+		return
+	}
+	// The replicas of the server that sent it away say nothing.
+	w := &replicaWait{of: j.cmd, wait: l.wait}
+	_ = l.cluster.Process(context.WithValue(ctx, replicaWaitKey{}, w), j.cmd)
+	j.replicas = w.replicas
+}
+
+// unanswered gives a command of a pipeline the error of the pipeline if it has none of its own, nor a
+// value: go-redis leaves it so when the server refused the connection. An empty list is a value.
+func unanswered(cmd redis.Cmder, err error) {
+	if c, ok := cmd.(interface{ Val() any }); ok && err != nil && cmd.Err() == nil && c.Val() == nil {
+		cmd.SetErr(err)
 	}
 }

@@ -162,7 +162,8 @@ func (n *node) down(s *session, err error) {
 		fresh = append(fresh, f)
 	}
 	clear(n.fresh)
-	if s == nil {
+	if s == nil || s.pongs == 0 {
+		// A server that refuses everything, or everybody, does so after the connection is there.
 		n.failures++
 		close(n.failed)
 		n.failed = make(chan struct{})

@@ -31,7 +31,7 @@ type Options struct {
 	KeepForever bool
 	// MinExpiry is how long a topic without new messages is there at least. Whoever comes back with
 	// its newest ID later has a gap, and so have those who followed it all the time: nothing is left
-	// to prove by that they missed nothing. Default 10 minutes.
+	// to prove by that they missed nothing. It is at least 2 s. Default 10 minutes.
 	MinExpiry time.Duration
 	// FinishedExpiry is how long a topic is there after its end, with KeepForever too. Whoever comes
 	// later finds a topic that never was, and is not told of the end. A position before the first
@@ -94,6 +94,8 @@ const (
 	// leastFinished leaves time for a position of an empty topic to be renewed before it is no good
 	// any more: a hub asks every 30 s.
 	leastFinished = 45 * time.Second
+	// leastExpiry keeps a topic while messages come: its expiry is put off once in a second.
+	leastExpiry = 2 * time.Second
 	// mostBytes is far above any topic, and the script counts exactly up to it.
 	mostBytes = 1 << 50
 )
@@ -125,7 +127,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MinExpiry <= 0 {
 		o.MinExpiry = 10 * time.Minute
 	}
-	o.MinExpiry = min(max(o.MinExpiry, time.Millisecond), 2*maxAge)
+	o.MinExpiry = min(max(o.MinExpiry, leastExpiry), 2*maxAge)
 	if o.FinishedExpiry > 0 {
 		o.FinishedExpiry = min(max(o.FinishedExpiry, time.Millisecond), 2*maxAge)
 	}

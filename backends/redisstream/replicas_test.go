@@ -39,7 +39,12 @@ func TestReplicas(t *testing.T) {
 	if n := len(everything(t, r, "t")); n != 4 {
 		t.Errorf("%d messages, want each once", n)
 	}
-	id := mustPublish(t, r, "t", "y")
+	id := hub.ID("")
+	waitFor(t, "a publish in time", func() (ok bool) {
+		var err error
+		id, err = r.Publish(t.Context(), "t", hub.Message{Key: "y"})
+		return err == nil
+	})
 	if n := replica.XRange(t.Context(), r.keys.stream("t"), string(id), string(id)).Val(); len(n) != 1 {
 		t.Error("Publish returned an ID that the replica does not have")
 	}
@@ -53,4 +58,87 @@ func TestReplicas(t *testing.T) {
 	missing("a frozen replica", publish(hub.Message{Key: "frozen"}))
 	replica.thaw()
 	waitFor(t, "the replica", func() bool { return publish(hub.Message{Key: "frozen"}) == nil })
+}
+
+// TestReplicasOfAnotherNode: where a cluster sends a publish elsewhere, the replicas of that node
+// count, and not those of the one that sent it away.
+func TestReplicasOfAnotherNode(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	nodes := startCluster(t)
+	keys := newKeys(defaultPrefix, 0)
+	slot := nodes[0].ClusterKeySlot(ctx, keys.stream("t")).Val()
+	with, without := nodes[0], nodes[1]
+	if slot > 8191 {
+		with, without = without, with
+	}
+	id := func(s *server) string { return s.ClusterMyID(ctx).Val() }
+	replica := startServer(t, "--cluster-enabled", "yes", "--repl-diskless-sync-delay", "0")
+	host, port, _ := strings.Cut(with.addr, ":")
+	if err := replica.ClusterMeet(ctx, host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the replica", func() bool { return replica.ClusterReplicate(ctx, id(with)).Err() == nil })
+	waitFor(t, "its data", func() bool {
+		return strings.Contains(replica.Info(ctx, "replication").Val(), "master_link_status:up")
+	})
+	r := newClusterRig(t, with.addr, Options{Replicas: 1, ReplicasTimeout: time.Second})
+	publish := func() error {
+		_, err := r.Publish(ctx, "t", hub.Message{})
+		return err
+	}
+	waitFor(t, "a publish with a replica", func() bool { return publish() == nil })
+	begin := func(from, to *server) {
+		t.Helper()
+		for _, err := range []error{
+			to.Do(ctx, "cluster", "setslot", slot, "importing", id(from)).Err(),
+			from.Do(ctx, "cluster", "setslot", slot, "migrating", id(to)).Err(),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		host, port, _ := strings.Cut(to.addr, ":")
+		for _, key := range from.ClusterGetKeysInSlot(ctx, int(slot), 1000).Val() {
+			if err := from.Migrate(ctx, host, port, key, 0, time.Second).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	end := func(to, from *server) {
+		t.Helper()
+		for _, s := range []*server{to, from} {
+			if err := s.Do(ctx, "cluster", "setslot", slot, "node", id(to)).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	unknown := func(what string) {
+		t.Helper()
+		if err := publish(); !errors.Is(err, hub.ErrUnknown) || !errors.Is(err, ErrReplicas) {
+			t.Errorf("%s: %v, want ErrUnknown and ErrReplicas", what, err)
+		}
+	}
+	known := func(what string) {
+		t.Helper()
+		if err := publish(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	begin(with, without)
+	unknown("ASK")
+	end(without, with)
+	unknown("MOVED")
+	waitFor(t, "the new layout", func() bool {
+		of, err := r.publisher.of(ctx, keys.stream("t"))
+		return err == nil && of.Options().Addr == without.addr
+	})
+	unknown("at once")
+	begin(without, with)
+	known("ASK, back")
+	end(with, without)
+	known("MOVED, back")
+	if n := len(everything(t, r, "t")); n < 6 {
+		t.Errorf("%d messages are there", n)
+	}
 }
