@@ -107,7 +107,7 @@
 //
 // A timeout ends all connections to the server that were silent as long, since a network that has
 // forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link is
-// waited for as long as it goes on, at 1 KiB in each timeout or faster.
+// waited for while it goes on, at 1 KiB in each timeout or faster, but no longer than 30 seconds.
 //
 // maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
 // gaps.
