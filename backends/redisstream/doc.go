@@ -103,7 +103,8 @@
 // under it has an unknown outcome.
 //
 // The word of the sentinels counts, also where the former master lives on and can be reached. For
-// that the backend holds one connection of the client that New was given, and sends PING over it.
+// that the backend holds one connection of the client that New was given, and sends PING over it. It
+// leaves a client whose pool has only one alone, and notices by its question every three seconds.
 //
 // A timeout ends all connections to the server that were silent as long, since a network that has
 // forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link is
