@@ -3,12 +3,15 @@ package redisstream
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -151,5 +154,35 @@ func TestFrozenIsNoObstacle(t *testing.T) {
 	})
 	if strings.Contains(log.String(), "cannot be transferred") {
 		t.Errorf("the log has %s", log)
+	}
+}
+
+// TestMessageThatTakesTooLong: a message that is under way when its time is over did not come, but
+// not if it was only that its reader could not wait.
+func TestMessageThatTakesTooLong(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		wait  time.Duration // the reader's
+		want  error
+		alone bool
+	}{{"too long", time.Minute, ErrUnreachable, true}, {"a reader who cannot wait", time.Second, context.DeadlineExceeded, false}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var workers sync.WaitGroup
+				defer workers.Wait()
+				b := newBatcher(t.Context(), func(f func()) bool { workers.Go(f); return true })
+				b.send = func([]*job) { time.Sleep(2 * aloneTime) }
+				h := &history{lanes: &lanes{}}
+				ctx, cancel := context.WithTimeout(t.Context(), test.wait)
+				defer cancel()
+				_, err := h.run(ctx, "t", "1-1", ask{entries: 1, script: true, via: b}, func(bool) redis.Cmder { return redis.NewCmd(t.Context()) })
+				if !errors.Is(err, test.want) || test.alone == errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the error is %v", err)
+				}
+				if alone := h.obstacles.alone(spot{"t", "1-1"}); alone != test.alone {
+					t.Errorf("it counts as tried by itself: %v", alone)
+				}
+			})
+		})
 	}
 }

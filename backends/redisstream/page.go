@@ -182,15 +182,21 @@ const aloneTime = 20 * time.Second
 // run runs a command that reads what comes after an ID. The errors are causes, but for that of ctx.
 func (h *history) run(ctx context.Context, stream string, after hub.ID, a ask, command func(bySource bool) redis.Cmder) (any, error) {
 	at, alone := spot{stream, after}, a.script && a.entries == 1
+	own := ctx
 	if alone {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, aloneTime)
+		own, cancel = context.WithTimeout(ctx, aloneTime)
 		defer cancel()
 	}
 	j := newJob(a.reply, command)
-	if maybe, err := a.via.do(ctx, j); err != nil {
+	if maybe, err := a.via.do(own, j); err != nil {
+		// That somebody waits for less long says nothing about the message.
+		alone = alone && ctx.Err() == nil
 		if maybe && errors.Is(err, context.DeadlineExceeded) {
 			h.obstacles.late(at, alone)
+		}
+		if ctx.Err() == nil {
+			return nil, &failure{ErrUnreachable, "timeout"}
 		}
 		return nil, callError(ctx, err)
 	}
