@@ -129,6 +129,38 @@ func TestMessagesThatDoNotCome(t *testing.T) {
 	})
 }
 
+// TestMessagesThatEndTheConnection: a server that bounds what it holds for a client closes the
+// connection of one who asks for more.
+func TestMessagesThatEndTheConnection(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, o Options) {
+		t.Parallel()
+		s := startServer(t, "--client-output-buffer-limit", "normal 400kb 0 0")
+		past := newRig(t, s.addr, Options{})
+		var want []string
+		for i := range 20 {
+			text := "m" + itoa(i) + " "
+			mustPublish(t, past, "pages", text+strings.Repeat("x", 100<<10))
+			want = append(want, text)
+		}
+		mustPublish(t, past, "t", "a0")
+		mustPublish(t, past, "t", "huge"+strings.Repeat("x", 800<<10))
+		mustPublish(t, past, "t", "a1")
+		log := &logBuffer{}
+		o.Logger = slog.New(slog.NewTextHandler(log, nil))
+		h := newHub(t, newRig(t, s.addr, o).Backend)
+		a := attend(t, h, "t", hub.Earliest())
+		waitFor(t, "a0 gap a1", func() bool { return a.all() == "a0 gap a1" })
+		if n := strings.Count(log.String(), "cannot be transferred"); n != 1 {
+			t.Errorf("the log has %d lines of it: %s", n, log)
+		}
+		pages := attend(t, h, "pages", hub.Earliest())
+		waitFor(t, "what comes in small pages", func() bool {
+			return strings.ReplaceAll(strings.ReplaceAll(pages.all(), "x", ""), "  ", " ") == strings.Join(want, "")
+		})
+	})
+}
+
 // TestFrozenIsNoObstacle: while the server answers nothing at all, no message is passed over.
 func TestFrozenIsNoObstacle(t *testing.T) {
 	t.Parallel()

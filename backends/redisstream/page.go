@@ -205,14 +205,14 @@ func (h *history) run(ctx context.Context, stream string, after hub.ID, a ask, c
 	case err == nil || errors.Is(err, redis.Nil):
 		h.obstacles.gone(at)
 		return reply, nil
-	case timedOut(err):
+	case missed(err):
 		h.obstacles.late(at, alone)
 	}
 	return nil, h.lanes.lacks.explain(cause(err))
 }
 
 // obstructed is for when a read after an ID failed. It reports whether the message there is passed
-// over from here on: because it was asked for by itself several times and did not come in time,
+// over from here on: because it was asked for by itself several times and did not come,
 // while the server answered what is small.
 func (h *history) obstructed(ctx context.Context, stream string, after hub.ID) bool {
 	at := spot{stream, after}
@@ -233,7 +233,7 @@ func (h *history) obstructed(ctx context.Context, stream string, after hub.ID) b
 	if !h.obstacles.failed(at, hub.ID(id)) {
 		return false
 	}
-	h.logger.Warn("redisstream: a message cannot be transferred in time, readers see a gap instead",
+	h.logger.Warn("redisstream: a message cannot be transferred, readers see a gap instead",
 		"topic", h.keys.topic(stream), "id", id, "bytes", size)
 	return true
 }
