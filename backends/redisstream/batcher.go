@@ -76,6 +76,8 @@ type batcher struct {
 	link link       // what it carries of replies
 	pace retry.Pace // of the batches of all workers while the node is failing
 
+	used time.Time // by a caller, in a cluster; guarded by lanes.mu
+
 	mu      sync.Mutex
 	queue   queue.Queue[*job]
 	workers int

@@ -58,7 +58,9 @@ func derive(client redis.UniversalClient) (all [3]nodes, err error) {
 			f := &failover{conns: conns, client: c}
 			conns.dialed = f.found
 			t = newTopology(f.reload)
-			t.listen = f.listen
+			if f.spare() {
+				t.listen = f.listen
+			}
 		}
 		for p := range all {
 			n := nodes{conns: conns, topology: t}

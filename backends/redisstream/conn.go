@@ -124,8 +124,11 @@ func (cs *connections) refuse(addrs map[string]bool, stay func(addr string) bool
 
 // silent closes the connections to a server that were silent for as long as one of them was waited
 // for in vain. Where a network has forgotten a connection it has mostly forgotten all of them, and
-// each would cost somebody a timeout of his own.
+// each would cost somebody a timeout of his own. One that brought a little is slow, and not forgotten.
 func (cs *connections) silent(which *connection, since int64) {
+	if which.heard.Load() >= since {
+		return
+	}
 	cs.closeThose(func(c *connection) bool { return c != which && c.remote == which.remote && c.heard.Load() < since })
 }
 
@@ -133,6 +136,9 @@ const (
 	// leastProgress is how many bytes have to arrive within a timeout, so that the rest of a long
 	// reply is waited for.
 	leastProgress = 1 << 10
+	// longestReply is how long one is waited for however much of it comes: a hub waits no longer for
+	// a page, and a message alone is waited for less long. The ways to a server are few.
+	longestReply = 30 * time.Second
 	// writeChunk is how much is written within a timeout.
 	writeChunk = 64 << 10
 	// leastPatience is the shortest timeout that says something about a connection.
@@ -141,7 +147,7 @@ const (
 
 // connection is one to a server. Its timeouts are for silence: go-redis sets a deadline for a whole
 // reply or command, which would make one that the link takes longer for impossible. So a deadline
-// is put off as long as bytes go over.
+// is put off as long as bytes go over; that of a reply for longestReply at most.
 type connection struct {
 	net.Conn
 	set          *connections
@@ -152,7 +158,8 @@ type connection struct {
 	greeted atomic.Bool // something arrived
 
 	heard  atomic.Int64 // when something arrived last
-	asked  atomic.Int64 // when the read deadline was set
+	asked  atomic.Int64 // when the read deadline was set or put off
+	began  atomic.Int64 // when it was set
 	gained atomic.Int64 // bytes since it was set or put off
 	sent   atomic.Int64 // bytes since something arrived
 	// How long reading and writing may take.
@@ -190,7 +197,8 @@ func (c *connection) Read(p []byte) (int, error) {
 func (c *connection) putOff(at, d int64) {
 	c.gained.Store(0)
 	c.asked.Store(at)
-	_ = c.Conn.SetReadDeadline(time.Now().Add(time.Duration(d))) // a connection that is closed says so at the next Read
+	left := min(d, max(d, int64(longestReply))-(at-c.began.Load()))
+	_ = c.Conn.SetReadDeadline(time.Now().Add(time.Duration(left))) // a connection that is closed says so at the next Read
 }
 
 // errUnsent is with the error of a Write, and so of the commands in it, if nothing of them was sent.
@@ -216,8 +224,10 @@ func (c *connection) Write(p []byte) (n int, err error) {
 
 // SetReadDeadline implements net.Conn.
 func (c *connection) SetReadDeadline(t time.Time) error {
+	at := now()
 	c.gained.Store(0)
-	c.asked.Store(now())
+	c.asked.Store(at)
+	c.began.Store(at)
 	c.reading.Store(until(t))
 	return c.Conn.SetReadDeadline(t)
 }

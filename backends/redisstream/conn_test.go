@@ -30,14 +30,21 @@ func pipe(t *testing.T, cs *connections) (ours, other net.Conn) {
 	return ours, other
 }
 
-// TestProgress: a deadline is for silence. What keeps coming may take as long as it needs.
+// TestProgress: a deadline is for silence. What keeps coming may take longer, but not for ever.
 func TestProgress(t *testing.T) {
 	const timeout = 5 * time.Second
 	for _, test := range []struct {
 		name  string
 		bytes int // each second
 		whole bool
-	}{{"fast enough", leastProgress, true}, {"a trickle", leastProgress / 16, false}, {"silence", 0, false}} {
+		least time.Duration // until it fails
+		most  time.Duration
+	}{
+		{"fast enough", leastProgress, true, 0, 0},
+		{"too long", leastProgress / 4, false, longestReply - timeout, longestReply + time.Second},
+		{"a trickle", leastProgress / 16, false, timeout, 2 * timeout},
+		{"silence", 0, false, timeout, timeout},
+	} {
 		t.Run("read, "+test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ours, other := pipe(t, newConnections())
@@ -57,10 +64,14 @@ func TestProgress(t *testing.T) {
 						}
 					}
 				})
-				_ = ours.SetReadDeadline(time.Now().Add(timeout))
+				began := time.Now()
+				_ = ours.SetReadDeadline(began.Add(timeout))
 				_, err := io.ReadFull(ours, make([]byte, total))
 				if test.whole && err != nil || !test.whole && !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("%v", err)
+				}
+				if took := time.Since(began); !test.whole && (took < test.least || took > test.most) {
+					t.Errorf("it took %v, want %v to %v", took, test.least, test.most)
 				}
 			})
 		})
@@ -123,6 +134,36 @@ func TestOneTimeoutForADeadPath(t *testing.T) {
 		}
 		if len(cs.open) != 2 {
 			t.Errorf("%d connections are open, want those that nobody closed", len(cs.open))
+		}
+	})
+}
+
+// TestSlowIsNotDead: a reply that comes too slowly says nothing about other connections.
+func TestSlowIsNotDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cs := newConnections()
+		slow, other := pipe(t, cs)
+		idle, other2 := pipe(t, cs)
+		defer other2.Close()
+		defer idle.Close()
+		var sender sync.WaitGroup
+		defer sender.Wait()
+		defer other.Close()
+		time.Sleep(time.Second)
+		_ = slow.SetReadDeadline(time.Now().Add(5 * time.Second))
+		sender.Go(func() {
+			for range 10 {
+				time.Sleep(time.Second)
+				if _, err := other.Write([]byte("x")); err != nil {
+					return
+				}
+			}
+		})
+		if _, err := io.ReadFull(slow, make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if len(cs.open) != 2 {
+			t.Error("a connection was closed that nobody waited at")
 		}
 	})
 }

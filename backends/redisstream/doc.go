@@ -103,11 +103,12 @@
 // under it has an unknown outcome.
 //
 // The word of the sentinels counts, also where the former master lives on and can be reached. For
-// that the backend holds one connection of the client that New was given, and sends PING over it.
+// that the backend holds one connection of the client that New was given, and sends PING over it. It
+// leaves a client whose pool has only one alone, and notices by its question every three seconds.
 //
 // A timeout ends all connections to the server that were silent as long, since a network that has
 // forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link is
-// waited for as long as it goes on, at 1 KiB in each timeout or faster.
+// waited for while it goes on, at 1 KiB in each timeout or faster, but no longer than 30 seconds.
 //
 // maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
 // gaps.

@@ -50,12 +50,14 @@ func (f *failover) found(addr string, began time.Time) bool {
 	f.addr, f.since = addr, time.Now()
 	f.mu.Unlock()
 	if !first {
-		f.conns.closeThose(func(c *connection) bool { return c.remote != addr })
+		f.leave(addr)
 	}
 	return true
 }
 
-// reload asks the sentinels, which nothing but dialing does.
+// reload asks the sentinels, which nothing but dialing does. Their word is that of all connections:
+// soon after another one found a master, one may have been dialed to where a sentinel that did not
+// know yet sent it.
 func (f *failover) reload(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -65,9 +67,26 @@ func (f *failover) reload(ctx context.Context) {
 		return
 	}
 	defer conn.Close()
-	if at := conn.RemoteAddr(); at != nil {
-		f.found(at.String(), began)
+	if at := conn.RemoteAddr(); at != nil && f.found(at.String(), began) {
+		f.leave(at.String())
 	}
+}
+
+// leave closes the connections that lead to another server than the master.
+func (f *failover) leave(master string) {
+	f.mu.Lock()
+	is := f.addr == master
+	f.mu.Unlock()
+	if is {
+		f.conns.closeThose(func(c *connection) bool { return c.remote != master })
+	}
+}
+
+// spare reports whether the user's client has a connection to spare. With a pool of one, holding it
+// would leave the user none.
+func (f *failover) spare() bool {
+	o := f.client.Options()
+	return o.PoolSize > 1 && o.MaxActiveConns != 1
 }
 
 // listen doubts the master whenever go-redis closes the connections of the user's client, or the

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -107,10 +108,27 @@ func (l *lanes) batcher(client *redis.Client) *batcher {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.batchers[client]
-	if b != nil {
-		return b
+	if b == nil {
+		b = l.newBatcher(client)
 	}
-	b = newBatcher(l.ctx, l.spawn)
+	if l.cluster != nil {
+		b.used = time.Now()
+	}
+	return b
+}
+
+// keptFor is how long a batcher is kept that nobody uses. A cluster's servers come and go.
+const keptFor = 10 * time.Minute
+
+// newBatcher makes the batcher for a server, and forgets those of servers that nobody asks any more.
+// mu is held.
+func (l *lanes) newBatcher(client *redis.Client) *batcher {
+	for c, b := range l.batchers {
+		if l.cluster != nil && time.Since(b.used) > keptFor {
+			delete(l.batchers, c)
+		}
+	}
+	b := newBatcher(l.ctx, l.spawn)
 	if l.messages == nil {
 		b.send = func(jobs []*job) { l.send(l.ctx, client, jobs) }
 		b.replies = true

@@ -39,16 +39,16 @@ func (l *link) slow() bool { return l.budget() < firstBudget }
 // note takes a batch into account, and how long it took. What is small tells nothing of a link: it
 // may have taken long for other reasons.
 func (l *link) note(jobs []*job, took time.Duration) {
-	budget, expected := l.budget(), 0
+	budget, expected, late := l.budget(), 0, false
 	for _, j := range jobs {
 		expected += j.size
+		late = late || missed(j.cmd.Err())
 	}
-	if took < pageTime && (budget == hub.PageBytes || expected < budget/2) {
+	if took < pageTime && !late && (budget == hub.PageBytes || expected < budget/2) {
 		return
 	}
-	bytes, late := 0, false
+	bytes := 0
 	for _, j := range jobs {
-		late = late || timedOut(j.cmd.Err())
 		if c, ok := j.cmd.(*redis.Cmd); ok {
 			bytes += replySize(c.Val())
 		}
@@ -63,6 +63,10 @@ func (l *link) note(jobs []*job, took time.Duration) {
 	}
 	l.bytes.Store(int64(min(max(budget, leastBudget), hub.PageBytes)))
 }
+
+// missed reports whether a reply did not come: in time, or before its connection was closed, as a
+// server or a balancer does with a client that it has to hold too much for.
+func missed(err error) bool { return err != nil && (timedOut(err) || hungUp(err)) }
 
 // timedOut reports whether a reply did not come in time.
 func timedOut(err error) bool {

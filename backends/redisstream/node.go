@@ -81,6 +81,8 @@ func (n *node) run() {
 		n.live.mu.Lock()
 		if n.idle() || n.live.closed {
 			n.running, n.looks = false, nil
+			// A cluster's servers come and go.
+			delete(n.live.byClient, n.client)
 			n.live.mu.Unlock()
 			n.live.path.whole(n)
 			return

@@ -3,12 +3,15 @@ package redisstream
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -126,6 +129,38 @@ func TestMessagesThatDoNotCome(t *testing.T) {
 	})
 }
 
+// TestMessagesThatEndTheConnection: a server that bounds what it holds for a client closes the
+// connection of one who asks for more.
+func TestMessagesThatEndTheConnection(t *testing.T) {
+	t.Parallel()
+	modes(t, func(t *testing.T, o Options) {
+		t.Parallel()
+		s := startServer(t, "--client-output-buffer-limit", "normal 400kb 0 0")
+		past := newRig(t, s.addr, Options{})
+		var want []string
+		for i := range 20 {
+			text := "m" + itoa(i) + " "
+			mustPublish(t, past, "pages", text+strings.Repeat("x", 100<<10))
+			want = append(want, text)
+		}
+		mustPublish(t, past, "t", "a0")
+		mustPublish(t, past, "t", "huge"+strings.Repeat("x", 800<<10))
+		mustPublish(t, past, "t", "a1")
+		log := &logBuffer{}
+		o.Logger = slog.New(slog.NewTextHandler(log, nil))
+		h := newHub(t, newRig(t, s.addr, o).Backend)
+		a := attend(t, h, "t", hub.Earliest())
+		waitFor(t, "a0 gap a1", func() bool { return a.all() == "a0 gap a1" })
+		if n := strings.Count(log.String(), "cannot be transferred"); n != 1 {
+			t.Errorf("the log has %d lines of it: %s", n, log)
+		}
+		pages := attend(t, h, "pages", hub.Earliest())
+		waitFor(t, "what comes in small pages", func() bool {
+			return strings.ReplaceAll(strings.ReplaceAll(pages.all(), "x", ""), "  ", " ") == strings.Join(want, "")
+		})
+	})
+}
+
 // TestFrozenIsNoObstacle: while the server answers nothing at all, no message is passed over.
 func TestFrozenIsNoObstacle(t *testing.T) {
 	t.Parallel()
@@ -151,5 +186,35 @@ func TestFrozenIsNoObstacle(t *testing.T) {
 	})
 	if strings.Contains(log.String(), "cannot be transferred") {
 		t.Errorf("the log has %s", log)
+	}
+}
+
+// TestMessageThatTakesTooLong: a message that is under way when its time is over did not come, but
+// not if it was only that its reader could not wait.
+func TestMessageThatTakesTooLong(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		wait  time.Duration // the reader's
+		want  error
+		alone bool
+	}{{"too long", time.Minute, ErrUnreachable, true}, {"a reader who cannot wait", time.Second, context.DeadlineExceeded, false}} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var workers sync.WaitGroup
+				defer workers.Wait()
+				b := newBatcher(t.Context(), func(f func()) bool { workers.Go(f); return true })
+				b.send = func([]*job) { time.Sleep(2 * aloneTime) }
+				h := &history{lanes: &lanes{}}
+				ctx, cancel := context.WithTimeout(t.Context(), test.wait)
+				defer cancel()
+				_, err := h.run(ctx, "t", "1-1", ask{entries: 1, script: true, via: b}, func(bool) redis.Cmder { return redis.NewCmd(t.Context()) })
+				if !errors.Is(err, test.want) || test.alone == errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the error is %v", err)
+				}
+				if alone := h.obstacles.alone(spot{"t", "1-1"}); alone != test.alone {
+					t.Errorf("it counts as tried by itself: %v", alone)
+				}
+			})
+		})
 	}
 }

@@ -182,15 +182,21 @@ const aloneTime = 20 * time.Second
 // run runs a command that reads what comes after an ID. The errors are causes, but for that of ctx.
 func (h *history) run(ctx context.Context, stream string, after hub.ID, a ask, command func(bySource bool) redis.Cmder) (any, error) {
 	at, alone := spot{stream, after}, a.script && a.entries == 1
+	own := ctx
 	if alone {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, aloneTime)
+		own, cancel = context.WithTimeout(ctx, aloneTime)
 		defer cancel()
 	}
 	j := newJob(a.reply, command)
-	if maybe, err := a.via.do(ctx, j); err != nil {
+	if maybe, err := a.via.do(own, j); err != nil {
+		// That somebody waits for less long says nothing about the message.
+		alone = alone && ctx.Err() == nil
 		if maybe && errors.Is(err, context.DeadlineExceeded) {
 			h.obstacles.late(at, alone)
+		}
+		if ctx.Err() == nil {
+			return nil, &failure{ErrUnreachable, "timeout"}
 		}
 		return nil, callError(ctx, err)
 	}
@@ -199,14 +205,14 @@ func (h *history) run(ctx context.Context, stream string, after hub.ID, a ask, c
 	case err == nil || errors.Is(err, redis.Nil):
 		h.obstacles.gone(at)
 		return reply, nil
-	case timedOut(err):
+	case missed(err):
 		h.obstacles.late(at, alone)
 	}
 	return nil, h.lanes.lacks.explain(cause(err))
 }
 
 // obstructed is for when a read after an ID failed. It reports whether the message there is passed
-// over from here on: because it was asked for by itself several times and did not come in time,
+// over from here on: because it was asked for by itself several times and did not come,
 // while the server answered what is small.
 func (h *history) obstructed(ctx context.Context, stream string, after hub.ID) bool {
 	at := spot{stream, after}
@@ -227,7 +233,7 @@ func (h *history) obstructed(ctx context.Context, stream string, after hub.ID) b
 	if !h.obstacles.failed(at, hub.ID(id)) {
 		return false
 	}
-	h.logger.Warn("redisstream: a message cannot be transferred in time, readers see a gap instead",
+	h.logger.Warn("redisstream: a message cannot be transferred, readers see a gap instead",
 		"topic", h.keys.topic(stream), "id", id, "bytes", size)
 	return true
 }

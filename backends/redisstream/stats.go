@@ -3,7 +3,7 @@ package redisstream
 import "github.com/redis/go-redis/v9"
 
 // PoolStats are go-redis' statistics of a Backend's own connections, by what these are for. In a
-// cluster each is the sum over the servers that were used.
+// cluster each is the sum over the servers that are used: those of one that left it go with it.
 type PoolStats struct {
 	// Publishing has those of Publish, PublishAll, Delete, Erase and Ping. Its counters go back a
 	// little when a caller's context ends during Publish, for the connection is given up then.

@@ -3,7 +3,9 @@ package redisstream
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,7 +82,8 @@ func (t *topology) run(ctx context.Context) {
 }
 
 // slotsTimeout is how long one node is waited for that is asked for the layout: another one knows
-// it too.
+// it too. After one that did not answer in that time, the next one is waited for twice as long, at
+// most for commandTimeout: the way may be a long one.
 const slotsTimeout = 500 * time.Millisecond
 
 // moveTimeout is how long the clients have to learn of another master, and the old one to answer
@@ -98,6 +101,7 @@ type layout struct {
 	slots   []redis.ClusterSlot
 	at      time.Time
 	masters map[string]bool
+	timeout time.Duration // of the next question, if it is not slotsTimeout
 }
 
 func (l *layout) reload(ctx context.Context) {
@@ -114,28 +118,50 @@ func (l *layout) ask(ctx context.Context, origin string, next redis.ProcessHook)
 		return l.slots, nil
 	}
 	cmd := redis.NewClusterSlotsCmd(ctx, "cluster", "slots")
-	answered := make(chan error, 1)
-	go func() { answered <- next(ctx, cmd) }()
-	timeout := time.NewTimer(slotsTimeout)
-	defer timeout.Stop()
-	select {
-	case err := <-answered:
-		if err != nil {
+	if err := l.within(func() error { return next(ctx, cmd) }); err != nil {
+		return nil, err
+	}
+	slots := reachable(cmd.Val(), origin)
+	masters, nodes := mastersOf(slots)
+	if l.masters != nil && !maps.Equal(masters, l.masters) {
+		// A node that is cut off from the others, or has just come back, does not know better. It has
+		// found out that it may not serve; of others nothing new is to be learned while none may.
+		info := redis.NewStringCmd(ctx, "cluster", "info")
+		err := l.within(func() error { return next(ctx, info) })
+		if err != nil && !isReply(err) {
 			return nil, err
 		}
-	case <-timeout.C:
-		return nil, &failure{ErrUnreachable, "timeout"}
+		if err == nil && strings.Contains(info.Val(), "cluster_state:fail") {
+			return nil, &failure{ErrNotReady, "CLUSTERDOWN"}
+		}
 	}
-	l.slots, l.at = reachable(cmd.Val(), origin), time.Now()
-	l.compare()
+	l.slots, l.at = slots, time.Now()
+	l.compare(masters, nodes)
 	return l.slots, nil
 }
 
-// compare closes the connections to nodes that were masters in the former layout. What a node has
-// been asked is answered within a moment if it lives, and then the answer is better than none.
-func (l *layout) compare() {
-	masters, nodes := make(map[string]bool), make(map[string]bool)
-	for _, s := range l.slots {
+// within waits for an answer, for as long as one node is waited for. mu is held.
+func (l *layout) within(ask func() error) error {
+	patience := max(l.timeout, slotsTimeout)
+	answered := make(chan error, 1)
+	began := time.Now()
+	go func() { answered <- ask() }()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case err := <-answered:
+		l.timeout = min(2*time.Since(began), commandTimeout)
+		return err
+	case <-timeout.C:
+		l.timeout = min(2*patience, commandTimeout)
+		return &failure{ErrUnreachable, "timeout"}
+	}
+}
+
+// mastersOf returns the addresses of the masters of a layout, and those of all its nodes.
+func mastersOf(slots []redis.ClusterSlot) (masters, nodes map[string]bool) {
+	masters, nodes = make(map[string]bool), make(map[string]bool)
+	for _, s := range slots {
 		for i, n := range s.Nodes {
 			nodes[n.Addr] = true
 			if i == 0 {
@@ -143,6 +169,13 @@ func (l *layout) compare() {
 			}
 		}
 	}
+	return masters, nodes
+}
+
+// compare closes the connections to nodes that were masters in the former layout. What a node has
+// been asked is answered within a moment if it lives, and then the answer is better than none. mu is
+// held.
+func (l *layout) compare(masters, nodes map[string]bool) {
 	gone := make(map[string]bool)
 	for addr := range l.masters {
 		if !masters[addr] {

@@ -14,6 +14,8 @@ import (
 const (
 	// quietFor is how long after a line about a break no other break gets one of its own.
 	quietFor = 10 * time.Second
+	// mostLines is how many lines wait for a log.
+	mostLines = 100
 	// refusalEvery is how long a refused subscription is old news for.
 	refusalEvery = time.Minute
 	// mastersEvery is how often a cluster is asked for its masters, and mastersSoon how often while
@@ -30,6 +32,8 @@ type outage struct {
 	logger *slog.Logger
 
 	mu     sync.Mutex
+	lines  []func() // to be logged
+	saying bool     // somebody logs them
 	closed bool
 	parts  map[any]bool // that are broken
 	since  time.Time
@@ -46,6 +50,7 @@ func newOutage(logger *slog.Logger) *outage {
 
 // broken notes that a part is broken, and why.
 func (o *outage) broken(part any, err error) {
+	defer o.flush()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || o.parts[part] {
@@ -66,7 +71,7 @@ func (o *outage) broken(part any, err error) {
 	}
 }
 
-// hold counts a part among the broken ones if others are.
+// hold counts a part among the broken ones if others are. It logs nothing.
 func (o *outage) hold(part any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -77,6 +82,7 @@ func (o *outage) hold(part any) {
 
 // whole notes that a part is not broken, or is no part any more.
 func (o *outage) whole(part any) {
+	defer o.flush()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.parts[part] {
@@ -85,7 +91,7 @@ func (o *outage) whole(part any) {
 	delete(o.parts, part)
 	if len(o.parts) == 0 && o.said && !o.closed {
 		o.said = false
-		o.logger.Info("redisstream: the live path is whole again", "away", time.Since(o.since).Round(time.Millisecond))
+		o.log(slog.LevelInfo, "redisstream: the live path is whole again", "away", time.Since(o.since).Round(time.Millisecond))
 	}
 }
 
@@ -103,11 +109,41 @@ func (o *outage) say() {
 		args = append(args, "breaks", o.breaks)
 	}
 	o.breaks, o.said, o.quiet = 0, true, time.Now().Add(quietFor)
-	o.logger.Warn("redisstream: the live path is broken; readers get what they miss when it is whole again", args...)
+	o.log(slog.LevelWarn, "redisstream: the live path is broken; readers get what they miss when it is whole again", args...)
+}
+
+// log adds a line to those that flush logs, unless it has hung for long. mu is held.
+func (o *outage) log(level slog.Level, text string, args ...any) {
+	if len(o.lines) >= mostLines {
+		return
+	}
+	o.lines = append(o.lines, func() { o.logger.Log(context.Background(), level, text, args...) })
+}
+
+// flush logs the lines there are, unless somebody does. Whoever holds live.mu waits for mu, so a log
+// that hangs must not hold that.
+func (o *outage) flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.saying {
+		return
+	}
+	o.saying = true
+	for len(o.lines) > 0 {
+		lines := o.lines
+		o.lines = nil
+		o.mu.Unlock()
+		for _, line := range lines {
+			line()
+		}
+		o.mu.Lock()
+	}
+	o.saying = false
 }
 
 // later says what broke in the time that is over.
 func (o *outage) later() {
+	defer o.flush()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.timer = nil
@@ -116,7 +152,7 @@ func (o *outage) later() {
 	case len(o.parts) > 0:
 		o.say()
 	default:
-		o.logger.Warn("redisstream: the live path broke and is whole again", "err", o.cause, "breaks", o.breaks)
+		o.log(slog.LevelWarn, "redisstream: the live path broke and is whole again", "err", o.cause, "breaks", o.breaks)
 		o.breaks, o.quiet = 0, time.Now().Add(quietFor)
 	}
 }

@@ -105,6 +105,40 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// hangingLog is a log that takes no line before it is let go.
+type hangingLog struct {
+	slog.Handler
+	letGo chan struct{}
+}
+
+func (h hangingLog) Handle(ctx context.Context, r slog.Record) error {
+	<-h.letGo
+	return h.Handler.Handle(ctx, r)
+}
+
+// TestLogHangs: what goes on while the live path is looked at does not wait for a log.
+func TestLogHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newSaid()
+		hanging := hangingLog{log.Handler(), make(chan struct{})}
+		o := newOutage(slog.New(hanging))
+		defer o.close()
+		go o.broken("a", ErrUnreachable)
+		synctest.Wait()
+		o.hold("b")
+		if !o.is() {
+			t.Error("nothing is broken")
+		}
+		o.whole("a")
+		o.whole("b")
+		close(hanging.letGo)
+		synctest.Wait()
+		if got := log.letters(); got != "B W" {
+			t.Errorf("said %s", got)
+		}
+	})
+}
+
 func (s *said) letters() string {
 	var list []string
 	for line := range strings.Lines(s.String()) {

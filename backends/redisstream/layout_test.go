@@ -1,0 +1,93 @@
+package redisstream
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// clusterNode is what a node of a cluster answers.
+type clusterNode struct {
+	master, state string
+	after         time.Duration
+}
+
+func (n clusterNode) process(_ context.Context, cmd redis.Cmder) error {
+	time.Sleep(n.after)
+	switch cmd := cmd.(type) {
+	case *redis.ClusterSlotsCmd:
+		nodes := []redis.ClusterNode{{Addr: n.master}}
+		for _, other := range []string{"10.0.0.1:6379", "10.0.0.2:6379"} {
+			if other != n.master {
+				nodes = append(nodes, redis.ClusterNode{Addr: other})
+			}
+		}
+		cmd.SetVal([]redis.ClusterSlot{{End: 16383, Nodes: nodes}})
+	case *redis.StringCmd:
+		cmd.SetVal("cluster_state:" + n.state + "\r\ncluster_slots_assigned:16384\r\n")
+	}
+	return nil
+}
+
+// TestNodesThatKnowNoBetter: a master that is cut off from its cluster, or comes back, believes
+// that it is one.
+func TestNodesThatKnowNoBetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const one, other = "10.0.0.1:6379", "10.0.0.2:6379"
+		l := &layout{conns: newConnections()}
+		for i, step := range []struct {
+			clusterNode
+			knows string // afterwards
+		}{
+			{clusterNode{one, "fail", 0}, one}, // nothing else is known
+			{clusterNode{other, "ok", 0}, other},
+			{clusterNode{one, "fail", 0}, other},
+			{clusterNode{other, "fail", 0}, other},
+			{clusterNode{one, "ok", 0}, one},
+		} {
+			time.Sleep(reloadEvery)
+			_, err := l.ask(t.Context(), "10.0.0.9:6379", step.process)
+			if known := step.master == step.knows; known != (err == nil) || !known && !errors.Is(err, ErrNotReady) {
+				t.Errorf("%d: %v", i, err)
+			}
+			if !l.masters[step.knows] || len(l.masters) != 1 || l.conns.former[step.knows] {
+				t.Errorf("%d: the masters are %v, those refused %v", i, l.masters, l.conns.former)
+			}
+		}
+		time.Sleep(2 * moveTimeout) // what compare has left to do
+	})
+}
+
+// TestLayoutOverALongWay: the first node is not waited for long, but one of them is at last.
+func TestLayoutOverALongWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &layout{conns: newConnections()}
+		n := clusterNode{"10.0.0.1:6379", "ok", 3 * slotsTimeout}
+		for i, want := range []error{ErrUnreachable, ErrUnreachable, nil, nil} {
+			if _, err := l.ask(t.Context(), "10.0.0.9:6379", n.process); !errors.Is(err, want) {
+				t.Errorf("%d: %v, want %v", i, err, want)
+			}
+			if want == nil {
+				time.Sleep(reloadEvery)
+			}
+		}
+		n.after = 0
+		for range 2 {
+			time.Sleep(reloadEvery)
+			if _, err := l.ask(t.Context(), "10.0.0.9:6379", n.process); err != nil {
+				t.Error(err)
+			}
+		}
+		n.after = time.Hour
+		time.Sleep(reloadEvery)
+		began := time.Now()
+		if _, err := l.ask(t.Context(), "10.0.0.9:6379", n.process); !errors.Is(err, ErrUnreachable) || time.Since(began) != slotsTimeout {
+			t.Errorf("a node that is frozen: %v after %v", err, time.Since(began))
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
