@@ -64,7 +64,7 @@ func New(client redis.UniversalClient, o Options) (*Backend, error) {
 		}
 	}
 	b.keys = newKeys(o.Prefix, db)
-	if b.clients, err = derive(client); err != nil {
+	if b.clients, err = derive(client, b.keys.probe()); err != nil {
 		return nil, err
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())

@@ -48,14 +48,14 @@ type nodes struct {
 }
 
 // derive makes clients with connections of their own, with the settings of the given one: one for
-// each purpose.
-func derive(client redis.UniversalClient) (all [3]nodes, err error) {
+// each purpose. The key is one that never is.
+func derive(client redis.UniversalClient, key string) (all [3]nodes, err error) {
 	conns := newConnections()
 	switch c := client.(type) {
 	case *redis.Client:
 		var t *topology
 		if isFailover(c) {
-			f := &failover{conns: conns, client: c}
+			f := &failover{conns: conns, client: c, key: key}
 			conns.dialed = f.found
 			t = newTopology(f.reload)
 			if f.spare() {

@@ -103,8 +103,10 @@
 // under it has an unknown outcome.
 //
 // The word of the sentinels counts, also where the former master lives on and can be reached. For
-// that the backend holds one connection of the client that New was given, and sends PING over it. It
-// leaves a client whose pool has only one alone, and notices by its question every three seconds.
+// that the backend holds one connection of the client that New was given, and waits at it with XREAD,
+// or sends PING over it where it may not. It leaves a client whose pool has only one alone, and
+// notices by its question every three seconds. go-redis asks one of the sentinels; if that one is cut
+// off from the others together with the old master, its word is old.
 //
 // A timeout ends all connections to the server that were silent as long, since a network that has
 // forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link is

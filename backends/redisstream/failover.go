@@ -2,6 +2,7 @@ package redisstream
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -10,8 +11,12 @@ import (
 	"github.com/headrace/headrace/internal/retry"
 )
 
-// listenEvery is how often a connection to the master is looked at for that it was closed.
-const listenEvery = 200 * time.Millisecond
+const (
+	// listenBlock is how long is waited at a time for that a connection to the master is closed, and
+	// listenEvery how often it is looked at where the server does not let one wait.
+	listenBlock = time.Second
+	listenEvery = 200 * time.Millisecond
+)
 
 // failover is for the master that sentinels name. Their word counts: a former one may live on, take
 // messages that nobody will ever read, and tell its readers nothing.
@@ -20,6 +25,7 @@ type failover struct {
 	// client is that of the user. go-redis closes its connections when the sentinels announce
 	// another master, and only its.
 	client *redis.Client
+	key    string // that never is
 
 	mu    sync.Mutex
 	addr  string
@@ -90,20 +96,36 @@ func (f *failover) spare() bool {
 }
 
 // listen doubts the master whenever go-redis closes the connections of the user's client, or the
-// network does.
+// network does. It waits at a stream that never is, which ends at that moment, and where that is not
+// allowed it asks for a sign of life.
 func (f *failover) listen(ctx context.Context, t *topology) {
 	// With the same connections, and a timeout whatever the user's is.
 	client := f.client.WithTimeout(followTimeout)
-	for ctx.Err() == nil {
+	block := []any{"xread", "block", listenBlock.Milliseconds(), "streams", f.key, "$"}
+	for blocks := true; ctx.Err() == nil; {
 		conn := client.Conn()
 		var err error
 		for ctx.Err() == nil && (err == nil || isReply(err)) {
-			cmd := once{redis.NewCmd(ctx, "ping")}
+			args := block
+			if !blocks {
+				args = []any{"ping"}
+			}
+			began := time.Now()
+			cmd := once{redis.NewCmd(ctx, args...)}
 			_ = conn.Process(ctx, cmd) // the command has its own error
-			err = cmd.Err()
-			retry.Sleep(ctx, listenEvery)
+			if err = cmd.Err(); errors.Is(err, redis.Nil) {
+				err = nil
+			}
+			if isReply(err) {
+				blocks = false
+				t.doubtAt(err)
+			}
+			if !blocks || time.Since(began) < listenEvery {
+				retry.Sleep(ctx, listenEvery)
+			}
 		}
 		_ = conn.Close()
 		t.doubt()
+		retry.Sleep(ctx, listenEvery/4)
 	}
 }

@@ -77,7 +77,7 @@ func TestPoolOfOne(t *testing.T) {
 	}{{redis.FailoverOptions{}, true}, {redis.FailoverOptions{PoolSize: 1}, false}, {redis.FailoverOptions{MaxActiveConns: 1}, false}} {
 		test.o.SentinelAddrs = []string{"127.0.0.1:1"}
 		client := redis.NewFailoverClient(&test.o)
-		all := must(derive(client))
+		all := must(derive(client, "key"))
 		if listens := all[publishing].topology.listen != nil; listens != test.listen {
 			t.Errorf("%d and %d connections: the backend holds one: %v", test.o.PoolSize, test.o.MaxActiveConns, listens)
 		}
