@@ -205,19 +205,15 @@ func (l *lanes) send(ctx context.Context, client *redis.Client, jobs []*job) {
 
 // resends is how often a command is sent again, each time over another connection. When a server
 // closes idle connections, a few of them can be tried in turn.
-const (
-	resends = 5
-	rereads = 2 // of what may be run twice
-)
+const resends = 5
 
 // resend sends those again that were certainly not sent: over a connection that was closed while
-// nobody used it. What may be run twice is sent again whatever happened, but less often: the reply may
-// be what the connection was closed for.
+// nobody used it. What may be run twice is sent again whatever happened.
 func (l *lanes) resend(ctx context.Context, client *redis.Client, jobs []*job) {
-	for attempt := range resends {
+	for range resends {
 		var again []*job
 		for _, j := range jobs {
-			if err := j.cmd.Err(); hungUp(err) && (errors.Is(err, errUnsent) || j.last != nil && !j.last.sent(err) || j.last == nil && attempt < rereads) {
+			if err := j.cmd.Err(); hungUp(err) && (j.last == nil || !j.last.sent(err)) {
 				j.cmd = j.again(false)
 				again = append(again, j)
 			}
