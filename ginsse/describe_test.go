@@ -127,6 +127,7 @@ func TestEvents(t *testing.T) {
 		"checkpoint":             {false, true},
 		"snapshot":               {false, true},
 		"stream-error":           {false, true},
+		"torn":                   {false, true},
 		"close":                  {false, true},
 		"open":                   {false, true},
 		"error":                  {false, true},

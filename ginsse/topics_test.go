@@ -239,7 +239,7 @@ func TestHello(t *testing.T) {
 		}
 		again.leave()
 	}
-	for _, typ := range []string{"snapshot", "gap", "close", "checkpoint", "stream-error", "error", "a\nb"} {
+	for _, typ := range []string{"snapshot", "gap", "close", "checkpoint", "stream-error", "torn", "error", "a\nb"} {
 		r := engine(t, ginsse.SSE[none]("/x").Options(quiet).Topic(h, "x").
 			Hello(func(*ginsse.Context[none]) (sse.Event, error) { return sse.Event{Type: typ, Data: "x"}, nil }))
 		isRefusal(t, get(r, "/x"), 500, "internal server error")

@@ -43,9 +43,9 @@ type Message struct {
 	// (see Traits.Chained); Publish ignores it.
 	Prev ID
 	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control
-	// characters. The types gap, checkpoint, snapshot, stream-error, close, open and error, and
-	// those that end in ";base64", are reserved. A message of a foreign writer that has one of
-	// them is received as x-<type>.
+	// characters. The types gap, checkpoint, snapshot, stream-error, torn, close, open and error,
+	// and those that end in ";base64", are reserved. A message of a foreign writer that has one
+	// of them is received as x-<type>.
 	Type string
 	// Data is the payload. It must be UTF-8 unless Binary is set. Feeds deliver it line by line,
 	// so a browser sees CR and CRLF as LF.
@@ -170,7 +170,8 @@ const maxType = 255
 // reservedTypes are the names of control events of feeds, and names that collide with
 // EventSource's own events.
 var reservedTypes = map[string]bool{
-	"gap": true, "checkpoint": true, "snapshot": true, "stream-error": true, "close": true, "open": true, "error": true,
+	"gap": true, "checkpoint": true, "snapshot": true, "stream-error": true, "torn": true, "close": true,
+	"open": true, "error": true,
 }
 
 const finalType = "close"

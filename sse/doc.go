@@ -18,6 +18,9 @@
 // holds the id of an event that it has not received in full only when the blank
 // line is missing.
 //
+// A client may hold the half of a frame whose connection broke. [AppendTorn] has
+// what a stream begins with for those that do.
+//
 // Data is split on LF, CRLF and CR into one data line each, and a reader joins
 // data lines with LF: CR and CRLF in data arrive as LF. A stream is UTF-8:
 // bytes that are not arrive as U+FFFD.

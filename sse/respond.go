@@ -14,9 +14,9 @@ import (
 var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
 
 // Respond makes w a stream and returns the [Writer] that sends on it. It sets
-// the headers of [SetHeaders], sends status 200 and flushes, so that the client
-// learns at once that the stream is open. The server's WriteTimeout no longer
-// applies to this response.
+// the headers of [SetHeaders], sends status 200 and the block of [AppendTorn], if
+// the client gets one, and flushes, so that the client learns at once that the
+// stream is open. The server's WriteTimeout no longer applies to this response.
 //
 // It returns an error that matches [ErrNotFlushable] before it touches w when w,
 // or the writer below those of middleware, cannot flush: the caller
@@ -46,7 +46,7 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 		_ = writer.rc.SetReadDeadline(time.Unix(1, 0))
 	}
 	w.WriteHeader(http.StatusOK)
-	if err := writer.Write(); err != nil {
+	if err := writer.Write(AppendTorn(nil, r)); err != nil {
 		return nil, err
 	}
 	return writer, nil

@@ -103,6 +103,7 @@ func runNode(t testing.TB, program, argument string) {
 // browser is a Chromium that starts when the first page is opened.
 type browser struct {
 	owner *testing.T
+	tools func(tab context.Context) error // what its developer tools do to each tab; nil: nothing
 	mu    sync.Mutex
 	ctx   context.Context
 }
@@ -170,6 +171,11 @@ func (b *browser) open(t testing.TB, page string) {
 	})
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if b.tools != nil {
+		if err := b.tools(limited); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := chromedp.Do(limited, chromedp.Navigate(page)); err != nil {
 		t.Fatal(err)
 	}

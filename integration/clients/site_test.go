@@ -65,6 +65,7 @@ type setup struct {
 	heartbeat time.Duration
 	retain    int                       // how many messages a client can catch up on
 	fault     func(frame []byte) []byte // what becomes of each frame on its way to the client
+	request   func(*http.Request)       // what becomes of each request on its way to the feed
 }
 
 // site is a server with one feed, with the pages of the clients, and with what they reported. It notices a message that a client got
@@ -74,6 +75,7 @@ type site struct {
 	hub   *hub.Hub
 	url   string
 	fault func([]byte) []byte
+	asked func(*http.Request)
 	shows bool // the client reports what it shows, too
 
 	mu         sync.Mutex
@@ -103,7 +105,7 @@ func newSite(t testing.TB, o setup) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, hub: h, fault: o.fault, changed: make(chan struct{}), open: make(map[*wire]bool)}
+	s := &site{t: t, hub: h, fault: o.fault, asked: o.request, changed: make(chan struct{}), open: make(map[*wire]bool)}
 
 	r := gin.New()
 	options := ginsse.Options{

@@ -33,6 +33,9 @@ func (s *site) watch(next http.Handler) http.Handler {
 				return
 			}
 		}
+		if s.asked != nil {
+			s.asked(r)
+		}
 		cursor, _ := sse.LastEventID(r)
 		status := 0
 		s.change(func() {

@@ -8,7 +8,9 @@
 //
 // # What a client sees
 //
-// A stream begins with a comment and the reconnection time. A client that states no cursor starts
+// A stream begins with a comment and the reconnection time. Before them, a client that may hold
+// half an event of a connection that broke gets an event of type torn without data, which browsers
+// do not report (see [sse.AppendTorn]). A client that states no cursor starts
 // at Options.Start, or where it has chosen within Options.Starts. It first gets an event of type
 // checkpoint, with empty data and the ID that it starts after, so that a connection that drops
 // before the first message loses nothing. A stream from the oldest retained message of one topic

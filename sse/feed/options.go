@@ -103,7 +103,8 @@ type End struct {
 	// Events counts messages, or events of a generator, that were written; control events do not
 	// count.
 	Events int
-	// Bytes counts what was written, without headers and chunk headers.
+	// Bytes counts what was written, without headers, chunk headers and the block of
+	// sse.AppendTorn.
 	Bytes int64
 	// Direct says that the stream was on the engine: its connection was taken over from the server.
 	Direct bool

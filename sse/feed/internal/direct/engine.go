@@ -58,7 +58,8 @@ type Socket interface {
 
 // Response is what goes before a stream, and around it.
 type Response struct {
-	// Head is written in front of the first bytes of the stream.
+	// Head is the status, the headers, and what of the body has to come before the stream. It is
+	// written in front of the stream's first bytes.
 	Head []byte
 	// Chunked says that the stream is framed as HTTP/1.1 chunks.
 	Chunked bool

@@ -87,7 +87,7 @@ func TakenOver(w http.ResponseWriter) bool {
 }
 
 // ResponseTo returns the response of a stream to an HTTP/1 request: what middleware has set in h,
-// which is not changed, and what the server would have added.
+// which is not changed, what the server would have added, and what sse.Respond would send with it.
 func ResponseTo(r *http.Request, h http.Header) Response {
 	chunked := chunked(r)
 	var b bytes.Buffer
@@ -104,7 +104,21 @@ func ResponseTo(r *http.Request, h http.Header) Response {
 		b.WriteString("Transfer-Encoding: chunked" + crlf)
 	}
 	b.WriteString(crlf)
+	if torn := sse.AppendTorn(nil, r); len(torn) > 0 {
+		writeFramed(&b, torn, chunked)
+	}
 	return Response{Head: b.Bytes(), Chunked: chunked}
+}
+
+// writeFramed writes the first bytes of a body.
+func writeFramed(b *bytes.Buffer, p []byte, chunked bool) {
+	if !chunked {
+		b.Write(p)
+		return
+	}
+	b.Write(appendChunkHead(b.AvailableBuffer(), len(p)))
+	b.Write(p)
+	b.WriteString(crlf)
 }
 
 // headBytes is room for a usual head.
