@@ -201,8 +201,7 @@ func (r *Route[P]) Map(events func(c *Context[P], topic string, m *hub.Message) 
 //
 // hub.ErrClosed, yielded as an error, ends the stream as a shutdown does: cleanly, with a time to
 // come back. Any other error is logged, the client gets a stream-error event without the error's
-// text, and the connection is aborted. A panic aborts the connection too and goes on up the
-// stack.
+// text, and the connection is aborted. A panic does the same, and goes on up the stack.
 func (r *Route[P]) Handle(generator func(*Context[P]) iter.Seq2[sse.Event, error]) *Route[P] {
 	r.kinds++
 	r.handle = generator

@@ -265,6 +265,9 @@ func TestSeed(t *testing.T) {
 							s.expectRetry(t, shutdownRetry)
 							s.expectRest(t, "")
 						case errors.Is(end.cause, feed.ErrFinished):
+							if row.finish != "" {
+								s.expectRetry(t, closeRetry)
+							}
 							s.expectRest(t, row.finish)
 						}
 						s.expectReturn(t)
@@ -366,15 +369,25 @@ func (s *seedStream) expect(t *testing.T, want string) {
 var (
 	firstRetry    = regexp.MustCompile(`^(2\d{3}|3000)\n$`)
 	shutdownRetry = regexp.MustCompile(`^([2-7]\d{3}|8000)\n$`)
+	closeRetry    = regexp.MustCompile(`^([6-8]\d{4}|90000)\n$`) // a minute, and half as long again
 )
 
 // expectRetry reads a reconnection time.
 func (s *seedStream) expectRetry(t *testing.T, want *regexp.Regexp) {
 	t.Helper()
 	s.expect(t, "retry: ")
-	var got [5]byte
-	if _, err := io.ReadFull(s.body, got[:]); err != nil || !want.Match(got[:]) {
-		t.Fatalf("retry: %q, %v", got, err)
+	got := make([]byte, 1)
+	for n := 0; ; n++ {
+		if _, err := io.ReadFull(s.body, got[n:]); err != nil {
+			t.Fatalf("retry: %q, %v", got, err)
+		}
+		if got[n] == '\n' {
+			break
+		}
+		got = append(got, 0)
+	}
+	if !want.Match(got) {
+		t.Fatalf("retry: %q", got)
 	}
 }
 

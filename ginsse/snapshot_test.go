@@ -493,6 +493,7 @@ func TestFunctionsPanic(t *testing.T) {
 						st.expect(t, ids.Replace(event))
 					}
 					publish(t, h, "x", "bad")
+					st.expect(t, "stream-error|"+st.LastEventID()+"|{}")
 					st.expectEnd(t, false)
 					if e := receive(t, ends); !errors.Is(e.Cause, feed.ErrPanicked) {
 						t.Errorf("cause %v", e.Cause)
@@ -542,9 +543,8 @@ func TestSnapshotFailsLate(t *testing.T) {
 			want := feed.ErrFailed
 			if err == nil {
 				want = feed.ErrPanicked
-			} else {
-				st.expect(t, "stream-error|"+st.LastEventID()+"|{}")
 			}
+			st.expect(t, "stream-error|"+st.LastEventID()+"|{}")
 			st.expectEnd(t, false)
 			if e := receive(t, ends); !errors.Is(e.Cause, want) || err != nil && !errors.Is(e.Cause, err) {
 				t.Errorf("cause %v", e.Cause)

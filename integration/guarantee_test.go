@@ -238,6 +238,7 @@ func TestGinRecoveryAborts(t *testing.T) {
 	c := connect(t, server.Client(), server.URL+"/boom", "")
 	defer c.drop()
 	expect(t, c, "message  first")
+	expect(t, c, "stream-error  {}")
 	if _, err := c.Decode(); err == nil || err.Error() == "EOF" {
 		t.Errorf("the stream ended with %v, like a clean end", err)
 	}

@@ -339,3 +339,19 @@ func TestClientAndWriter(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestClientEndsAtClose: an event of type close without data is the end. One that has data is an
+// application's own.
+func TestClientEndsAtClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answers: []answer{
+			{body: "event: close\ndata: of the shop\nid: 1\n\n"},
+			{body: "data: a\n\nretry: 60000\nevent: close\ndata: \nid: 2\n\ndata: b\n\n"},
+			{body: "data: c\n\n"},
+		}}
+		events, err := follow(t.Context(), s.client())
+		if err != nil || len(events) != 3 || len(s.came) != 2 {
+			t.Errorf("%q after %d connections, %v", events, len(s.came), err)
+		}
+	})
+}

@@ -47,9 +47,9 @@ func (s *Stream) LastEventID() string { return *s.lastID.Load() }
 // one that brought an event, asked to come back after a second or more, and
 // ended cleanly.
 //
-// The sequence ends without an error when the server answers 204, and when a
-// connection ends behind an event of type close without data, which is how a
-// feed says that it is finished. It ends with an error, yielded once with an
+// The sequence ends without an error when the server answers 204, and behind an
+// event of type close without data, with which a feed says that it is finished.
+// It ends with an error, yielded once with an
 // empty event, when ctx ends (its cause), when the server answers a status that
 // is final ([*StatusError], see [Client.FinalStatus]) or no event stream
 // ([ErrContentType]), on an event that is too long ([ErrTooLong]), when no
@@ -213,7 +213,6 @@ func (s *Stream) read(body *idleReader, yield func(Event, error) bool) (end endi
 		unsaved = s.keep()
 		return unsaved
 	}
-	finished := false
 	for {
 		event, err := decoder.Decode()
 		if err != nil {
@@ -226,11 +225,9 @@ func (s *Stream) read(body *idleReader, yield func(Event, error) bool) (end endi
 			case err != io.EOF:
 				end.err, end.final = body.reason(err), errors.Is(err, ErrTooLong)
 			}
-			end.over = finished && unsaved == nil
 			return end
 		}
 		end.received = true
-		finished = event.Type == "close" && event.Data == ""
 		if !yield(event, nil) {
 			// Perhaps because it could not be handled.
 			_ = s.keeper.save(s.ctx, s.handled)
@@ -238,6 +235,12 @@ func (s *Stream) read(body *idleReader, yield func(Event, error) bool) (end endi
 			return end
 		}
 		s.handled = s.stated
+		if event.Type == "close" && event.Data == "" {
+			// Coming back would only be answered with 204.
+			end.err = s.keep()
+			end.over, end.final = end.err == nil, true
+			return end
+		}
 	}
 }
 

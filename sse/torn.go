@@ -2,6 +2,7 @@ package sse
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -27,10 +28,12 @@ func AppendTorn(dst []byte, r *http.Request) []byte {
 	if !mayHoldTorn(r.Header) {
 		return dst
 	}
+	id, stated := LastEventID(r)
+	dst = slices.Grow(dst, len("!\nevent: torn\nid: \n\n")+min(len(id), maxRepeated))
 	// No field has this name: the half of a line that it ends says nothing any more.
 	dst = append(dst, "!\nevent: torn\n"...)
 	// A frame that was torn behind its ID has the client's next cursor in it already.
-	switch id, stated := LastEventID(r); {
+	switch {
 	case !stated:
 		dst = appendField(dst, "id: ", "")
 	case repeatable(id):

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/headrace/headrace/internal/testenv"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 // last stands for the cursor behind the last event in what a test wants.
@@ -77,7 +79,7 @@ func TestClientsAtTheEnd(t *testing.T) {
 		{"goes on", htmx, nil, "", []visit{{"", ok}, {last, none}, {"", ok}}},
 	} {
 		t.Run(test.client.name+"/"+test.name, func(t *testing.T) {
-			s := newSite(t, setup{})
+			s := newSite(t, setup{fault: soon})
 			if err := s.begin(func() { test.client.start(s, b, test.options...) }); err != nil {
 				t.Fatal(err)
 			}
@@ -102,6 +104,58 @@ func TestClientsAtTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// soon has a client that comes back after the end do so at once, and not after a minute or more.
+func soon(frame []byte) []byte {
+	if longRetry.Match(frame) {
+		return []byte("retry: 10\n")
+	}
+	return frame
+}
+
+var longRetry = regexp.MustCompile(`^retry: \d{5}\n$`)
+
+// TestClientsStayAway: who does not know that close is the end comes back after a long time. Several clients would come back every two seconds for ever.
+func TestClientsStayAway(t *testing.T) {
+	testenv.Long(t)
+	for _, test := range []struct {
+		client  client
+		options []string
+	}{{browsers, nil}, {npm, nil}, {fetching, []string{"bare", ""}}, {htmx, nil}} {
+		t.Run(test.client.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, setup{})
+			if err := s.begin(func() { test.client.start(s, newBrowser(t), test.options...) }); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.hub.Finish(context.Background(), topic); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.away(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(8 * time.Second) // there is nothing to wait for
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if len(s.visits) != 1 {
+				t.Errorf("visits %v", s.visits)
+			}
+		})
+	}
+}
+
+// TestFetchSurvivesRotation: it does where rotations break the connection off.
+func TestFetchSurvivesRotation(t *testing.T) {
+	testenv.Long(t)
+	s := newSite(t, setup{lifetime: 300 * time.Millisecond, ending: feed.BreakRotations})
+	fetching.start(s, newBrowser(t), "bare", "", "stops", "")
+	if err := s.wait("there were enough visits", func() bool { return len(s.visits) >= 4 }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.all(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestClientsRefused: what they do when one that comes back is refused, by a proxy without a server or by a guard.

@@ -63,6 +63,7 @@ type setup struct {
 	start     hub.Position
 	lifetime  time.Duration
 	heartbeat time.Duration
+	ending    feed.Ending
 	retain    int                       // how many messages a client can catch up on
 	fault     func(frame []byte) []byte // what becomes of each frame on its way to the client
 	request   func(*http.Request)       // what becomes of each request on its way to the feed
@@ -112,6 +113,7 @@ func newSite(t testing.TB, o setup) *site {
 		Start:       o.start,
 		MaxLifetime: o.lifetime,
 		Heartbeat:   o.heartbeat,
+		Ending:      o.ending,
 		Retry:       10 * time.Millisecond,
 		Logger:      quiet,
 		OnEnd:       s.ended,

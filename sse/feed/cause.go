@@ -9,7 +9,7 @@ import (
 
 // Causes of a stream's end: in End.Cause, as context.Cause of a generator's context and, those
 // that are no clean ends, from Serve and Generate. A request's context that ended with a cause of
-// its own has that cause instead.
+// its own, and not by a deadline, has that cause instead.
 var (
 	// ErrClientGone: the client closed the connection.
 	ErrClientGone = session.ErrClientGone
@@ -20,12 +20,14 @@ var (
 	// subscription, a Snapshot after a gap, or an event of Map failed. It wraps that error. The
 	// connection was aborted.
 	ErrFailed = session.ErrFailed
-	// ErrPanicked: the generator, or a function of the Feed, panicked. The connection was aborted.
+	// ErrPanicked: the generator, or a function of the Feed, panicked. The client was told, by
+	// stream-error, and the connection was aborted.
 	ErrPanicked = session.ErrPanicked
 
 	// ErrFinished: the topic, or the generator, has come to its end. A clean end.
 	ErrFinished = session.ErrFinished
-	// ErrRotated: Options.MaxLifetime is over. A clean end.
+	// ErrRotated: Options.MaxLifetime is over, or the request's context had a deadline; then the
+	// cause of that is wrapped too. A clean end, unless Options.Ending says otherwise.
 	ErrRotated = session.ErrRotated
 	// ErrExpired: Options.ExpireAt has come. A clean end.
 	ErrExpired = session.ErrExpired

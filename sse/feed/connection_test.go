@@ -41,7 +41,7 @@ func TestWriteTimeout(t *testing.T) {
 			equal(t, "message", c.block(t), event(ids[0], "a"))
 		}
 		last := finish(t, h, "t")
-		equal(t, "end", c.rest(t), "event: close\ndata: \nid: "+last+"\n\n")
+		equal(t, "end", c.rest(t), "retry: N\nevent: close\ndata: \nid: "+last+"\n\n")
 		isCause(t, (<-end).Cause, ErrFinished)
 	})
 }

@@ -9,9 +9,9 @@
 // # What a client sees
 //
 // A stream begins with a comment and the reconnection time. Before them, a client that may hold
-// half an event of a connection that broke gets an event of type torn without data, which browsers
-// do not report (see [sse.AppendTorn]). A client that states no cursor starts
-// at Options.Start, or where it has chosen within Options.Starts. It first gets an event of type
+// half an event of a connection that broke gets an event of type torn without data, which
+// browsers do not report (see [sse.AppendTorn]). A client that states no cursor starts at
+// Options.Start, or where it has chosen within Options.Starts. It first gets an event of type
 // checkpoint, with empty data and the ID that it starts after, so that a connection that drops
 // before the first message loses nothing. A stream from the oldest retained message of one topic
 // has no checkpoint: the position before that message has no lasting ID. It begins there again.
@@ -30,11 +30,12 @@
 //
 // Each message is an event with the message's id, type and data. Where messages are gone, an
 // event of type gap, with data {}, comes first: the page should load its state anew. A binary
-// message has its data in base64 and ";base64" after its type, "message;base64" when it has none.
-// A finished topic ends with an event of type close with empty data. A client that comes back
-// with its id is answered 204, on which an EventSource stops. A topic that is deleted is a gap, and
-// with Options.EndDeleted an end like this one. An event of type stream-error, with
-// data {}, comes before a connection that is aborted because of a failure.
+// message has its data in base64 and ";base64" after its type, "message;base64" when it has
+// none. A finished topic ends with an event of type close with empty data, which states a
+// reconnection time of a minute or more, because many clients come back even from 204. A client
+// that comes back with its id is answered 204, on which an EventSource stops. A topic that is
+// deleted is a gap, and with Options.EndDeleted an end like this one. An event of type
+// stream-error, with data {}, comes before a connection that is aborted because of a failure.
 //
 // With a Snapshot, a client without a cursor gets an event of type snapshot instead of the
 // checkpoint: the state, with the cursor that it belongs to as id. After a gap another one
@@ -55,11 +56,12 @@
 //
 // Comment lines break the silence. The response's header Heartbeat-Interval states after how many
 // seconds of it one is sent; who hears nothing for several of these may come back. Streams end
-// cleanly, for the client to come back with its cursor, at Options.MaxLifetime, at
-// Options.ExpireAt, when a lease of the request's context is revoked ([hub.Hub.Lease]), and when
-// the hub or the server shuts down. Except for the first, such an end states another reconnection
-// time: a short one after an expiry or a revocation, and one that differs between clients at a
-// shutdown.
+// cleanly, for the client to come back with its cursor, at Options.MaxLifetime or a deadline of the
+// request's context, at Options.ExpireAt, when a lease of the request's context is revoked
+// ([hub.Hub.Lease]), and when the hub or the server shuts down. Except for a rotation, such an end
+// states another reconnection time: a short one after an expiry or a revocation, and one that
+// differs between clients at a shutdown. For clients that take a clean end for the end of
+// everything, [Options].Ending breaks the connection off instead.
 //
 // # Statuses
 //

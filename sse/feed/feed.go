@@ -21,7 +21,7 @@ import (
 // not use the ResponseWriter, the request's body, or anything else that the server or a framework
 // takes back. Package ginsse gives them a copy of its gin.Context.
 //
-// A panic of one of them aborts the connection. It goes on from Serve, where middleware can
+// A panic of one of them aborts the connection, behind an event of type stream-error. It goes on from Serve, where middleware can
 // recover it; in a detached stream it is logged.
 type Feed struct {
 	// Hub is where the topics are.

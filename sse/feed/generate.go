@@ -26,7 +26,8 @@ import (
 // that has nothing more to get so, by an event of an agreed type. An error that is hub.ErrClosed
 // or ErrShutdown ends the stream as a shutdown does. Any other error that is yielded, or an event
 // that sse.AppendEvent refuses, aborts the connection after an event of type stream-error, which
-// does not say which error it was. A panic aborts the connection and goes on.
+// does not say which error it was. So does a panic, which goes on. A deadline of the request's
+// context is a rotation, and no error.
 //
 // It returns nil after a clean end and after HEAD; otherwise the cause of the end, or why there
 // was no stream, as Serve does.

@@ -70,7 +70,7 @@ func TestFilterHistory(t *testing.T) {
 	last := finish(t, h, "t")
 	s := httptest.NewServer(Handler(f, Options{Logger: quiet()}))
 	defer s.Close()
-	equal(t, "stream", connect(t, s.Client(), s.URL, start).rest(t), prelude+"event: close\ndata: \nid: "+last+"\n\n")
+	equal(t, "stream", connect(t, s.Client(), s.URL, start).rest(t), prelude+"retry: N\nevent: close\ndata: \nid: "+last+"\n\n")
 	equal(t, "messages that were looked at", seen, 5000)
 }
 
@@ -91,7 +91,7 @@ func TestMap(t *testing.T) {
 	ids := publish(t, h, "t", "a b", "", "c")
 	last := finish(t, h, "t")
 	equal(t, "stream", c.rest(t), "event: word\ndata: a\n\nevent: word\ndata: b\nid: "+ids[0]+"\n\n"+
-		"event: word\ndata: c\nid: "+ids[2]+"\n\nevent: close\ndata: \nid: "+last+"\n\n")
+		"event: word\ndata: c\nid: "+ids[2]+"\n\nretry: N\nevent: close\ndata: \nid: "+last+"\n\n")
 	equal(t, "events", (<-end).Events, 3)
 }
 

@@ -52,7 +52,8 @@ type Options struct {
 	// http.Server.WriteTimeout for the stream. Default 10 s.
 	WriteTimeout time.Duration
 	// MaxLifetime is when a connection is ended for the client to come back, give or take 20 % at
-	// random, so that load moves to new instances. Default 1 h.
+	// random, so that load moves to new instances. A deadline of the request's context is such an
+	// end, too. Default 1 h.
 	MaxLifetime time.Duration
 	// NoRotation lets connections live as long as they can; MaxLifetime is ignored.
 	NoRotation bool
@@ -60,6 +61,8 @@ type Options struct {
 	// little before, at random: at most a second and a twentieth of what is left. The client is
 	// back soon after it, to be checked anew. The zero time never comes.
 	ExpireAt time.Time
+	// Ending is how a stream ends that its client is to come back to. Default CleanEnds.
+	Ending Ending
 	// ConnectTimeout is how long a client waits for the backend before the stream begins. Default
 	// 5 s.
 	ConnectTimeout time.Duration
@@ -160,6 +163,9 @@ func (o Options) config() session.Config {
 		EndRetry:  time.Second + upTo(time.Second),
 		Heartbeat: o.Heartbeat,
 		ExpireAt:  o.ExpireAt,
+
+		BreakRotation: o.Ending != CleanEnds,
+		BreakOthers:   o.Ending == BreakEnds,
 	}
 	if left := time.Until(o.ExpireAt); left > 0 {
 		early := upTo(min(left/20, time.Second))

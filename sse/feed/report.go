@@ -21,6 +21,8 @@ func (p *report) ended(r session.Result) {
 	took := time.Since(p.opened)
 	args := []any{"topics", p.topics, "cause", r.Cause, "events", r.Events, "bytes", r.Bytes, "duration", took}
 	switch {
+	case session.Clean(r.Cause):
+		p.logger.Debug("headrace: stream closed", args...)
 	case r.Aborted && r.AbortErr != nil:
 		p.logger.Warn("headrace: stream failed, and the connection could not be aborted: the client takes it for a clean end", append(args, "err", r.AbortErr)...)
 	case r.Aborted:

@@ -221,7 +221,7 @@ func TestFinished(t *testing.T) {
 	start := live.primed(t)
 	ids := publish(t, h, "t", "a")
 	last := finish(t, h, "t")
-	closing := "event: close\ndata: \nid: " + last + "\n\n"
+	closing := "retry: N\nevent: close\ndata: \nid: " + last + "\n\n"
 	equal(t, "message", live.block(t), event(ids[0], "a"))
 	equal(t, "close", live.rest(t), closing)
 	e := <-end
@@ -304,7 +304,7 @@ func TestReplayIsWhole(t *testing.T) {
 			t.Fatalf("message %d: got %.20q", i, got)
 		}
 	}
-	if got := c.rest(t); !strings.HasPrefix(got, "event: close\n") {
+	if got := c.rest(t); !strings.HasPrefix(got, "retry: N\nevent: close\n") {
 		t.Errorf("end: %q", got)
 	}
 	equal(t, "events", (<-end).Events, n)
@@ -325,7 +325,7 @@ func TestHTTP2(t *testing.T) {
 	equal(t, "first", c.block(t), event(ids[0], "a"))
 	equal(t, "second", c.block(t), event(ids[1], "b"))
 	last := finish(t, h, "t")
-	equal(t, "end", c.rest(t), "event: close\ndata: \nid: "+last+"\n\n")
+	equal(t, "end", c.rest(t), "retry: N\nevent: close\ndata: \nid: "+last+"\n\n")
 }
 
 func TestRecorder(t *testing.T) {
@@ -336,7 +336,7 @@ func TestRecorder(t *testing.T) {
 	equal(t, "status", w.Code, 200)
 	equal(t, "flushed", w.Flushed, true)
 	equal(t, "body", retryLine.ReplaceAllString(w.Body.String(), "retry: N\n"),
-		prelude+event(ids[0], "a")+"event: close\ndata: \nid: "+last+"\n\n")
+		prelude+event(ids[0], "a")+"retry: N\nevent: close\ndata: \nid: "+last+"\n\n")
 }
 
 // TestSharedBytes: all connections of all feeds write the same bytes.

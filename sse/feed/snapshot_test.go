@@ -314,7 +314,7 @@ func TestSnapshotOfFinished(t *testing.T) {
 	f.Snapshot = func(context.Context) (any, error) { return "state", nil }
 	s := httptest.NewServer(Handler(f, Options{Logger: quiet()}))
 	defer s.Close()
-	equal(t, "stream", connect(t, s.Client(), s.URL, "").rest(t), prelude+snapshotEvent(last, "state")+"event: close\ndata: \nid: "+last+"\n\n")
+	equal(t, "stream", connect(t, s.Client(), s.URL, "").rest(t), prelude+snapshotEvent(last, "state")+"retry: N\nevent: close\ndata: \nid: "+last+"\n\n")
 	equal(t, "afterwards", connect(t, s.Client(), s.URL, last).StatusCode, 204)
 }
 

@@ -168,10 +168,20 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 	case !s.closed:
 		// Each topic has said its last, in this stream or before it.
 		s.closed, s.passed = true, false
-		w.Frames = append(w.Frames, session.Frame(s.cursor(), "close", nil))
+		w.Frames = append(w.Frames, closeFrame(s.cursor()))
 		return hub.Ready, nil
 	}
 	return hub.Ended, nil
+}
+
+// closeRetry is the least time that a client is asked to wait before it comes back to a feed that is
+// finished. Many come back from 204 too, for ever.
+const closeRetry = time.Minute
+
+// closeFrame returns the event that ends a feed.
+func closeFrame(at string) []byte {
+	retry := sse.AppendRetry(nil, (closeRetry + upTo(closeRetry/2)).Round(time.Millisecond))
+	return append(retry, session.Frame(at, "close", nil)...)
 }
 
 // deliver puts a batch of the i-th reader on the wire. What Map makes of it counts against the budget:
@@ -282,7 +292,7 @@ func (s *source) end(err error) (hub.Status, error) {
 		err = ErrShutdown
 	case s.ctx.Err() != nil && !errors.Is(err, ErrShutdown):
 		// What failed may have failed because of that, a moment before the driver saw it.
-		if err = session.Gone(s.ctx); !errors.Is(err, ErrRevoked) {
+		if err = session.Ended(s.ctx); !errors.Is(err, ErrRevoked) && !errors.Is(err, ErrRotated) {
 			err = ErrClientGone
 		}
 	}

@@ -110,7 +110,7 @@ func TestSourceAddsClose(t *testing.T) {
 	var w session.Work
 	status, _ := s.Poll(&w, 1)
 	equal(t, "status", status, hub.Ready)
-	equal(t, "frame", string(w.Frames[0]), "event: close\ndata: \nid: 7\n\n")
+	equal(t, "frame", retryLine.ReplaceAllString(string(w.Frames[0]), "retry: N\n"), "retry: N\nevent: close\ndata: \nid: 7\n\n")
 	status, err := s.Poll(&w, 1)
 	equal(t, "status", status, hub.Ended)
 	equal(t, "error", err, nil)

@@ -170,7 +170,7 @@ func TestTopicsFinish(t *testing.T) {
 	equal(t, "message", block, event(idOf(block), "b1"))
 	last := finish(t, h, "b")
 	block = c.rest(t)
-	equal(t, "close", block, "event: close\ndata: \nid: "+idOf(block)+"\n\n")
+	equal(t, "close", block, "retry: N\nevent: close\ndata: \nid: "+idOf(block)+"\n\n")
 	equal(t, "place", placesOf(t, idOf(block), "b")[0], hub.ID(last))
 	equal(t, "afterwards", connect(t, s.Client(), s.URL, idOf(block)).StatusCode, 204)
 	equal(t, "from the start", strings.Count(connect(t, s.Client(), s.URL, start).rest(t), "event: close"), 1)

@@ -86,6 +86,14 @@ func (c *conn) live() {
 	if c.head != nil && !c.Broken && c.socket.Write(c.head) != nil {
 		c.Broken = true
 	}
+	if c.Panicked != nil && !c.Broken {
+		// Proxies make a clean end of an abort.
+		for _, p := range skip([][]byte{session.Failure()}, c.chunked, len(session.Failure()), 0) {
+			if c.socket.Write(p) != nil {
+				break
+			}
+		}
+	}
 	c.socket.Close(!c.Broken && !c.Aborted)
 }
 

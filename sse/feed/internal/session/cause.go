@@ -42,8 +42,21 @@ func Gone(ctx context.Context) error {
 	return cause
 }
 
+// Ended is Gone for a context that a stream has. A deadline bounds a request, and says nothing
+// against another one: it is a rotation.
+func Ended(ctx context.Context) error {
+	cause := Gone(ctx)
+	deadline := errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(cause, context.DeadlineExceeded)
+	if deadline && !decided(cause) {
+		return fmt.Errorf("%w: %w", ErrRotated, cause)
+	}
+	return cause
+}
+
 // decided reports whether a cause of a context is a clean end that the client is told of.
-func decided(cause error) bool { return errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrRevoked) }
+func decided(cause error) bool {
+	return errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrRevoked) || errors.Is(cause, ErrRotated)
+}
 
 // failed returns err as an ErrFailed.
 func failed(err error) error {

@@ -45,13 +45,26 @@ func (s *Stream) turn(w Writer) Step {
 		s.Slowest = max(s.Slowest, time.Since(begun), 1)
 	}
 	if len(work.Frames) > 0 {
-		if err := w.Write(work.Frames...); err != nil {
+		s.writing = true
+		err := w.Write(work.Frames...)
+		s.writing = false
+		if err != nil {
 			s.Fail(err)
 			return step
 		}
 		s.Wrote(work.Events, work.Size())
 	}
 	return step
+}
+
+// lament tells the client of a panic, because proxies make a clean end of an abort. It writes nothing
+// behind a write that has panicked itself.
+func (s *Stream) lament(w Writer) {
+	if s.writing {
+		return
+	}
+	defer func() { _ = recover() }() // another panic is under way
+	_ = w.Write(failureFrame)        // the connection is aborted anyway
 }
 
 // Run runs a stream on the calling goroutine until it ends. It starts no goroutine and holds one
@@ -68,6 +81,7 @@ func Run(ctx context.Context, c Config, source Source, w Writer, done func(Resul
 		timer.Stop()
 		stop()
 		if s.Cause == nil {
+			s.lament(w)
 			s.Panic(nil) // it goes on by itself
 		}
 		if s.Aborted {

@@ -22,6 +22,10 @@ func Prelude(retry time.Duration) []byte {
 	return b
 }
 
+// Failure returns the event that comes before a connection is aborted because of a failure. It does
+// not say which.
+func Failure() []byte { return failureFrame }
+
 // Gap returns the event that says that messages before the next one are gone. at is where the
 // client's cursor is moved to when no event follows that would move it; else it is "".
 func Gap(at string) []byte {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 	"time"
@@ -16,10 +17,10 @@ import (
 // The generator's context ends, with the cause of the end, as soon as nothing more can be sent;
 // yield then returns false. When the generator has returned, everything that Generate started has
 // ended. An error that is yielded, or an event that cannot be encoded, fails the stream. A panic,
-// or runtime.Goexit, aborts the connection and goes on; done is called before, as it is called
+// or runtime.Goexit, tells the client, aborts the connection and goes on; done is called before, as it is called
 // before Generate returns.
 func Generate(ctx context.Context, c Config, w Writer, seq func(context.Context) iter.Seq2[sse.Event, error], done func(Result)) {
-	g := &generator{writer: w}
+	g := &generator{writer: w, request: ctx}
 	g.stream.machine = Machine{source: &g.outbox, config: c}
 	// Not a child of ctx: that would end with a cause of its own before the right one is known.
 	g.ctx, g.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -27,8 +28,13 @@ func Generate(ctx context.Context, c Config, w Writer, seq func(context.Context)
 	returned := false
 	defer func() {
 		if !returned {
+			open := g.ctx.Err() == nil
 			g.cancel(ErrPanicked)
 			// Without waiting for the lock: a write that blocks is to fail.
+			if open && g.mu.TryLock() {
+				g.stream.lament(w)
+				g.mu.Unlock()
+			}
 			g.aborted = true
 			g.abortErr = w.Abort()
 		} else {
@@ -53,8 +59,9 @@ func Generate(ctx context.Context, c Config, w Writer, seq func(context.Context)
 
 // generator is what the generator's goroutine, the timer and those who end the stream share.
 type generator struct {
-	ctx    context.Context // of the user's code
-	cancel context.CancelCauseFunc
+	ctx     context.Context // of the user's code
+	cancel  context.CancelCauseFunc
+	request context.Context
 
 	running  sync.WaitGroup // callbacks that are due or run
 	unfollow func()         // stops following the context of the request, and the drain
@@ -82,7 +89,7 @@ func (g *generator) start(ctx context.Context, c Config) {
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		g.end(Gone(ctx))
+		g.end(Ended(ctx))
 	})
 	forget := func() {}
 	if c.OnClosing != nil {
@@ -156,6 +163,8 @@ func (g *generator) send(event sse.Event, err error) bool {
 	switch {
 	case decided(err):
 		g.stream.machine.Stop(err)
+	case errors.Is(err, context.DeadlineExceeded) && decided(Ended(g.request)):
+		g.stream.machine.Stop(Ended(g.request)) // the generator has seen its deadline first
 	case err != nil:
 		g.stream.machine.Fail(err)
 	}

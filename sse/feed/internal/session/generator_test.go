@@ -262,7 +262,7 @@ func TestGeneratePanics(t *testing.T) {
 				equal(t, "returned", g.returned, false)
 				equal(t, "aborted", w.aborted, 1)
 				equal(t, "result", g.result.Aborted, true)
-				equal(t, "text", w.text(), ": ok\ndata: a\n\n")
+				equal(t, "text", w.text(), ": ok\ndata: a\n\nevent: stream-error\ndata: {}\n\n")
 			})
 		})
 	}
@@ -286,7 +286,37 @@ func TestGenerateIgnoresYield(t *testing.T) {
 			t.Error("no panic")
 		}
 		equal(t, "aborted", w.aborted, 1)
+		equal(t, "text", w.text(), ": ok\n")
 	})
+}
+
+// TestGenerateDeadline: a deadline of the request is a rotation, also where the generator yields the
+// error that it has met because of it.
+func TestGenerateDeadline(t *testing.T) {
+	for _, yields := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			w := newFakeWriter()
+			g := <-generate(ctx, Config{EndRetry: time.Second, BreakRotation: yields}, w, nil, func(inner context.Context, yield func(sse.Event, error) bool) {
+				if yields {
+					time.Sleep(time.Minute - 1)
+					for ctx.Err() == nil {
+						runtime.Gosched()
+						time.Sleep(1)
+					}
+					yield(sse.Event{}, ctx.Err())
+					return
+				}
+				<-inner.Done()
+				isCause(t, context.Cause(inner), ErrRotated)
+			})
+			g.check(t, w, ErrRotated)
+			isCause(t, g.result.Cause, context.DeadlineExceeded)
+			equal(t, "aborted", g.result.Aborted, yields)
+			equal(t, "text", w.text(), ": ok\n")
+		})
+	}
 }
 
 // TestGenerateAwaits: what is under way when the generator returns has ended before Generate

@@ -36,6 +36,9 @@ type Config struct {
 	Lifetime time.Duration
 	// ExpireAt is when the stream ends because the right to it does. Zero means never.
 	ExpireAt time.Time
+	// BreakRotation asks for an abort at a rotation, BreakOthers at the other ends after which the
+	// client is to come back.
+	BreakRotation, BreakOthers bool
 }
 
 // Machine is the state of one connection. Its methods are called one at a time.
@@ -115,7 +118,7 @@ func (m *Machine) Next(now time.Time, w *Work) (s Step) {
 // Drain makes the step at a time the last one, for a shutdown.
 func (m *Machine) Drain(at time.Time) { m.drainAt = at }
 
-// Stop makes the next step the last one, a clean end by ErrShutdown or ErrRevoked.
+// Stop makes the next step the last one, an end by ErrShutdown, ErrRevoked or ErrRotated.
 func (m *Machine) Stop(cause error) { m.stopped = cause }
 
 // Fail makes the next step the last one, for a failure. The client is told that there was one and
@@ -184,6 +187,8 @@ func (m *Machine) ended(w *Work, err error) Step {
 		return m.stop(w, ErrShutdown)
 	case errors.Is(err, ErrRevoked):
 		return m.stop(w, ErrRevoked)
+	case errors.Is(err, ErrRotated):
+		return m.stop(w, err)
 	case errors.Is(err, ErrClientGone):
 		return m.end(ErrClientGone)
 	}
@@ -204,7 +209,12 @@ func (m *Machine) stop(w *Work, cause error) Step {
 	if retry > 0 {
 		w.Frames = append(w.Frames, sse.AppendRetry(nil, retry))
 	}
-	return m.end(cause)
+	s := m.end(cause)
+	s.Abort = m.config.BreakOthers
+	if errors.Is(cause, ErrRotated) {
+		s.Abort = m.config.BreakRotation
+	}
+	return s
 }
 
 func (m *Machine) fail(w *Work, err error) Step {

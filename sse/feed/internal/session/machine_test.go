@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -130,6 +131,14 @@ func TestMachineEnds(t *testing.T) {
 		abort  bool
 	}{
 		{"rotation", Config{Lifetime: time.Minute}, time.Minute, nil, "", ErrRotated, false},
+		{"rotation by breaking off", Config{Lifetime: time.Minute, BreakRotation: true}, time.Minute, func(s *fakeSource, _ *Machine) { s.passed = "8" },
+			"event: checkpoint\ndata: \nid: 8\n\n", ErrRotated, true},
+		{"deadline", Config{EndRetry: time.Second, BreakRotation: true}, 0, func(_ *fakeSource, m *Machine) { m.Stop(fmt.Errorf("%w: late", ErrRotated)) }, "", ErrRotated, true},
+		{"source at its deadline", Config{}, 0, func(s *fakeSource, _ *Machine) { s.ended, s.err = true, fmt.Errorf("%w: late", ErrRotated) }, "", ErrRotated, false},
+		{"expiry where rotations break off", Config{ExpireAt: epoch.Add(1), BreakRotation: true}, 1, nil, "", ErrExpired, false},
+		{"expiry by breaking off", Config{EndRetry: time.Second, ExpireAt: epoch.Add(1), BreakOthers: true}, 1, nil, "retry: 1000\n", ErrExpired, true},
+		{"drain by breaking off", Config{DrainRetry: time.Second, BreakOthers: true}, 0, func(_ *fakeSource, m *Machine) { m.Stop(ErrShutdown) }, "retry: 1000\n", ErrShutdown, true},
+		{"finished where all break off", Config{BreakRotation: true, BreakOthers: true}, 0, func(s *fakeSource, _ *Machine) { s.ended = true }, "", ErrFinished, false},
 		{"rotation while messages come", Config{Lifetime: time.Minute}, time.Minute, func(s *fakeSource, _ *Machine) { s.put("data: a\n\n") }, "", ErrRotated, false},
 		{"expiry", Config{ExpireAt: epoch.Add(time.Minute)}, time.Minute, nil, "", ErrExpired, false},
 		{"expiry before rotation", Config{ExpireAt: epoch.Add(time.Minute), Lifetime: time.Minute}, time.Minute, nil, "", ErrExpired, false},

@@ -16,7 +16,7 @@ type Source interface {
 	// least one if there is one. It never blocks on anything but user code. With hub.Ready it is
 	// worth polling again at once, with hub.Waiting when the watcher was woken. With hub.Ended
 	// nothing comes any more, and the error says why: nil for the natural end, ErrShutdown,
-	// ErrRevoked, ErrClientGone, or a failure.
+	// ErrRevoked, ErrRotated, ErrClientGone, or a failure.
 	Poll(w *Work, budget int) (hub.Status, error)
 	// Checkpoint returns the cursor of what was passed over since the last frame with an id, "" if
 	// nothing was. It counts as told then.

@@ -24,6 +24,7 @@ type Stream struct {
 	machine Machine
 	ctx     context.Context
 	waker   Waker
+	writing bool // by Drive: what has panicked then is the writer
 
 	told   atomic.Bool // orders are new
 	mu     sync.Mutex
@@ -54,8 +55,8 @@ type orders struct {
 }
 
 // Init makes s the stream of a source, with w woken whenever Next may have something to do. It
-// ends with ctx: with what a shutdown or a revocation sends last where the cause of ctx is one,
-// else at once.
+// ends with ctx: with what a shutdown, a revocation or a rotation sends last where the cause of ctx
+// is one, else at once.
 func (s *Stream) Init(ctx context.Context, c Config, source Source, w Waker) {
 	s.ctx, s.machine, s.waker = ctx, Machine{source: source, config: c}, w
 	if ctx.Err() != nil {
@@ -104,7 +105,7 @@ func (s *Stream) Next(now time.Time, w *Work) Step {
 	step := s.machine.Next(now, w)
 	if errors.Is(step.Cause, ErrClientGone) && s.ctx.Err() != nil {
 		// The source saw the end of the context first, and does not know its cause.
-		step.Cause = Gone(s.ctx)
+		step.Cause = Ended(s.ctx)
 	}
 	return step
 }
@@ -123,7 +124,7 @@ func (s *Stream) obey() {
 	if o.drain {
 		s.machine.Drain(s.machine.config.DrainAt())
 	}
-	switch cause := Gone(s.ctx); {
+	switch cause := Ended(s.ctx); {
 	case decided(cause):
 		s.machine.Stop(cause)
 	case cause != nil:
@@ -150,7 +151,7 @@ func (s *Stream) End(step Step) {
 // Fail takes over the end of the connection.
 func (s *Stream) Fail(err error) {
 	s.Broken = true
-	switch cause := Gone(s.ctx); {
+	switch cause := Ended(s.ctx); {
 	case errors.Is(err, ErrInterrupted):
 		s.Cause = ErrClientGone
 	case cause != nil && !decided(cause) && !errors.Is(cause, ErrClientGone):
