@@ -218,6 +218,7 @@ func (s *tornSite) cut(k *keeper, refuse bool, n int) *keeper {
 // TestTornFrames breaks streams of every kind after each byte, the next ones too. A client that keeps torn frames gets what was sent, all of it and nothing
 // else, and has the right cursor.
 func TestTornFrames(t *testing.T) {
+	step := testenv.Sized(31, 1)
 	for _, kind := range tornKinds(t) {
 		for _, way := range []struct {
 			name string
@@ -232,11 +233,11 @@ func TestTornFrames(t *testing.T) {
 						}
 						kind.handler.ServeHTTP(w, r)
 					}))
-					cuts, wrong := kind.breakAll(t, &tornSite{t: t, server: server, bodies: map[string]string{}}, &client)
+					cuts, wrong := kind.breakAll(t, &tornSite{t: t, server: server, bodies: map[string]string{}}, &client, step)
 					for _, w := range wrong[:min(len(wrong), 3)] {
 						t.Error(w)
 					}
-					_, wrong = kind.breakAll(t, &tornSite{t: t, server: server, bodies: map[string]string{}, bare: true}, &client)
+					_, wrong = kind.breakAll(t, &tornSite{t: t, server: server, bodies: map[string]string{}, bare: true}, &client, step)
 					t.Logf("%d ways to break it, of which %d go wrong without the block", cuts, len(wrong))
 					if len(wrong) == 0 {
 						t.Error("without the block nothing is wrong either")
@@ -252,8 +253,9 @@ type plainly struct{ http.ResponseWriter }
 
 func (w plainly) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// breakAll returns how many ways there are to break a stream, and what came out wrong.
-func (kind torn) breakAll(t *testing.T, s *tornSite, client *keeper) (cuts int, wrong []string) {
+// breakAll returns how many ways there are to break a stream, and what came out wrong. With a step
+// above 1 it cuts the second stream after each byte too, but not after each first cut.
+func (kind torn) breakAll(t *testing.T, s *tornSite, client *keeper, step int) (cuts int, wrong []string) {
 	want := s.follow(client.clone())
 	if len(want.events) < 2 {
 		t.Fatalf("the stream has %d events", len(want.events))
@@ -278,8 +280,7 @@ func (kind torn) breakAll(t *testing.T, s *tornSite, client *keeper) (cuts int, 
 			if !refuse {
 				most = strings.Index(second, "\n\n") + 2
 			}
-			// The short form cuts there after each byte, too, but not after each first cut.
-			for step, m := testenv.Sized(31, 1), 0; m < most; m++ {
+			for m := range most {
 				if m%step != n%step {
 					continue
 				}

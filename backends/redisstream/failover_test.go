@@ -136,12 +136,12 @@ func (r *traffic) lost() (list []ack) {
 // has reports whether a message has come.
 func (a *audience) has(text string) bool { return strings.Contains(" "+a.all()+" ", " "+text+" ") }
 
-// atMost fails the long form of the test when something took longer than it may.
+// atMost fails the test, one of the long form, when something took longer than it may.
 func atMost(t *testing.T, what string, most time.Duration, took ...time.Duration) {
 	t.Helper()
 	t.Logf("%s: %v", what, took)
 	for _, d := range took {
-		if testenv.IsLong() && d > most {
+		if d > most {
 			t.Errorf("%s took %v, want at most %v", what, d, most)
 		}
 	}
