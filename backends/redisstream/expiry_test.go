@@ -122,6 +122,7 @@ func TestEveryKeyExpires(t *testing.T) {
 // TestFinishedTopicsAreGone: with a short retention nothing is left of finished topics after a
 // minute.
 func TestFinishedTopicsAreGone(t *testing.T) {
+	t.Parallel()
 	o, topics := Options{MaxAge: 10 * time.Second}, 8000
 	if !testenv.IsLong() {
 		o.FinishedExpiry, topics = 100*time.Millisecond, 200
@@ -186,6 +187,7 @@ func TestPlacesAreGoodForATime(t *testing.T) {
 // gap.
 func TestEmptyTopicIsFollowed(t *testing.T) {
 	testenv.Long(t)
+	t.Parallel()
 	modes(t, func(t *testing.T, o Options) {
 		t.Parallel()
 		s := startServer(t)
