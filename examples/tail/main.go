@@ -1,5 +1,5 @@
-// Command tail follows a feed in a terminal or for another program, over reconnections and over restarts of its own. It publishes too, to feeds that take messages
-// as the gateway's do.
+// Command tail follows a feed in a terminal or for another program, over reconnections and over
+// restarts of its own. It publishes too, to feeds that take messages as the gateway's do.
 //
 //	go -C examples run ./tail http://127.0.0.1:8080/topics/news
 package main
@@ -38,7 +38,8 @@ type stdio struct {
 	terminal bool // out is one
 }
 
-// isTerminal reports whether a file is a device such as a terminal. That /dev/null is one too does no harm.
+// isTerminal reports whether a file is a device such as a terminal. That /dev/null is one too does
+// no harm.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

@@ -111,7 +111,8 @@ func (p printer) text(l line, now time.Time) string {
 	return strings.Join(words, "  ")
 }
 
-// visible escapes what a terminal obeys instead of showing it: a message must not move the cursor, or hide what stands before it. Line breaks and tabs stay.
+// visible escapes what a terminal obeys instead of showing it: a message must not move the cursor,
+// or hide what stands before it. Line breaks and tabs stay.
 func visible(s string) string {
 	hidden := func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }
 	if !strings.ContainsFunc(s, hidden) {

@@ -19,7 +19,8 @@ const (
 	publishTries = 10
 )
 
-// publish sends each line of the input as a message, and prints what the server answers, which is the message's ID.
+// publish sends each line of the input as a message, and prints what the server answers, which is
+// the message's ID.
 func publish(ctx context.Context, to string, header http.Header, typ string, std stdio) error {
 	target, err := url.Parse(to)
 	if err != nil || target.Host == "" {

@@ -21,7 +21,8 @@ import (
 // A transaction is executed only if the watched keys are as they were when they were read, and is tried anew otherwise. So two instances that change the same ticket
 // make two versions, one after the other, and the outbox has them in that order.
 //
-// Changes of one ticket by this instance wait for each other: they would only lose races, and have Redis execute what comes to nothing.
+// Changes of one ticket by this instance wait for each other: they would only lose races, and have
+// Redis execute what comes to nothing.
 type redisStore struct {
 	client redis.UniversalClient
 	relay  *relay

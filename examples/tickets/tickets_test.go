@@ -129,8 +129,9 @@ func (a *app) create(subject string) thread {
 	return a.must(http.MethodPost, "/tickets", string(body))
 }
 
-// comment adds a comment that others may be in the way of. A store that is busy says so and asks for another try, as it may after races that were all lost.
-// It reports whether the comment was taken, and may be called from any goroutine.
+// comment adds a comment that others may be in the way of. A store that is busy says so and asks
+// for another try, as it may after races that were all lost. It reports whether the comment was
+// taken, and may be called from any goroutine.
 func (a *app) comment(id, words string) bool {
 	for {
 		code, answer := a.do(http.MethodPost, "/tickets/"+id+"/comments", `{"text":"`+words+`"}`)

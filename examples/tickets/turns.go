@@ -5,13 +5,15 @@ import (
 	"sync"
 )
 
-// turns let those who want the same key have it one after the other. The zero value is ready, and its method may be called concurrently.
+// turns let those who want the same key have it one after the other. The zero value is ready, and
+// its method may be called concurrently.
 type turns struct {
 	mu    sync.Mutex
 	taken map[string]chan struct{} // closed when the turn is over
 }
 
-// take waits for the key, at most until ctx ends, and returns what ends the turn. It reports false when it has not got the key.
+// take waits for the key, at most until ctx ends, and returns what ends the turn. It reports false
+// when it has not got the key.
 func (t *turns) take(ctx context.Context, key string) (end func(), ok bool) {
 	for {
 		t.mu.Lock()
