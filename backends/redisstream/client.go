@@ -74,9 +74,9 @@ func derive(client redis.UniversalClient, key string) (all [3]nodes, err error) 
 			n := nodes{conns: conns, topology: t, cluster: redis.NewClusterClient(clusterOptions(*c.Options(), purpose(p)))}
 			n.cluster.OnNewNode(func(node *redis.Client) {
 				n.hook(node, purpose(p) == following)
-				node.AddHook(slotsHook{l, node.Options().Addr})
+				node.AddHook(slotsHook{layout: l, origin: node.Options().Addr})
 				if purpose(p) == publishing {
-					node.AddHook(waitHook{node})
+					node.AddHook(waitHook{node: node})
 				}
 			})
 			l.clusters = append(l.clusters, n.cluster)
@@ -99,7 +99,7 @@ func (n nodes) hook(c *redis.Client, live bool) {
 	if live {
 		c.AddHook(noDial{})
 	}
-	c.AddHook(dialHook{n.conns, live})
+	c.AddHook(dialHook{conns: n.conns, live: live})
 }
 
 // singleOptions adapts a copy of a client's options. Those of a client that is there have their
@@ -201,9 +201,23 @@ func (n nodes) close() error {
 	return n.cluster.Close()
 }
 
+// passing is a hook that changes nothing. A hook has it for what it leaves alone.
+type passing struct{}
+
+// DialHook implements redis.Hook.
+func (passing) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (passing) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+// ProcessPipelineHook implements redis.Hook.
+func (passing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
 // noDial is a hook that refuses to dial under a context that says so: a go-redis PubSub whose
 // connection fails dials another one by itself, inside the call that should report the failure.
-type noDial struct{}
+type noDial struct{ passing }
 
 var errNoDial = errors.New("redisstream: not dialing again")
 
@@ -218,12 +232,4 @@ func (noDial) DialHook(next redis.DialHook) redis.DialHook {
 		}
 		return next(ctx, network, addr)
 	}
-}
-
-// ProcessHook implements redis.Hook.
-func (noDial) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-// ProcessPipelineHook implements redis.Hook.
-func (noDial) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }

@@ -38,6 +38,8 @@ var errFormer = &failure{ErrNotReady, "another server is the master"}
 
 // dialHook makes a client's connections some of a backend's.
 type dialHook struct {
+	passing
+
 	conns *connections
 	live  bool // they wait for live messages
 }
@@ -58,14 +60,6 @@ func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
 		}
 		return h.conns.add(inner, addr, h.live, began)
 	}
-}
-
-// ProcessHook implements redis.Hook.
-func (dialHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
-
-// ProcessPipelineHook implements redis.Hook.
-func (dialHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }
 
 func (cs *connections) add(inner net.Conn, addr string, live bool, began time.Time) (net.Conn, error) {

@@ -90,15 +90,12 @@ func (l *lanes) script(ctx context.Context, s script, keys []string, args ...any
 		last = &lastArg{bytes: []byte(text)}
 		args[len(args)-1] = last
 	}
+	command := s.command(l.ctx, keys, args...)
 	j := newJob(commandOverhead, func(bySource bool) redis.Cmder {
 		if last != nil {
 			last.written.Store(false)
 		}
-		all := append(s.args(bySource, 1+len(keys)+len(args)), len(keys))
-		for _, k := range keys {
-			all = append(all, k)
-		}
-		return redis.NewCmd(l.ctx, append(all, args...)...)
+		return command(bySource)
 	})
 	j.last = last
 	return l.run(ctx, keys[0], j)

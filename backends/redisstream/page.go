@@ -102,7 +102,7 @@ func (h *history) span(ctx context.Context, stream string, after hub.ID, limit, 
 	}
 	s.budget, s.began = a.budget, time.Now()
 	if a.script {
-		reply, err := h.run(ctx, stream, after, a, pageScript.command(h.lanes.ctx, stream, string(after), a.entries, a.bytes))
+		reply, err := h.run(ctx, stream, after, a, pageScript.command(h.lanes.ctx, []string{stream}, string(after), a.entries, a.bytes))
 		values, _ := reply.([]any)
 		if err != nil || len(values) < 4 {
 			return s, err
@@ -141,7 +141,7 @@ func (h *history) state(ctx context.Context, stream string, after hub.ID, from s
 		return state{}, err
 	}
 	began := time.Now()
-	reply, err := h.run(ctx, stream, after, a, readScript.command(h.lanes.ctx, stream, string(after), a.entries, from, a.bytes))
+	reply, err := h.run(ctx, stream, after, a, readScript.command(h.lanes.ctx, []string{stream}, string(after), a.entries, from, a.bytes))
 	if err != nil {
 		return state{}, err
 	}

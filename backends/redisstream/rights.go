@@ -120,7 +120,7 @@ func namedCommand(text string) string {
 
 const (
 	lacksCommand = ", which may be disabled or renamed; Redis 6.2 or newer is needed, 7.0 in a cluster"
-	// What is said of a command of a script that the reply does not name, see lacks.explain.
+	// What is said of a command that the reply does not name, as it is in a script; see known.explain.
 	scriptLacks  = "it lacks a command" + lacksCommand
 	scriptDenied = "NOPERM for a command of a script"
 )
@@ -133,7 +133,7 @@ func lackCause(text string) error {
 		if name := namedCommand(text); name != "" {
 			return &failure{ErrReply, "it lacks " + name + lacksCommand}
 		}
-		return &failure{ErrReply, "it lacks a command" + lacksCommand}
+		return &failure{ErrReply, scriptLacks}
 	case strings.Contains(text, "Unknown Redis command"): // in a script
 		return &failure{ErrReply, scriptLacks}
 	case strings.Contains(text, "syntax error"):

@@ -81,10 +81,14 @@ func (s script) args(bySource bool, most int) []any {
 	return append(make([]any, 0, most+2), "evalsha", s.digest)
 }
 
-// command returns what makes the command that runs the script for a stream alone.
-func (s script) command(ctx context.Context, stream string, args ...any) func(bySource bool) redis.Cmder {
+// command returns what makes the command that runs the script for some keys.
+func (s script) command(ctx context.Context, keys []string, args ...any) func(bySource bool) redis.Cmder {
 	return func(bySource bool) redis.Cmder {
-		return redis.NewCmd(ctx, append(append(s.args(bySource, 2+len(args)), 1, stream), args...)...)
+		all := append(s.args(bySource, 1+len(keys)+len(args)), len(keys))
+		for _, k := range keys {
+			all = append(all, k)
+		}
+		return redis.NewCmd(ctx, append(all, args...)...)
 	}
 }
 

@@ -228,12 +228,11 @@ func reachable(slots []redis.ClusterSlot, origin string) []redis.ClusterSlot {
 
 // slotsHook lets the client of a node answer CLUSTER SLOTS as the layout does.
 type slotsHook struct {
+	passing
+
 	layout *layout
 	origin string
 }
-
-// DialHook implements redis.Hook.
-func (slotsHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook implements redis.Hook.
 func (h slotsHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
@@ -250,9 +249,4 @@ func (h slotsHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		c.SetVal(slots)
 		return nil
 	}
-}
-
-// ProcessPipelineHook implements redis.Hook.
-func (slotsHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
 }

@@ -26,10 +26,11 @@ func waitingFor(ctx context.Context, cmd redis.Cmder) *replicaWait {
 }
 
 // waitHook has the client of a cluster's node wait for replicas where a context says so.
-type waitHook struct{ node *redis.Client }
+type waitHook struct {
+	passing
 
-// DialHook implements redis.Hook.
-func (waitHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+	node *redis.Client
+}
 
 // ProcessHook implements redis.Hook.
 func (h waitHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
