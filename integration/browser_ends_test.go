@@ -33,7 +33,7 @@ source.onopen = () => { seen.opens++; };
 source.onerror = () => { seen.states.push(source.readyState); };
 source.onmessage = (event) => { seen.messages.push(event.data); };
 source.addEventListener("checkpoint", () => { seen.places++; });
-source.addEventListener("close", () => { seen.closes++; });
+source.addEventListener("close", (event) => { seen.closes++; seen.end = event.lastEventId; });
 </script>`
 
 func servePage(w http.ResponseWriter, _ *http.Request) {
@@ -319,7 +319,8 @@ func testRevocation(t *testing.T, visit visitFunc) {
 	}
 }
 
-// testFinish: the page does nothing about the event close, and the browser stops all the same, at the 204.
+// testFinish: the page does nothing about the event close. The browser waits for as long as it was asked to before it comes back, and
+// stops at the 204 that it gets then: here at once, with the place that it would come back with.
 func testFinish(t *testing.T, visit visitFunc) {
 	h := newHub(t, memory.Options{})
 	s := newSite(t, h, ginsse.Options{}, everybody, ginsse.CORS{})
@@ -329,11 +330,18 @@ func testFinish(t *testing.T, visit visitFunc) {
 	if _, err := h.Finish(t.Context(), "news"); err != nil {
 		t.Fatal(err)
 	}
-	b.until(isClosed)
+	b.until(`seen.states.length === 1`)
 	b.hasAll(1)
-	b.stays(true)
+	b.stays(false)
 	if got, want := evaluate[[]int](b, `[seen.opens, seen.closes]`), [2]int{1, 1}; len(got) != 2 || [2]int(got) != want {
 		t.Errorf("opens and close events: %v, want %v", got, want)
+	}
+
+	back := visit(t, s.server, "/news?lastEventId="+url.QueryEscape(evaluate[string](b, `seen.end`)))
+	back.until(isClosed)
+	back.stays(true)
+	if n := evaluate[int](back, `seen.opens`); n != 0 {
+		t.Errorf("a browser that came back opened %d streams", n)
 	}
 }
 

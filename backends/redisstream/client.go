@@ -69,7 +69,7 @@ func derive(client redis.UniversalClient, key string) (all [3]nodes, err error) 
 		}
 	case *redis.ClusterClient:
 		l := &layout{conns: conns}
-		t := newTopology(l.reload)
+		t := newTopology(l.renew)
 		for p := range all {
 			n := nodes{conns: conns, topology: t, cluster: redis.NewClusterClient(clusterOptions(*c.Options(), purpose(p)))}
 			n.cluster.OnNewNode(func(node *redis.Client) {

@@ -3,6 +3,8 @@ package redisstream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,7 +70,7 @@ func TestLayoutOverALongWay(t *testing.T) {
 		l := &layout{conns: newConnections()}
 		n := clusterNode{"10.0.0.1:6379", "ok", 3 * slotsTimeout}
 		for i, want := range []error{ErrUnreachable, ErrUnreachable, nil, nil} {
-			if _, err := l.ask(t.Context(), "10.0.0.9:6379", n.process); !errors.Is(err, want) {
+			if _, err := l.ask(t.Context(), fmt.Sprintf("10.0.0.%d:6379", i+1), n.process); !errors.Is(err, want) {
 				t.Errorf("%d: %v, want %v", i, err, want)
 			}
 			if want == nil {
@@ -85,9 +87,70 @@ func TestLayoutOverALongWay(t *testing.T) {
 		n.after = time.Hour
 		time.Sleep(reloadEvery)
 		began := time.Now()
-		if _, err := l.ask(t.Context(), "10.0.0.9:6379", n.process); !errors.Is(err, ErrUnreachable) || time.Since(began) != slotsTimeout {
-			t.Errorf("a node that is frozen: %v after %v", err, time.Since(began))
+		for _, waits := range []time.Duration{slotsTimeout, 0, 0} { // once for all that ask
+			if _, err := l.ask(t.Context(), "10.0.0.9:6379", n.process); !errors.Is(err, ErrUnreachable) || time.Since(began) != waits {
+				t.Errorf("a node that is frozen: %v after %v, want %v", err, time.Since(began), waits)
+			}
+			began = time.Now()
+		}
+		n.after = 0
+		time.Sleep(lookEvery)
+		if _, err := l.ask(t.Context(), "10.0.0.9:6379", n.process); err != nil {
+			t.Errorf("the node when it lives again: %v", err)
 		}
 		time.Sleep(2 * time.Hour)
+	})
+}
+
+// TestLayoutRenewed: the clients share an answer, but not one from before a sign.
+func TestLayoutRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &layout{conns: newConnections()}
+		asked := 0
+		n := clusterNode{"10.0.0.1:6379", "ok", 10 * time.Millisecond}
+		ask := func(origin string, want int) {
+			t.Helper()
+			_, err := l.ask(t.Context(), origin, func(ctx context.Context, cmd redis.Cmder) error {
+				asked++
+				return n.process(ctx, cmd)
+			})
+			if err != nil || asked != want {
+				t.Errorf("%v, asked %d times, want %d", err, asked, want)
+			}
+		}
+		ask("a", 1)
+		ask("b", 1)
+		l.renew(t.Context())
+		ask("a", 2)
+		ask("b", 2)
+		time.Sleep(reloadEvery)
+		ask("a", 3)
+	})
+}
+
+// TestUneasy: after a sign the masters are asked for again and again, since it may have come before
+// there was another one; at most once in reloadEvery, whatever comes.
+func TestUneasy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var at []time.Duration
+		began := time.Now()
+		topology := newTopology(func(context.Context) { at = append(at, time.Since(began)) })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); topology.run(ctx) }()
+		time.Sleep(500 * time.Millisecond)
+		topology.doubt()
+		topology.doubt()
+		time.Sleep(10 * time.Second)
+		cancel()
+		<-done
+		want := []time.Duration{500 * time.Millisecond}
+		for want[len(want)-1] < 500*time.Millisecond+uneasy {
+			want = append(want, want[len(want)-1]+reloadEvery)
+		}
+		want = append(want, want[len(want)-1]+lookEvery)
+		if !slices.Equal(at, want) {
+			t.Errorf("asked at %v, want %v", at, want)
+		}
 	})
 }

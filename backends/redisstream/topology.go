@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -20,6 +21,9 @@ const (
 	// lookEvery is how often they are asked for without any reason: a server that is cut off from
 	// the others gives none.
 	lookEvery = 3 * time.Second
+	// uneasy is how long after a sign they are asked for in every reloadEvery: the servers may not
+	// have chosen another master yet, and who waits for the former one gives no sign.
+	uneasy = commandTimeout
 )
 
 // topology asks who the masters are: at any sign that it is another server, at most once in
@@ -68,16 +72,22 @@ func (t *topology) doubtAt(err error) {
 func (t *topology) run(ctx context.Context) {
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
+	var calm time.Time
 	for {
 		select {
 		case <-t.signs:
+			calm = time.Now().Add(uneasy)
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
 		t.reload(ctx)
 		retry.Sleep(ctx, reloadEvery)
-		timer.Reset(lookEvery - reloadEvery)
+		next := lookEvery - reloadEvery
+		if time.Now().Before(calm) {
+			next = 0
+		}
+		timer.Reset(next)
 	}
 }
 
@@ -96,38 +106,64 @@ const moveTimeout = time.Second
 type layout struct {
 	conns    *connections
 	clusters []*redis.ClusterClient
+	due      atomic.Bool // a node is to be asked, however new the answer is that there is
 
 	mu      sync.Mutex // held while one is asked: the others then have its answer
 	slots   []redis.ClusterSlot
 	at      time.Time
 	masters map[string]bool
-	timeout time.Duration // of the next question, if it is not slotsTimeout
+	timeout time.Duration        // of the next question, if it is not slotsTimeout
+	silent  map[string]time.Time // nodes that did not answer in time, and since when
 }
 
-func (l *layout) reload(ctx context.Context) {
+// renew has the clients ask for the layout.
+func (l *layout) renew(ctx context.Context) {
+	l.due.Store(true)
+	l.share(ctx)
+}
+
+// share has the clients take the layout from each other, or ask for it if it is not new.
+func (l *layout) share(ctx context.Context) {
 	for _, c := range l.clusters {
 		c.ReloadState(ctx) // in the background
 	}
 }
 
-// ask returns the layout: the answer of the last second, or that of a node.
+// ask returns the layout: the answer of the last second, or that of a node. A node that was silent a
+// moment ago is passed over, or each client would wait for it in its turn.
 func (l *layout) ask(ctx context.Context, origin string, next redis.ProcessHook) ([]redis.ClusterSlot, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.at.IsZero() && time.Since(l.at) < reloadEvery {
+	due := l.due.Swap(false) // here: whoever wants it renewed while a node is asked gets a newer answer
+	if !due && !l.at.IsZero() && time.Since(l.at) < reloadEvery {
 		return l.slots, nil
 	}
+	slots, err := l.askNode(ctx, origin, next)
+	if err != nil {
+		l.due.Store(true)
+		return nil, err
+	}
+	l.slots, l.at = slots, time.Now()
+	masters, nodes := mastersOf(slots)
+	l.compare(masters, nodes)
+	return slots, nil
+}
+
+// askNode returns the layout that a node knows. mu is held.
+func (l *layout) askNode(ctx context.Context, origin string, next redis.ProcessHook) ([]redis.ClusterSlot, error) {
+	if since, ok := l.silent[origin]; ok && time.Since(since) < lookEvery {
+		return nil, &failure{ErrUnreachable, "timeout"}
+	}
 	cmd := redis.NewClusterSlotsCmd(ctx, "cluster", "slots")
-	if err := l.within(func() error { return next(ctx, cmd) }); err != nil {
+	if err := l.within(origin, func() error { return next(ctx, cmd) }); err != nil {
 		return nil, err
 	}
 	slots := reachable(cmd.Val(), origin)
-	masters, nodes := mastersOf(slots)
-	if l.masters != nil && !maps.Equal(masters, l.masters) {
+	if masters, _ := mastersOf(slots); l.masters != nil && !maps.Equal(masters, l.masters) {
 		// A node that is cut off from the others, or has just come back, does not know better. It has
 		// found out that it may not serve; of others nothing new is to be learned while none may.
 		info := redis.NewStringCmd(ctx, "cluster", "info")
-		err := l.within(func() error { return next(ctx, info) })
+		err := l.within(origin, func() error { return next(ctx, info) })
 		if err != nil && !isReply(err) {
 			return nil, err
 		}
@@ -135,13 +171,11 @@ func (l *layout) ask(ctx context.Context, origin string, next redis.ProcessHook)
 			return nil, &failure{ErrNotReady, "CLUSTERDOWN"}
 		}
 	}
-	l.slots, l.at = slots, time.Now()
-	l.compare(masters, nodes)
-	return l.slots, nil
+	return slots, nil
 }
 
-// within waits for an answer, for as long as one node is waited for. mu is held.
-func (l *layout) within(ask func() error) error {
+// within waits for a node's answer, for as long as one is waited for. mu is held.
+func (l *layout) within(origin string, ask func() error) error {
 	patience := max(l.timeout, slotsTimeout)
 	answered := make(chan error, 1)
 	began := time.Now()
@@ -151,9 +185,15 @@ func (l *layout) within(ask func() error) error {
 	select {
 	case err := <-answered:
 		l.timeout = min(2*time.Since(began), commandTimeout)
+		delete(l.silent, origin)
 		return err
 	case <-timeout.C:
 		l.timeout = min(2*patience, commandTimeout)
+		if l.silent == nil {
+			l.silent = make(map[string]time.Time)
+		}
+		maps.DeleteFunc(l.silent, func(_ string, since time.Time) bool { return time.Since(since) > lookEvery })
+		l.silent[origin] = time.Now()
 		return &failure{ErrUnreachable, "timeout"}
 	}
 }
@@ -194,7 +234,7 @@ func (l *layout) compare(masters, nodes map[string]bool) {
 		return
 	}
 	since := now()
-	l.reload(context.Background()) // each client needs the new layout before it connects anew
+	l.share(context.Background()) // each client needs the new layout before it connects anew
 	l.conns.closeThose(func(c *connection) bool { return gone[c.addr] && c.live })
 	time.AfterFunc(moveTimeout, func() {
 		l.conns.closeThose(func(c *connection) bool { return gone[c.addr] && c.heard.Load() < since })
