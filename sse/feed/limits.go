@@ -34,6 +34,8 @@ type Limits struct {
 	// one HTTP/2 connection share it. math.MaxInt switches the bound off.
 	Process int
 	// PerKey is how many streams with the same key may be open at once. Default 0: any number.
+	// Leave room for pages that a browser keeps for its back button: over HTTP/2 they hold the
+	// streams that they had, and were seen to hold seven in one tab.
 	PerKey int
 	// Key says whose stream a request asks for: a user, a tenant, an address. PerKey does not
 	// bound the key "". If PerKey is set, Key is called for each request, for several at once, on

@@ -173,7 +173,7 @@ func TestHostsOfRequests(t *testing.T) {
 		{"POST /healthz HTTP/1.0", "421"},
 		{"GET /healthz/ HTTP/1.0", "421"},
 	} {
-		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // of the test
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatal(err)
 		}
