@@ -27,6 +27,7 @@ const (
 
 	fewDescriptors = 256
 	roomForStreams = fewDescriptors * 3 / 4
+	perAddress     = 50 // where that is bounded
 )
 
 // TestDescriptors: a process with few file descriptors refuses streams while it has some left for
@@ -36,8 +37,8 @@ func TestDescriptors(t *testing.T) {
 		serveFewDescriptors(t)
 		return
 	}
-	for name, path := range map[string]string{"direct": "/direct", "ordinary": "/ordinary", "detached": "/detached"} {
-		t.Run(name, func(t *testing.T) { testDescriptors(t, path) })
+	for name, room := range map[string]int{"direct": roomForStreams, "ordinary": roomForStreams, "detached": roomForStreams, "bounded": perAddress} {
+		t.Run(name, func(t *testing.T) { testDescriptors(t, "/"+name, room) })
 	}
 }
 
@@ -50,6 +51,7 @@ func serveFewDescriptors(t *testing.T) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/direct", streams(feed.Options{}))
+	mux.Handle("/bounded", streams(feed.Options{Limits: &feed.Limits{PerKey: perAddress}}))
 	mux.Handle("/detached", streams(feed.Options{Detach: true}))
 	mux.HandleFunc("/ordinary", func(w http.ResponseWriter, r *http.Request) {
 		streams(feed.Options{}).ServeHTTP(behind{w}, r)
@@ -120,7 +122,7 @@ func openFew(address, path string) (_ *raw, open bool, err error) {
 	return nil, false, nil
 }
 
-func testDescriptors(t *testing.T, path string) {
+func testDescriptors(t *testing.T, path string, room int) {
 	address := startFewDescriptors(t)
 	plain := func() error {
 		conn, err := net.DialTimeout("tcp", address, deadline)
@@ -164,8 +166,8 @@ func testDescriptors(t *testing.T, path string) {
 		})
 	}
 	wg.Wait()
-	if len(streams) != roomForStreams {
-		t.Fatalf("%d streams are open, want %d", len(streams), roomForStreams)
+	if len(streams) != room {
+		t.Fatalf("%d streams are open, want %d", len(streams), room)
 	}
 	for range 100 {
 		if err := plain(); err != nil {
@@ -186,7 +188,7 @@ func testDescriptors(t *testing.T, path string) {
 		if open {
 			streams = append(streams, c)
 		}
-		if len(streams) < roomForStreams {
+		if len(streams) < room {
 			return fmt.Errorf("%d streams", len(streams))
 		}
 		return nil

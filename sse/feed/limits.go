@@ -18,14 +18,14 @@ var ErrTooMany = errors.New("feed: too many streams")
 
 // Limits bound how many streams are open at once. All routes that it is to bound together share
 // one value, by pointer; the zero value, like no Limits, bounds them by Process only. Do not change
-// its fields once a stream was served. Nobody who has a stream loses it to somebody else. Its
-// methods are safe for concurrent use.
+// its fields once a stream was served. Nobody who has a stream loses it to somebody else. Who is
+// refused is told to come back, and the connection is closed if it is of HTTP/1. Its methods are
+// safe for concurrent use.
 type Limits struct {
 	// Max is how many streams may be open at once in this process. Default 0: any number.
 	Max int
 	// Process is how many streams may be open at once in this process, those of other Limits and of
-	// none among them, for one more to be let in. Whoever is refused is told to come back, and the
-	// connection is closed.
+	// none among them, for one more to be let in.
 	//
 	// The default leaves a quarter of the process' file descriptors, at most 1,024, to everything
 	// else: each connection takes one, and without any no request is answered. The limit is read at
