@@ -84,6 +84,10 @@
 // back from any other status. Others get 503, or 429 where Limits.PerKey is reached, and
 // Retry-After. [Refuse] answers a request of your own in the same way.
 //
+// There are too many streams where Limits says so, and without any Limits where the streams of the
+// process would leave it too few file descriptors to accept requests (Limits.Process). The latter
+// is logged at Warn.
+//
 // # What runs on the engine
 //
 // Most feeds are written by the engine: a few goroutines, one for each CPU, that write to all

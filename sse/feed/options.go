@@ -84,7 +84,7 @@ type Options struct {
 	// their context ends and the client is told to come back later. A function that does not heed
 	// its context is waited for. Default 30 s.
 	SnapshotTimeout time.Duration
-	// Limits bounds how many streams are open at once. Default nil: no bound.
+	// Limits bounds how many streams are open at once. Default nil: as the zero Limits.
 	Limits *Limits
 	// Drain ends the stream when the server shuts down. Default nil: only the hub's Shutdown, for
 	// feeds, and the request's context end it.

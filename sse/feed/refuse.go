@@ -146,6 +146,14 @@ func (q *request) draining() error {
 func (q *request) tooMany(err error) error {
 	// Debug, because whoever comes too often would fill the log.
 	q.o.Logger.Debug("headrace: stream refused", "topics", q.topics, "path", q.r.URL.Path, "err", err)
+	if many, ok := errors.AsType[*tooManyError](err); ok && many.process {
+		process.warn(q.o.Logger)
+	}
+	if q.r.ProtoMajor == 1 {
+		// Connections that wait for their next request hold descriptors too, and nothing bounds those
+		// of the refused.
+		q.w.Header().Set("Connection", "close")
+	}
 	q.later(statusOf(err), q.o.Limits.retry())
 	return err
 }
