@@ -56,7 +56,9 @@ class Feed extends EventTarget {
   #heard = 0; // when the last one came
   #beats = false; // heartbeats are known to come
   #failures = 0;
-  #again; // the timer of the next attempt
+  #again; // the next attempt,
+  #due = 0; // when it is due,
+  #timer; // and what makes it then
   #probe; // aborts the request that asks why there is no stream
 
   // The other tabs.
@@ -84,8 +86,7 @@ class Feed extends EventTarget {
     this.#shared = share && navigator.locks && self.BroadcastChannel;
     this.#remember = remember;
     this.#cursor = cursor || this.#stored() || "";
-    addEventListener("pagehide", this.#hide);
-    addEventListener("pageshow", this.#show);
+    this.#listen(addEventListener);
     this.#start();
   }
 
@@ -102,8 +103,7 @@ class Feed extends EventTarget {
   }
 
   close() {
-    removeEventListener("pagehide", this.#hide);
-    removeEventListener("pageshow", this.#show);
+    this.#listen(removeEventListener);
     this.#stored("");
     this.#stop();
     this.#become("ended");
@@ -130,7 +130,16 @@ class Feed extends EventTarget {
     }
   }
 
-  // A page that the browser keeps for the way back must hold neither a connection nor a lock.
+  // listen begins or ends to listen for what becomes of the page.
+  #listen(how) {
+    how.call(window, "pagehide", this.#hide);
+    how.call(window, "pageshow", this.#show);
+    how.call(document, "freeze", this.#hide);
+    how.call(document, "resume", this.#show);
+  }
+
+  // A page that the browser keeps for the way back, or freezes, must hold neither a connection nor a
+  // lock.
   #hide = () => {
     this.#stored(this.#cursor);
     this.#stop();
@@ -221,7 +230,7 @@ class Feed extends EventTarget {
   #disconnect() {
     this.#source?.close();
     this.#probe?.abort();
-    clearTimeout(this.#again);
+    clearTimeout(this.#timer);
     this.#source = this.#probe = this.#again = undefined;
   }
 
@@ -266,11 +275,13 @@ class Feed extends EventTarget {
     this.#begun = 0;
     this.#failures = lasted ? 1 : this.#failures + 1;
     const wait = second * Math.min(30, 2 ** (this.#failures - 1)) * (0.5 + Math.random() / 2);
-    this.#again = setTimeout(() => {
-      this.#again = undefined;
+    this.#due = Date.now() + wait;
+    this.#again = () => {
+      this.#disconnect();
       this.#become("reconnecting");
       attempt();
-    }, wait);
+    };
+    this.#timer = setTimeout(this.#again, wait);
   }
 
   // explore asks why there was no stream, which an EventSource does not tell.
@@ -299,8 +310,10 @@ class Feed extends EventTarget {
     else this.#retry(() => this.#explore());
   }
 
-  // watch looks whether the stream, and the leader, are alive.
+  // watch looks whether the stream, and the leader, are alive. It makes an attempt that is overdue,
+  // because the timers of a hidden tab are late by up to a minute.
   #watch() {
+    if (this.#again && Date.now() >= this.#due) this.#again();
     const late = (since) => Date.now() - since >= quiet * this.#beat;
     if (late(this.#heard)) {
       if (this.#probe) {
@@ -392,7 +405,7 @@ class Feed extends EventTarget {
     if (word.ask) {
       if (!this.#leads) return;
       word.ask.forEach((type) => this.#types.add(type));
-      this.#watch(); // timers of a hidden tab are late
+      this.#watch(); // for a tab that is seen
       this.#widen();
       this.#say();
       return;

@@ -31,8 +31,9 @@ func TestManyTabs(t *testing.T) {
 	c.add(10, "")
 	c.flows()
 	c.leader()
-	if c.most > 2 {
-		t.Errorf("%d streams at a time while ten tabs were opened, want two at most", c.most)
+	// Two in the browser; the server hears later of those that were closed.
+	if c.most > 5 {
+		t.Errorf("%d streams at a time while ten tabs were opened", c.most)
 	}
 	anyOther := func(than string) string {
 		for name := range c.tabs {
