@@ -55,12 +55,18 @@
 // takes it too: topics that it does not know begin at Options.Start, or with a snapshot.
 //
 // Comment lines break the silence. The response's header Heartbeat-Interval states after how many
-// seconds of it one is sent; who hears nothing for several of these may come back. Streams end
-// cleanly, for the client to come back with its cursor, at Options.MaxLifetime or a deadline of the
-// request's context, at Options.ExpireAt, when a lease of the request's context is revoked
-// ([hub.Hub.Lease]), and when the hub or the server shuts down. Except for a rotation, such an end
-// states another reconnection time: a short one after an expiry or a revocation, and one that
-// differs between clients at a shutdown. For clients that take a clean end for the end of
+// seconds of it one is sent; who hears nothing for several of these may come back. A page hears no
+// comments: with the query parameter heartbeat=SECONDS (from 5 to 60), or Options.VisibleHeartbeats,
+// an event of type heartbeat with data {} and no id comes at once, and then as often as that.
+//
+// Options.MessagesOnly leaves checkpoint, gap, close, stream-error and heartbeat out, for readers that
+// take each event's data for a payload of their own, and says what that costs.
+//
+// Streams end cleanly, for the client to come back with its cursor, at Options.MaxLifetime or a
+// deadline of the request's context, at Options.ExpireAt, when a lease of the request's context is
+// revoked ([hub.Hub.Lease]), and when the hub or the server shuts down. Except for a rotation, such
+// an end states another reconnection time: a short one after an expiry or a revocation, and one
+// that differs between clients at a shutdown. For clients that take a clean end for the end of
 // everything, [Options].Ending breaks the connection off instead.
 //
 // # Statuses
