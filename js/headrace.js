@@ -426,7 +426,7 @@ class Feed extends EventTarget {
     }
     this.#inStep = false;
     if (!follows || !all) this.#log = [];
-    if (this.#log.push(word) > longest) this.#log.shift();
+    if (all && this.#log.push(word) > longest) this.#log.shift();
     this.#settle();
     this.#join();
   }
