@@ -323,7 +323,9 @@ class Feed extends EventTarget {
         this.#retry(() => this.#open());
       }
     }
-    if (this.#leads || !late(this.#told)) return;
+    if (this.#leads) return;
+    if (!this.#inStep) this.#ask(); // perhaps nobody has led when it asked first
+    if (!late(this.#told)) return;
     if (this.#asked) {
       this.#queue(true);
     } else {

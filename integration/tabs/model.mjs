@@ -28,6 +28,7 @@ class World {
   tasks = [];
   newest = 0;
   streams = new Set();
+  requests = 0;
   refusals = [];
   locks = new Map();
   channels = new Set();
@@ -85,12 +86,16 @@ class World {
 
   beat(stream) {
     if (!this.streams.has(stream)) return;
-    if (!stream.stalled) stream.send("heartbeat", "{}");
+    if (!stream.stalled) {
+      stream.send("heartbeat", "{}");
+      stream.beaten = this.now;
+    }
     this.later(null, 10000, () => this.beat(stream));
   }
 
   // answer begins a stream, or returns a status.
   answer(stated, stream) {
+    this.requests++;
     if (this.refusals.length > 0) return this.refusals.shift();
     this.streams.add(stream);
     stream.at = stated === "" ? this.newest : Number(stated);
@@ -288,7 +293,7 @@ class Tab {
     });
     this.types = ["message", "odd", "part"].slice(0, 3 - (world.below(6) % 3));
     for (const type of this.types) this.feed.addEventListener(type, (e) => this.got.push(e.data));
-    this.feed.addEventListener("statechange", () => this.states.push(this.feed.state));
+    this.feed.addEventListener("statechange", () => this.states.push([this.feed.state, world.now]));
   }
 
   // wrong says what is wrong about what this tab has got.
@@ -367,13 +372,74 @@ async function story(seed) {
   return faults.length > 0 ? [`seed ${seed}`, ...faults, ...(process.env.STORY ? done : [])].join("\n") : "";
 }
 
+// moments are when things happen, on a clock that nothing disturbs.
+const moments = {
+  // A stall is noticed within two heartbeats, by every tab.
+  async stall(world, tabs) {
+    await world.pass(60000);
+    await world.pass(world.below(9000));
+    const [stream] = world.streams;
+    const heard = stream.beaten;
+    stream.stalled = true;
+    await world.pass(40000);
+    return tabs
+      .map(({ states }) => states.filter(([, at]) => at >= heard).map(([state, at]) => [state, at - heard]))
+      .filter((states) => !states.some(([state, at]) => state === "stale" && at >= 15000 && at <= 20100) || states.at(-1)[0] !== "live")
+      .map((states) => `a stall gave ${states.join("; ")}`);
+  },
+  // A leader that hangs has lost the lead a heartbeat later.
+  async hang(world, tabs) {
+    await world.pass(60000);
+    const leader = [...world.streams][0].tab;
+    leader.hung = true;
+    await world.pass(26000);
+    world.publish();
+    await world.pass(1000);
+    return tabs.filter((tab) => tab !== leader && tab.wrong(world.newest)).map((tab) => `a tab has not got the message: ${tab.states}`);
+  },
+  // A server that refuses is asked less and less, and found again.
+  async refuse(world, tabs) {
+    await world.pass(60000);
+    const before = world.requests;
+    world.refusals = Array.from({ length: 1000 }, () => 503);
+    for (const stream of world.streams) stream.cut();
+    await world.pass(600000);
+    const n = world.requests - before;
+    world.refusals = [];
+    world.publish();
+    await world.pass(31000);
+    const wrong = tabs.map((tab) => tab.wrong(world.newest)).filter((wrong) => wrong);
+    return n > 15 && n < 60 ? wrong : [`${n} requests in ten minutes`, ...wrong];
+  },
+  // What does not pass is the end, for all.
+  async refuseForGood(world, tabs) {
+    await world.pass(60000);
+    const before = world.requests;
+    world.refusals = Array.from({ length: 1000 }, () => 403);
+    for (const stream of world.streams) stream.cut();
+    await world.pass(600000);
+    const n = world.requests - before;
+    const left = tabs.filter(({ feed }) => feed.state !== "ended" || feed.status !== 403);
+    // A tab that takes the lead before it has heard of the end asks for itself.
+    return left.length > 0 || n > 2 * tabs.length ? [`${left.length} tabs go on, ${n} requests`] : [];
+  },
+};
+
+async function moment(name, seed) {
+  const world = new World(seed);
+  for (let i = 0; i < 4; i++) world.tabs.push(new Tab(world));
+  return (await moments[name](world, world.tabs)).map((fault) => `${name}, seed ${seed}: ${fault}`).join("\n");
+}
+
 let bad = 0;
 for (let seed = first; seed < first + seeds; seed++) {
-  const wrong = await story(seed);
-  if (wrong) {
+  const faults = [await story(seed)];
+  if (seed < first + 10) for (const name in moments) faults.push(await moment(name, seed));
+  for (const wrong of faults) {
+    if (!wrong) continue;
     console.log(wrong);
     bad++;
   }
 }
-console.log(`${seeds} stories, ${bad} of them wrong`);
+console.log(`${seeds} stories, ${bad} wrong`);
 process.exit(bad > 0 ? 1 : 0);
