@@ -91,11 +91,11 @@ var wrappers = []struct {
 }
 
 // logger has a writer that counts, with Unwrap and Flush.
-var logger = wrap(func(next http.Handler) http.Handler {
+func logger(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(chi.NewWrapResponseWriter(w, r.ProtoMajor), r)
 	})
-})
+}
 
 // counter has a writer that counts, with Unwrap and without Flush.
 var counter = writer(func(w http.ResponseWriter) (http.ResponseWriter, func()) {

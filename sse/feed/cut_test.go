@@ -55,7 +55,7 @@ func TestServerTimeout(t *testing.T) {
 						return
 					}
 					errs <- Generate(hide(w), r, func(ctx context.Context) iter.Seq2[sse.Event, error] {
-						return func(yield func(sse.Event, error) bool) {
+						return func(func(sse.Event, error) bool) {
 							<-ctx.Done()
 							of <- context.Cause(ctx)
 						}
