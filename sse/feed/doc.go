@@ -69,6 +69,19 @@
 // that differs between clients at a shutdown. For clients that take a clean end for the end of
 // everything, [Options].Ending breaks the connection off instead.
 //
+// # Middleware
+//
+// Where middleware wraps the response writer, the stream goes through its writer. Compression is
+// fine: what decides at its first bytes compresses, and what waits for more before it decides gets
+// Content-Encoding: identity and lets the stream through. A writer that holds back what is flushed is
+// answered past, with 500, and the log says so at Error. A writer that hides SetWriteDeadline,
+// because it has no method Unwrap and embeds no ResponseWriter, lets http.Server.WriteTimeout cut
+// the stream off: the log says so at Warn, once for each type, and the cause is [ErrServerTimeout].
+//
+// Middleware must not write behind a stream. In routes of ginsse what it writes to the context's
+// Writer is dropped. With net/http it becomes part of a stream that the handler has written, and is
+// an error, and a line in the server's log, where the connection was taken over.
+//
 // # Statuses
 //
 // What cannot be a stream is answered before its first byte, with a JSON body that has the

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/writers"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
@@ -67,7 +68,7 @@ func (q *request) comeBack(retry time.Duration) (answered bool) {
 		if err == nil {
 			_ = writer.Write(session.Prelude(retry)) // a client that is gone needs no answer
 		}
-		if !errors.Is(err, sse.ErrNotFlushable) {
+		if !errors.Is(err, sse.ErrNotFlushable) || writers.Committed(q.w) {
 			return true
 		}
 	}

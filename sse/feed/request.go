@@ -24,6 +24,7 @@ type request struct {
 	o      Options
 	topics []string // of a feed
 	life   *life    // of a stream that may be detached; else nil
+	cut    *cut     // of a stream that the server's WriteTimeout will cut off; else nil
 
 	free func() // takes the stream off the Limits
 	left func() // tells the Drain that the stream has ended
