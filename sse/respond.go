@@ -3,6 +3,7 @@ package sse
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/headrace/headrace/internal/query"
@@ -52,13 +53,13 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 	return writer, nil
 }
 
-// SetHeaders sets the response headers of a stream on h: Content-Type,
-// Cache-Control without caching and transforming, and X-Accel-Buffering, which
+// SetHeaders sets the response headers of a stream on h: Content-Type, with the
+// charset for clients that take text without one for Latin-1, Cache-Control without caching and transforming, and X-Accel-Buffering, which
 // stops nginx from holding events back. It deletes Content-Length. Connection
 // becomes keep-alive on HTTP/1 when it is not set, and is deleted on later
 // versions, which forbid it.
 func SetHeaders(h http.Header, protoMajor int) {
-	h.Set("Content-Type", "text/event-stream")
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	h.Del("Content-Length")
@@ -71,9 +72,12 @@ func SetHeaders(h http.Header, protoMajor int) {
 }
 
 // LastEventID returns the last event ID that a request states, and whether it
-// states one: the header Last-Event-ID, else the query parameter lastEventId,
-// else last_event_id. The header comes first because a reconnecting client
-// updates it, while the query stays what it was. An empty value states nothing.
+// states one: the header Last-Event-ID, else a query parameter of that name.
+// Clients spell it lastEventId, lastEventID, last-event-id, last_event_id or
+// evs_last_event_id: letter case, "-" and "_" do not count. Of several the last
+// one counts, because clients append theirs to the URL they were given. The
+// header comes first because a reconnecting client updates it, while the query
+// stays what it was. An empty value states nothing.
 //
 // The id is what the client sent: it can be of any length and hold any bytes.
 func LastEventID(r *http.Request) (id string, ok bool) {
@@ -85,12 +89,20 @@ func LastEventID(r *http.Request) (id string, ok bool) {
 	if r.URL == nil {
 		return "", false
 	}
-	for _, name := range []string{"lastEventId", "last_event_id"} {
-		if id, _ := query.Value(r.URL.RawQuery, name); id != "" {
-			return id, true
-		}
+	id = query.Last(r.URL.RawQuery, namesCursor)
+	return id, id != ""
+}
+
+var separators = strings.NewReplacer("-", "", "_", "")
+
+// namesCursor reports whether a query parameter is the last event ID, in any spelling of it.
+func namesCursor(name string) bool {
+	const longest = len("evs_last_event_id")
+	if len(name) > longest {
+		return false
 	}
-	return "", false
+	name = strings.ToLower(separators.Replace(name))
+	return name == "lasteventid" || name == "evslasteventid"
 }
 
 // innermost follows Unwrap to the writer of the server, and tells whether there

@@ -267,7 +267,7 @@ func TestConformanceResume(t *testing.T) {
 	onEachWay(t, testenv.Sized(2, len(shapes)), nil, func(t *testing.T, l *lab) {
 		c := l.open()
 		equal(t, "status", c.StatusCode, 200)
-		equal(t, "type", c.Header.Get("Content-Type"), streamType)
+		equal(t, "type", c.Header.Get("Content-Type"), streamHeader)
 		equal(t, "heartbeats", c.Header.Get("Heartbeat-Interval"), "15")
 		equal(t, "header of middleware", c.Header.Get("X-Middleware"), "was here")
 		if c.Header.Get("Date") == "" || c.Header.Get("Content-Length") != "" {
@@ -517,8 +517,8 @@ func TestConformanceLeaseAndLimits(t *testing.T) {
 	}, func(t *testing.T, l *lab) {
 		own := l.o.Limits
 		c := l.open()
-		c.primed(t)
-		equal(t, "hello", c.block(t), "event: hello\ndata: true\n\n")
+		equal(t, "hello", c.block(t), prelude+"event: hello\ndata: true\n\n")
+		equal(t, "checkpoint", strings.HasPrefix(c.block(t), "event: checkpoint\n"), true)
 		equal(t, "open", own.Open(), 1)
 		equal(t, "second", l.open().StatusCode, 503)
 		if err := <-l.unwound; err != nil {

@@ -150,8 +150,9 @@ func (p corsPolicy) apply(w http.ResponseWriter, r *http.Request) (preflight boo
 			h.Set("Access-Control-Allow-Headers", p.headers)
 			h.Set("Access-Control-Max-Age", p.maxAge)
 		} else {
-			addToList(h, "Access-Control-Expose-Headers", "Last-Event-ID")
-			addToList(h, "Access-Control-Expose-Headers", "Retry-After")
+			for _, name := range []string{"Last-Event-ID", "Retry-After", "Heartbeat-Interval"} {
+				addToList(h, "Access-Control-Expose-Headers", name)
+			}
 		}
 	}
 	if preflight {

@@ -99,7 +99,7 @@ func TestRefusals(t *testing.T) {
 		if strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s: the client was told: %q", name, w.Body)
 		}
-		want := "text/event-stream"
+		want := streamHeader
 		if tc.code != 200 {
 			want = "application/json"
 			equal(t, name+": text", w.Body.String(), `{"error":"`+strings.ToLower(http.StatusText(tc.code))+`"}`)
@@ -194,7 +194,7 @@ func checkLater(t *testing.T, w *httptest.ResponseRecorder, eventSource bool) {
 	t.Helper()
 	if eventSource {
 		equal(t, "status", w.Code, 200)
-		equal(t, "type", w.Header().Get("Content-Type"), streamType)
+		equal(t, "type", w.Header().Get("Content-Type"), streamHeader)
 		equal(t, "body", retryLine.ReplaceAllString(w.Body.String(), "retry: N\n"), prelude)
 		return
 	}

@@ -112,7 +112,7 @@ func TestMachineLooks(t *testing.T) {
 func TestMachineHello(t *testing.T) {
 	source := newFakeSource("data: a\n\n")
 	m := NewMachine(Config{Checkpoint: "1", Hello: []byte("event: hello\ndata: x\n\n")}, source)
-	next(t, m, 0, ": ok\nevent: checkpoint\ndata: \nid: 1\n\nevent: hello\ndata: x\n\ndata: a\n\n", hub.Waiting)
+	next(t, m, 0, ": ok\nevent: hello\ndata: x\n\nevent: checkpoint\ndata: \nid: 1\n\ndata: a\n\n", hub.Waiting)
 
 	m = NewMachine(Config{Checkpoint: "1", Hello: []byte("event: hello\ndata: x\n\n")}, newFakeSource("data: a\n\n"))
 	m.Stop(ErrRevoked) // before it began
