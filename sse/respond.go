@@ -2,6 +2,7 @@ package sse
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -23,8 +24,9 @@ var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
 // or the writer below those of middleware, cannot flush: the caller
 // can still answer with a status. Any other error is that of the connection.
 //
-// A body that the request has is not read any more, and the connection is not
-// used for another request then; that the client leaves is noticed by writing.
+// A body that was not read to its end is not read any more, and the connection
+// is not used for another request then; that the client leaves is noticed by
+// writing. With one in chunks, whose client stalls, this takes up to a second.
 //
 // The Writer must not be used after the handler has returned.
 func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
@@ -38,7 +40,7 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 		writer.inner, _ = inner.(interface{ FlushError() error })
 	}
 	SetHeaders(w.Header(), r.ProtoMajor)
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 && !writer.consumed(r) {
 		// The server reads what is left of a body, before the status to keep the
 		// connection for another request, and after the handler in any case, and
 		// waits for a client that does not send it.
@@ -51,6 +53,24 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 		return nil, err
 	}
 	return writer, nil
+}
+
+// consumed reports whether a request's body was read to its end. Then the server waits for the client
+// to leave, and would take a deadline that is over for that.
+func (w *Writer) consumed(r *http.Request) bool {
+	if r.Body == nil {
+		return true
+	}
+	// Reading nothing waits only for the head of a chunk.
+	err := w.rc.SetReadDeadline(time.Now().Add(time.Second))
+	if err != nil && r.ContentLength < 0 {
+		return false
+	}
+	if _, err = r.Body.Read(nil); !errors.Is(err, io.EOF) {
+		return false
+	}
+	_ = w.rc.SetReadDeadline(time.Time{}) // one that could be set can be taken back
+	return true
 }
 
 // SetHeaders sets the response headers of a stream on h: Content-Type, with the

@@ -1,9 +1,12 @@
 package sse
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -204,6 +207,60 @@ func TestRespondOnRecorder(t *testing.T) {
 			if err := w.Send(Event{Data: "d"}); err == nil {
 				t.Error("sent after Abort")
 			}
+		})
+	}
+}
+
+// TestRespondAfterBody: a handler may read the request's body, and is told when the client leaves.
+func TestRespondAfterBody(t *testing.T) {
+	for name, body := range map[string]io.Reader{
+		"with a length": strings.NewReader("hello"),
+		"in chunks":     struct{ io.Reader }{strings.NewReader("hello")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			went := make(chan struct{})
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(went)
+				asked, _ := io.ReadAll(r.Body)
+				out, err := Respond(w, r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				// A context that ends by the body's end does so beside the handler; by then there
+				// were a thousand chances.
+				for range 1000 {
+					if err := out.Send(Event{Data: string(asked)}); err != nil || r.Context().Err() != nil {
+						t.Errorf("the client has left: %v, %v", err, r.Context().Err())
+						return
+					}
+				}
+				_ = out.Send(Event{Type: "last", Data: ""})
+				<-r.Context().Done()
+			}))
+			defer s.Close()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := s.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			for d := NewDecoder(resp.Body); ; {
+				e, err := d.Decode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.Type == "last" {
+					break
+				}
+			}
+			cancel()
+			<-went
 		})
 	}
 }
