@@ -27,6 +27,11 @@ type Controller interface {
 // an event type that cannot be sent, a route with no topic and no handler or with several, a path
 // that Gin refuses. The error names each such route; the others are mounted. Call it before the
 // server starts.
+//
+// A route is mounted for GET, for OPTIONS if it has a CORS, and for HEAD. If Gin refuses one of the
+// first two, because the application has an OPTIONS /*path for example, there is no route for the
+// other either. Where a route for HEAD is in the way, that one stays and answers; one that is added
+// later makes Gin panic.
 func Mount(r gin.IRouter, controllers ...Controller) error {
 	var errs []error
 	for _, c := range controllers {

@@ -30,7 +30,7 @@ func TestConformanceHello(t *testing.T) {
 					}
 					c.leave()
 					<-l.end
-					<-l.unwound
+					_ = <-l.unwound
 				}
 				first, behindGap := "event: checkpoint\n", "event: gap\n"
 				if snapshot {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -74,9 +75,7 @@ func TestPostBodies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			limits := &Limits{}
 			s := server(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if n := int64(len(r.Header.Get("X-Limit"))); n > 0 {
-					var limit int64
-					fmt.Sscan(r.Header.Get("X-Limit"), &limit)
+				if limit, err := strconv.ParseInt(r.Header.Get("X-Limit"), 10, 64); err == nil {
 					r.Body = http.MaxBytesReader(w, r.Body, limit)
 				}
 				_ = Serve(w, r, Of(h, "t"), Options{Post: true, Limits: limits, Logger: quiet()})

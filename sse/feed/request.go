@@ -46,7 +46,10 @@ const (
 // check refuses requests that cannot be served, and tells what the others ask for, of what there
 // is to be had beside a stream.
 func (q *request) check(snapshot, history bool) (_ form, done bool, err error) {
-	if !q.allowed() {
+	switch method := q.r.Method; {
+	case method == http.MethodGet, method == http.MethodHead, method == http.MethodPost && q.o.Post:
+	default:
+		q.w.Header().Set("Allow", q.o.methods())
 		return asStream, true, q.refuse(http.StatusMethodNotAllowed, ErrMethod)
 	}
 	as := asStream
@@ -64,7 +67,7 @@ func (q *request) check(snapshot, history bool) (_ form, done bool, err error) {
 		return asStream, true, q.refuse(http.StatusNotAcceptable, ErrAccept)
 	}
 	if q.r.Method == http.MethodPost {
-		if err := q.consume(); err != nil {
+		if q.r, err = withoutBody(q.w, q.r, q.o.ConnectTimeout); err != nil {
 			return as, true, q.refuseFor(err)
 		}
 	}
