@@ -60,7 +60,7 @@ type Route[P any] struct {
 	cors      *CORS
 }
 
-// SSE begins a route for GET requests to a path, in Gin's notation.
+// SSE begins a route for GET, and HEAD, requests to a path, in Gin's notation.
 func SSE[P any](path string) *Route[P] { return &Route[P]{path: path} }
 
 // Use adds Gin middleware to the route. It runs after the group's, in the order given, before

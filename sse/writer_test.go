@@ -138,7 +138,7 @@ func TestRespondSendsHeadersAtOnce(t *testing.T) {
 			<-release
 		})
 		defer close(release)
-		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" || resp.ContentLength != -1 {
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" || resp.ContentLength != -1 {
 			t.Errorf("status %d, headers %v", resp.StatusCode, resp.Header)
 		}
 	})

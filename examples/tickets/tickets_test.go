@@ -102,7 +102,7 @@ func (a *app) do(method, path, body string, header ...string) (int, string) {
 		a.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.Header.Get("Content-Type") == "text/event-stream" {
+	if resp.Header.Get("Content-Type") == "text/event-stream; charset=utf-8" {
 		a.t.Fatalf("%s %s is answered by a stream", method, path)
 	}
 	answer, err := io.ReadAll(resp.Body)

@@ -38,8 +38,7 @@ func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) 
 		return err
 	}
 	if r.Method == http.MethodHead {
-		s.head()
-		return nil
+		return s.head()
 	}
 	if err := s.enter(); err != nil {
 		return err

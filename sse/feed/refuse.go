@@ -63,7 +63,13 @@ func (q *request) answer(code int, text string, retry time.Duration) {
 // comeBack tells a client when to come back: an EventSource by a stream, and then it reports
 // true, and others by a header.
 func (q *request) comeBack(retry time.Duration) (answered bool) {
-	if _, byName := accepts(q.r.Header); byName {
+	switch _, byName := accepts(q.r.Header); {
+	case !byName:
+	case q.r.Method == http.MethodHead:
+		sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)
+		q.w.WriteHeader(http.StatusOK)
+		return true
+	default:
 		writer, err := sse.Respond(q.w, q.r)
 		if err == nil {
 			_ = writer.Write(session.Prelude(retry)) // a client that is gone needs no answer
@@ -96,6 +102,10 @@ func (q *request) refuseFor(err error) error {
 	code := statusOf(err)
 	if code >= http.StatusInternalServerError {
 		q.o.Logger.Error("headrace: stream refused", "path", q.r.URL.Path, "status", code, "err", err)
+	}
+	var challenging interface{ Challenge() string }
+	if code == http.StatusUnauthorized && errors.As(err, &challenging) {
+		q.w.Header().Add("WWW-Authenticate", challenging.Challenge())
 	}
 	return q.refuse(code, err)
 }

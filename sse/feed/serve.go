@@ -19,6 +19,9 @@ import (
 //
 // With Options.Detach it may return as soon as the stream has begun, and then returns nil.
 //
+// HEAD is answered as GET is, as far as that is known without a stream: nothing is opened, counted
+// or loaded. POST is answered where Options.Post allows it.
+//
 // It returns nil after a clean end, after HEAD, after a 204, and after a snapshot or a page of
 // messages in JSON. Otherwise the error is the cause of the end, or says why there was no stream:
 // an error of this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in
@@ -99,8 +102,7 @@ func (s *stream) admit(f Feed) (done bool, err error) {
 		if as == asDocument {
 			return true, serveDocument(s.request, s.feed)
 		}
-		s.head()
-		return true, nil
+		return true, s.head()
 	}
 	if err := s.enter(); err != nil {
 		return true, err

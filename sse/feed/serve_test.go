@@ -31,7 +31,7 @@ func TestResume(t *testing.T) {
 
 	first := connect(t, s.Client(), s.URL, "")
 	equal(t, "status", first.StatusCode, 200)
-	equal(t, "type", first.Header.Get("Content-Type"), "text/event-stream")
+	equal(t, "type", first.Header.Get("Content-Type"), streamHeader)
 	equal(t, "length", first.ContentLength, -1)
 	start := first.primed(t)
 	first.leave()
