@@ -40,7 +40,7 @@ type harness struct {
 	visits   chan *visit
 	messages chan message
 	ended    *sync.WaitGroup // all clients
-	status   int // answers requests for the stream; 0: 200
+	status   int             // answers requests for the stream; 0: 200
 
 	mu   sync.Mutex
 	told int
