@@ -1,0 +1,30 @@
+package table
+
+// clients are the rows of the table.
+var clients = []client{
+	{name: "Chromium", start: page(chromium, "eventsource"), page: true},
+	{name: "Firefox", start: page(firefox, "eventsource"), page: true},
+	{name: "WebKit", start: page(webkit, "eventsource"), page: true},
+	{name: "npm eventsource 1", start: node("eventsource1")},
+	{name: "npm eventsource 2", start: node("eventsource2"), short: true},
+	{name: "npm eventsource 3", start: node("eventsource3")},
+	{name: "npm eventsource 4", start: node("eventsource4")},
+	{name: "undici 6", start: node("undici6")},
+	{name: "undici 7", start: node("undici7"), short: true},
+	{name: "eventsource-client", start: node("eventsource-client")},
+	{name: "TanStack streamedQuery", start: node("tanstack-query")},
+	{name: "event-source-polyfill", start: page(chromium, "event-source-polyfill"), page: true},
+	{name: "reconnecting-eventsource", start: page(chromium, "reconnecting-eventsource"), page: true},
+	{name: "sse.js", start: page(chromium, "sse.js"), page: true},
+	{name: "fetch-event-source", start: page(chromium, "fetch-event-source"), page: true},
+	{name: "htmx 2", start: page(chromium, "htmx2"), page: true},
+	{name: "htmx 4", start: page(chromium, "htmx4"), page: true},
+	{name: "Turbo", start: page(chromium, "turbo"), page: true},
+	{name: "sse.Client", start: self("sse.Client"), short: true},
+	{name: "go-sse", start: self("tmaxmax")},
+	{name: "r3labs", start: self("r3labs")},
+	{name: "launchdarkly", start: self("launchdarkly"), short: true},
+	{name: "donovanhide", start: self("donovanhide")},
+	{name: "requests", start: requests},
+	{name: "curl", start: curl},
+}
