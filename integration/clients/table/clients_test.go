@@ -17,8 +17,10 @@ import (
 // client is one that people use: a row of the table.
 type client struct {
 	name string
-	// start starts it for the site's feed. It ends with the test.
-	start func(s *site)
+	// start starts it for the site's feed. It ends with the test. Nil: it is not run, and missing
+	// says why.
+	start   func(s *site)
+	missing string
 	// page says that it runs in a browser.
 	page bool
 	// short says that the short form runs it.
@@ -145,10 +147,6 @@ func page(e *engine, name string) func(s *site) {
 // limited limits the time of what a cleanup waits for.
 func limited() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), patience)
-}
-
-func skipped(reason string) func(s *site) {
-	return func(s *site) { s.t.Skip(reason) }
 }
 
 func TestMain(m *testing.M) {

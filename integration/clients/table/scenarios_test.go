@@ -28,7 +28,7 @@ var scenarios = []scenario{
 	{name: "cut, ended", says: "the same behind a proxy that ends the response as if it were whole", run: cuts(true)},
 	{name: "rotation", says: "streams end at `MaxLifetime`", setup: setup{feed: feed.Options{MaxLifetime: 300 * time.Millisecond}}, run: rotate},
 	{name: "rotation, broken", says: "the same with `BreakRotations`", setup: setup{feed: feed.Options{MaxLifetime: 300 * time.Millisecond, Ending: feed.BreakRotations}}, run: rotate},
-	{name: "finish", says: "the feed is finished: `close`, and 204 to who comes back; nobody listens for `close`", run: finish, long: true},
+	{name: "finish", says: "the feed is finished: `close`, and 204 to who comes back; nobody listens for `close`, and who is asked to come back after a minute is asked to do so at once", setup: setup{soon: true}, run: finish, long: true},
 	{name: "heartbeats", says: "comment lines in a silence", setup: setup{feed: feed.Options{Heartbeat: 20 * time.Millisecond}}, run: silence},
 	{name: "gap", says: "more messages than are retained, while the client is away", setup: setup{retain: 3}, run: leaveGap},
 	{name: "topics", says: "a feed of three topics, with a broken connection", setup: setup{topics: []string{"a", "b", "c"}}, run: cuts(false)},
@@ -40,7 +40,7 @@ var scenarios = []scenario{
 	{name: "503", says: "a client that comes back is told 503, once, by a proxy whose server is away", run: unavailable},
 	{name: "stall", says: "nothing comes any more, and the connection stays; heartbeats are due each second", setup: setup{feed: feed.Options{Heartbeat: time.Second}}, run: stall, long: true},
 	{name: "restart", says: "the server is killed, and starts again at the same address", run: restart},
-	{name: "restart, other origin", says: "the same, for a page of another origin", setup: setup{across: true, nowhere: true}, run: restart},
+	{name: "restart, other origin", says: "the same, for a page of another origin", setup: setup{across: true}, run: restart},
 }
 
 // begin starts the client and waits until it follows.
@@ -129,8 +129,7 @@ func rotate(s *site) error {
 	}
 }
 
-// finish: the end of the feed is said twice. Clients that come back are told to do so at once, not
-// after a minute.
+// finish: the end of the feed is said twice.
 func finish(s *site) error {
 	if err := begin(s); err != nil {
 		return err

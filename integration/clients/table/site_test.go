@@ -42,12 +42,12 @@ type report struct {
 
 // setup is how a site differs from others.
 type setup struct {
-	feed    feed.Options
-	retain  int
-	topics  []string
-	across  bool // the page is of another origin than the feed
-	bytely  bool // each byte is flushed
-	nowhere bool // a client that has no page has nothing to do with it
+	feed   feed.Options
+	retain int
+	topics []string
+	across bool // the page is of another origin than the feed
+	bytely bool // each byte is flushed
+	soon   bool // who is told to come back after a minute or more is told to do so at once
 }
 
 // visit is one request for the feed.
@@ -64,6 +64,7 @@ type site struct {
 	addr   string // of the feed
 	pages  string // of the pages, which is another one where the setup says so
 	client client
+	cors   feed.CORS
 
 	mu      sync.Mutex
 	changed chan struct{} // closed when anything below changes
@@ -104,10 +105,13 @@ func newSite(t *testing.T, o setup) *site {
 		t: t, setup: o, hub: h, changed: make(chan struct{}), cutAt: -1,
 		events: make(map[string]int), open: make(map[*wire]bool),
 	}
-	s.listen()
-	s.pages = s.addr
 	if o.across {
 		s.pages = serve(t, s.assets())
+		s.cors = feed.CORS{Origins: []string{"http://" + s.pages}, Credentials: true, Headers: hxHeaders}
+	}
+	s.listen()
+	if !o.across {
+		s.pages = s.addr
 	}
 	t.Cleanup(func() {
 		s.release()
@@ -169,8 +173,7 @@ var hxHeaders = []string{
 func (s *site) listen() {
 	s.t.Helper()
 	mux := http.NewServeMux()
-	cors := feed.CORS{Origins: []string{"*"}, Headers: hxHeaders}
-	mux.Handle("/feed", s.watch(cors.Handler(feed.Handler(feed.Of(s.hub, s.setup.topics...), s.setup.feed))))
+	mux.Handle("/feed", s.watch(s.cors.Handler(feed.Handler(feed.Of(s.hub, s.setup.topics...), s.setup.feed))))
 	mux.Handle("/", s.assets())
 	address := s.addr
 	if address == "" {

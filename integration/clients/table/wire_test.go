@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"regexp"
 
 	"github.com/headrace/headrace/sse"
 )
@@ -14,6 +15,8 @@ type connKey struct{}
 
 // errCut ends a stream that was cut.
 var errCut = errors.New("the connection was cut")
+
+var longRetry = regexp.MustCompile(`^retry: \d{5,}\n$`)
 
 // wire is the response writer below a feed. It does to the frames and to the connection what
 // networks do.
@@ -61,7 +64,6 @@ func (s *site) watch(next http.Handler) http.Handler {
 			}
 		})
 		if status != 0 {
-			w.Header().Set("Access-Control-Allow-Origin", "*")
 			http.Error(w, http.StatusText(status), status)
 			return
 		}
@@ -108,6 +110,12 @@ func (w *wire) Write(p []byte) (int, error) {
 		})
 		if cut >= 0 {
 			frame = frame[:cut]
+		}
+		if s.setup.bare && bytes.HasPrefix(frame, []byte("!\n")) {
+			continue
+		}
+		if s.setup.soon && longRetry.Match(frame) {
+			frame = []byte("retry: 10\n")
 		}
 		if err := w.put(frame); err != nil {
 			return 0, err
