@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/headrace/headrace/internal/testenv"
@@ -41,7 +42,20 @@ func startClient(s *site) { s.client.start(s) }
 // node is a client from npm.
 func node(name string) func(s *site) {
 	return func(s *site) {
+		needPackages(s.t)
 		run(s, exec.Command(testenv.Need(s.t, "node"), "drivers/node.js", name, s.feedURL()), nil)
+	}
+}
+
+// needPackages wants the packages installed that the lock file names, and no others.
+func needPackages(t *testing.T) {
+	t.Helper()
+	want, err := os.ReadFile("package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have, _ := os.ReadFile(filepath.Join("node_modules", ".installed")); !bytes.Equal(want, have) {
+		testenv.Lacks(t, "node", "the npm packages of integration/clients/table are not installed")
 	}
 }
 
@@ -135,6 +149,7 @@ func run(s *site, cmd *exec.Cmd, read func(*bufio.Reader)) {
 // page is a client in an engine's page.
 func page(e *engine, name string) func(s *site) {
 	return func(s *site) {
+		needPackages(s.t)
 		id, reports := e.reports(s)
 		query := url.Values{"client": {name}, "feed": {s.feedURL()}, "report": {reports}}
 		if s.pages == s.addr {

@@ -47,6 +47,7 @@ type setup struct {
 	topics []string
 	across bool // the page is of another origin than the feed
 	bytely bool // each byte is flushed
+	bare   bool // streams have no block for torn frames
 	soon   bool // who is told to come back after a minute or more is told to do so at once
 }
 
