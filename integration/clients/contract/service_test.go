@@ -265,7 +265,7 @@ func TestRequests(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	h := newHarness(t)
-	stream := h.create(params{InitialDelayMS: ms(3_600_000)})
+	stream := h.create(params{InitialDelayMS: new(3_600_000)})
 	h.visit().send <- "data: a\n\n"
 	h.message()
 	if resp := h.do(http.MethodPost, stream, map[string]string{"command": "restart"}); resp.StatusCode != http.StatusAccepted {
@@ -322,7 +322,7 @@ func TestRedirects(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	h = newHarness(t)
-	h.create(params{StreamURL: "/nowhere", InitialDelayMS: ms(3_600_000)})
+	h.create(params{StreamURL: "/nowhere", InitialDelayMS: new(3_600_000)})
 	if got := h.message(); got.Kind != "error" {
 		t.Errorf("got %+v of a redirect to nowhere", got)
 	}
@@ -414,5 +414,3 @@ func TestWithTheHarness(t *testing.T) {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }
-
-func ms(n int) *int { return &n }

@@ -1,5 +1,7 @@
 package table
 
+import "maps"
+
 // The notes that several clients share.
 const (
 	noteStall = "It does not notice a connection on which nothing comes any more. Ask for visible heartbeats, by the query parameter `heartbeat`, " +
@@ -11,6 +13,7 @@ const (
 	noteReturnsBlind = "It asks again after 403, and waits between. It does not tell the status: ask with `fetch` when it has failed several times, and close it."
 	noteFinish       = "It takes 204 for a failure and comes back; a feed asks it to wait for a minute or more. Close it at the event `close`."
 	noteLines        = "Its work grows with the square of the number of lines: half a minute or more. Send such data as one line, JSON for example."
+	noteLastLine     = "It takes an ID before it hands over the message: one of which nothing but the last line end is missing when the connection breaks is lost. Take version 3 or newer."
 	noteHalf         = "It hands over the half of an event whose connection has ended. Send data that shows where it ends, such as JSON, and pass over what " +
 		"does not parse: the whole message comes again."
 	noteClean = "It takes a clean end for the end of everything. Set `Options.Ending` to `feed.BreakRotations`; a proxy that ends broken responses cleanly " +
@@ -20,10 +23,13 @@ const (
 
 func eventSource(more map[string]limit) map[string]limit {
 	limits := map[string]limit{"503": {stops, note503}, "stall": {unaware, noteStall}}
-	for name, l := range more {
-		limits[name] = l
-	}
+	maps.Copy(limits, more)
 	return limits
+}
+
+var oldNPM = map[string]limit{
+	"cut": {loses, noteLastLine}, "cut, ended": {loses, noteLastLine}, "topics": {loses, noteLastLine},
+	"1 MiB": {"", noteLines}, "stall": {unaware, noteStall},
 }
 
 var curlLimits = map[string]limit{
@@ -39,8 +45,8 @@ var clients = []client{
 		"NUL": {corrupts, "It drops NUL from data. Send JSON, which has `\\u0000` for it, or declare the message `Binary`."},
 	})},
 	{name: "WebKit", start: page(webkit, "eventsource"), page: true, limits: eventSource(nil)},
-	{name: "npm eventsource 1", start: node("eventsource1"), limits: map[string]limit{"stall": {unaware, noteStall}, "1 MiB": {"", noteLines}}},
-	{name: "npm eventsource 2", start: node("eventsource2"), short: true, limits: map[string]limit{"stall": {unaware, noteStall}, "1 MiB": {"", noteLines}}},
+	{name: "npm eventsource 1", start: node("eventsource1"), limits: oldNPM},
+	{name: "npm eventsource 2", start: node("eventsource2"), short: true, limits: oldNPM},
 	{name: "npm eventsource 3", start: node("eventsource3"), limits: eventSource(nil)},
 	{name: "npm eventsource 4", start: node("eventsource4"), limits: eventSource(nil)},
 	{name: "undici 6", start: node("undici6"), limits: eventSource(map[string]limit{

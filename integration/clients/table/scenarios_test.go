@@ -80,14 +80,7 @@ func cuts(clean bool) func(s *site) error {
 		}
 		s.change(func() { s.clean = clean })
 		for _, place := range places() {
-			s.change(func() { s.cutAt = place })
-			if err := s.some(1); err != nil {
-				return err
-			}
-			if err := s.wait("the connection broke", patience, func() bool { return s.cutAt < 0 }); err != nil {
-				return err
-			}
-			if err := s.meanwhile(); err != nil {
+			if err := s.cutAndReturn(place); err != nil {
 				return fmt.Errorf("cut at byte %d: %w", place, err)
 			}
 		}
@@ -95,14 +88,28 @@ func cuts(clean bool) func(s *site) error {
 	}
 }
 
-// places are the bytes that a message is cut at. The frames of the messages have about 80.
-func places() []int {
-	if *short {
-		return []int{0, 3, 20, 50, 70}
+// cutAndReturn breaks the connection at a place of the next message.
+func (s *site) cutAndReturn(place int) error {
+	s.change(func() { s.cutAt = &place })
+	if err := s.some(1); err != nil {
+		return err
 	}
-	var all []int
+	if err := s.wait("the connection broke", patience, func() bool { return s.cutAt == nil }); err != nil {
+		return err
+	}
+	return s.meanwhile()
+}
+
+// places are the bytes that a message is cut at, negative ones from its end. The longest frame has
+// about 80, and every other message has a type, so each place is there for both kinds.
+func places() []int {
+	last := []int{-1, -1, -2, -2, -3, -3}
+	if *short {
+		return append(last, 0, 0, 20, 20, 40, 40)
+	}
+	all := append(last, -10, -10)
 	for i := 0; i < 90; i += *step {
-		all = append(all, i)
+		all = append(all, i, i)
 	}
 	return all
 }

@@ -73,7 +73,6 @@ type site struct {
 	sent    []message
 	next    int // the first of sent that was not reported
 	gaps    int
-	told    bool           // a gap stands before the next message
 	events  map[string]int // of control types
 	ended   bool           // the client has said so
 	wrong   *verdict       // what the client has done wrong
@@ -81,7 +80,7 @@ type site struct {
 	open    map[*wire]bool
 	begun   int // streams whose beginning is written
 	held    chan struct{}
-	cutAt   int  // of the next message's frame, -1 for none
+	cutAt   *int // of the next message's frame, nil for none
 	clean   bool // a cut ends the response as if it were whole
 	refuse  int  // the status that answers every request; 0: they are served
 	times   int  // how often it does; 0: always
@@ -103,7 +102,7 @@ func newSite(t *testing.T, o setup) *site {
 		o.feed.Retry = 10 * time.Millisecond
 	}
 	s := &site{
-		t: t, setup: o, hub: h, changed: make(chan struct{}), cutAt: -1,
+		t: t, setup: o, hub: h, changed: make(chan struct{}),
 		events: make(map[string]int), open: make(map[*wire]bool),
 	}
 	if o.across {
@@ -234,9 +233,25 @@ func (s *site) wait(what string, limit time.Duration, condition func() bool) err
 		select {
 		case <-changed:
 		case <-timer.C:
-			return &verdict{stops, "waited in vain until " + what + ": " + state}
+			return &verdict{s.missed(), "waited in vain until " + what + ": " + state}
 		}
 	}
+}
+
+// missed returns loses where a later message than one that is missing was got, else stops.
+func (s *site) missed() outcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	missing := false
+	for _, m := range s.sent {
+		switch {
+		case !m.got:
+			missing = true
+		case missing:
+			return loses
+		}
+	}
+	return stops
 }
 
 // publish publishes a message to one of the topics in turn.

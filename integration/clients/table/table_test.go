@@ -57,7 +57,10 @@ func TestCellsFail(t *testing.T) {
 		}
 		s := newSite(t, setup{bare: true})
 		s.client = c
-		if got, _ := verdictOf(cuts(false)(s)); got != corrupts && got != loses {
+		if err := begin(s); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := verdictOf(s.cutAndReturn(20)); got != corrupts && got != loses {
 			t.Errorf("%s: %q", c.name, got)
 		}
 	}
@@ -171,10 +174,10 @@ func render() string {
 		fmt.Fprintf(&b, "| %s |", c.name)
 		for _, sc := range scenarios {
 			l := sc.expected(c)
-			switch {
-			case l.note == elsewhere:
+			switch l.note {
+			case elsewhere:
 				b.WriteString(" – |")
-			case l.note == "":
+			case "":
 				fmt.Fprintf(&b, " %s |", l.outcome)
 			default:
 				at := slices.Index(notes, l.note)

@@ -69,7 +69,7 @@ func (s *site) watch(next http.Handler) http.Handler {
 		}
 		defer s.change(func() { delete(s.open, below) })
 		defer func() {
-			if v := recover(); v != nil && !(below.over && s.clean) {
+			if v := recover(); v != nil && (!below.over || !s.clean) {
 				panic(v)
 			}
 		}()
@@ -100,8 +100,11 @@ func (w *wire) Write(p []byte) (int, error) {
 		cut, clean := -1, false
 		s.change(func() {
 			clean = s.clean
-			if isMessage && s.cutAt >= 0 {
-				cut, s.cutAt = min(s.cutAt, len(frame)), -1
+			if isMessage && s.cutAt != nil {
+				if cut = min(*s.cutAt, len(frame)); cut < 0 {
+					cut += len(frame)
+				}
+				s.cutAt = nil
 				s.held = make(chan struct{})
 			}
 			if w.deaf {
