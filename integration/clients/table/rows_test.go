@@ -80,7 +80,7 @@ var clients = []client{
 		"503": {stops, "Any status but 200 ends `Connect`. Call it again after a while, on the same connection: it states the last ID."}, "stall": {unaware, noteStall},
 	}},
 	{name: "r3labs/sse, with a larger buffer", start: self("r3labs"), limits: map[string]limit{
-		"cut": {corrupts, noteHalf}, "topics": {corrupts, noteHalf}, "cut, ended": {stops, noteClean}, "rotation": {stops, noteClean},
+		"cut": {corrupts, noteHalf}, "topics": {told, noteHalf}, "cut, ended": {stops, noteClean}, "rotation": {stops, noteClean},
 		"403": {returns, noteReturns}, "stall": {unaware, noteStall},
 	}},
 	{name: "launchdarkly/eventsource, with a read timeout", start: self("launchdarkly"), short: true, limits: map[string]limit{

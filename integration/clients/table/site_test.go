@@ -238,7 +238,8 @@ func (s *site) wait(what string, limit time.Duration, condition func() bool) err
 	}
 }
 
-// missed returns loses where a later message than one that is missing was got, else stops.
+// missed returns stops unless a later message than one that is missing was got: then told where a
+// gap was, else loses.
 func (s *site) missed() outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,6 +248,8 @@ func (s *site) missed() outcome {
 		switch {
 		case !m.got:
 			missing = true
+		case missing && s.gaps > 0:
+			return told
 		case missing:
 			return loses
 		}
