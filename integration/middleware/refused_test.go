@@ -100,8 +100,10 @@ func TestRefused(t *testing.T) {
 				},
 			}
 			mux := http.NewServeMux()
+			answered := make(chan struct{}, 1) // the client may have its answer before the log has its line
 			for path, handle := range handlers {
 				mux.Handle(path, tc.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					defer func() { answered <- struct{}{} }()
 					if err := handle(w, r); !errors.Is(err, sse.ErrNotFlushable) {
 						t.Errorf("%s: %v", path, err)
 					}
@@ -114,6 +116,7 @@ func TestRefused(t *testing.T) {
 					}
 					said.reset()
 					status, body, err := get(t, s, path)
+					<-answered
 					if tc.status == 0 && err == nil || tc.status != 0 && (err != nil || status != tc.status) {
 						t.Errorf("%s: status %d, %v, want status %d", path, status, err, tc.status)
 					}
