@@ -286,6 +286,20 @@ func TestPageAfterRestart(t *testing.T) {
 	}
 }
 
+// TestThreeTabs: three pages, with the dashboard and a ticket in each, leave two of the six connections that a browser opens.
+func TestThreeTabs(t *testing.T) {
+	testenv.Long(t)
+	a := serve(t, nil)
+	a.create("Printer on fire")
+	open := browse(t)
+	pagetest.LeavesConnections(t, "/tickets/events", func() *pagetest.Tab {
+		b := open(a.url)
+		b.Click("#tickets button")
+		b.Shows("#no-comments", "No comments yet")
+		return b.Tab
+	})
+}
+
 // TestPageIsAccessible looks at the page in each of its states.
 func TestPageIsAccessible(t *testing.T) {
 	testenv.Long(t)

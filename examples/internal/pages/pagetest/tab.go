@@ -157,3 +157,16 @@ func Evaluate[T any](b *Tab, expression string) T {
 	}
 	return v
 }
+
+// LeavesConnections has three tabs opened in one browser, and fails the test unless two more
+// connections to their server can be open at the same time: a browser opens six to an HTTP/1.1
+// origin, for all tabs together. feed is the path of a stream.
+func LeavesConnections(t *testing.T, feed string, open func() *Tab) {
+	t.Helper()
+	var last *Tab
+	for range 3 {
+		last = open()
+	}
+	last.Script(fmt.Sprintf("window.more = [1, 2].map((n) => new EventSource(%q + n))", feed+"?more="))
+	last.Until(`more.every((source) => source.readyState === EventSource.OPEN)`)
+}
