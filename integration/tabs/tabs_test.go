@@ -1,0 +1,250 @@
+package tabs
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+
+	"github.com/headrace/headrace/internal/testenv"
+)
+
+// TestTabs: tabs share a connection, and another one takes over when the tab that holds it is closed.
+func TestTabs(t *testing.T) {
+	c := newCrowd(t, chromium(t))
+	stop := c.publish()
+	c.add(3, "")
+	c.flows()
+	c.remove(c.leader())
+	c.flows()
+	c.leader()
+	stop()
+	c.whole()
+}
+
+// TestManyTabs: ten tabs, and all that can happen to their connection.
+func TestManyTabs(t *testing.T) {
+	testenv.Long(t)
+	c := newCrowd(t, chromium(t))
+	c.publish()
+	c.add(10, "")
+	c.flows()
+	c.leader()
+	// Two in the browser; the server hears later of those that were closed.
+	if c.most > 5 {
+		t.Errorf("%d streams at a time while ten tabs were opened", c.most)
+	}
+	anyOther := func(than string) string {
+		for name := range c.tabs {
+			if name != than {
+				return name
+			}
+		}
+		panic("one tab is left")
+	}
+	t.Run("closed", func(t *testing.T) {
+		c.remove(c.leader())
+		c.flows()
+		c.leader()
+	})
+	t.Run("crashed", func(t *testing.T) {
+		leader := c.leader()
+		c.tabs[leader].(*chromiumTab).crash()
+		delete(c.tabs, leader)
+		c.flows()
+		c.leader()
+	})
+	t.Run("frozen", func(t *testing.T) {
+		leader := c.leader()
+		frozen := c.tabs[leader].(*chromiumTab)
+		if err := frozen.lifecycle(page.SetWebLifecycleStateStateFrozen); err != nil {
+			t.Fatal(err)
+		}
+		delete(c.tabs, leader)
+		c.flows()
+		c.tabs[leader] = frozen
+		if err := frozen.lifecycle(page.SetWebLifecycleStateStateActive); err != nil {
+			t.Fatal(err)
+		}
+		c.flows()
+		c.leader()
+	})
+	t.Run("busy", func(t *testing.T) {
+		leader := c.leader()
+		c.eval(leader, "setTimeout(() => { const end = Date.now() + 10000; while (Date.now() < end); }), 0", nil)
+		busy := c.tabs[leader]
+		delete(c.tabs, leader)
+		c.wait("another tab had a stream", func() bool {
+			for stream := range c.streams {
+				if stream.tab != leader {
+					return true
+				}
+			}
+			return false
+		})
+		c.flows()
+		c.tabs[leader] = busy
+		c.flows()
+		c.leader()
+	})
+	t.Run("refused twice", func(t *testing.T) {
+		c.leader()
+		c.change(func() {
+			c.refuse = []int{http.StatusServiceUnavailable, http.StatusServiceUnavailable}
+			c.stall()
+		})
+		c.wait("two requests were refused", func() bool { return len(c.refuse) == 0 })
+		c.flows()
+		c.leader()
+	})
+	t.Run("stalled", func(t *testing.T) {
+		leader := c.leader()
+		follower := anyOther(leader)
+		for _, name := range []string{leader, follower} {
+			c.eval(name, "seen.states.length = 0", nil)
+		}
+		c.change(c.stall)
+		c.until(leader, `seen.states[0] === "stale"`)
+		c.until(follower, `seen.states[0] === "stale"`)
+		c.flows()
+		c.until(follower, `feed.state === "live"`)
+		c.leader()
+	})
+	t.Run("logout", func(t *testing.T) {
+		leader := c.leader()
+		c.eval(leader, "feed.close(), feed.state", nil)
+		gone := c.tabs[leader]
+		delete(c.tabs, leader)
+		c.flows()
+		c.leader()
+		got, err := gone.eval("[seen.numbers.at(-1), feed.cursor, feed.state].join()")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.flows()
+		if now, err := gone.eval("[seen.numbers.at(-1), feed.cursor, feed.state].join()"); err != nil || string(now) != string(got) {
+			t.Errorf("the tab that was logged out has %s, and then %s, %v", got, now, err)
+		}
+	})
+	t.Run("finished", func(t *testing.T) {
+		c.change(func() { c.newest += 2 - c.newest%2; c.finished = true })
+		for name := range c.tabs {
+			c.until(name, `seen.closes === 1 && feed.state === "ended"`)
+			var wrong string
+			c.eval(name, "wrong(feed.cursor)", &wrong)
+			if wrong != "" {
+				t.Errorf("tab %s: %s", name, wrong)
+			}
+		}
+	})
+}
+
+// stall silences all streams that there are. The lock must be held.
+func (s *site) stall() {
+	for stream := range s.streams {
+		stream.stalled = true
+	}
+}
+
+// TestVisits: pages that were left, and that the browser may have kept for the way back, hold no
+// stream. Whoever comes back to one gets what came meanwhile.
+func TestVisits(t *testing.T) {
+	testenv.Long(t)
+	c := newCrowd(t, chromium(t))
+	stop := c.publish()
+	c.add(1, "visit=1")
+	one := c.tabs["1"].(*chromiumTab)
+	for range 8 {
+		c.flows()
+		c.eval("1", "seen.kept = true", nil)
+		if err := one.do(chromedp.Navigate(c.url + "/page?tab=1&visit=next")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.flows()
+	c.leader()
+	c.eval("1", "history.back(), 0", nil)
+	c.until("1", "seen.kept")
+	c.flows()
+	c.leader()
+	stop()
+	c.whole()
+}
+
+// TestAlone: tabs that must not share have a connection each, and so has one where it cannot be shared.
+func TestAlone(t *testing.T) {
+	testenv.Long(t)
+	c := newCrowd(t, chromium(t))
+	stop := c.publish()
+	c.add(2, "alone")
+	c.add(1, "user=7")
+	c.add(1, "user=8")
+	c.flows()
+	c.wait("there were four streams", func() bool { return len(c.streams) == 4 })
+	c.change(c.stall)
+	c.flows()
+	c.wait("there were four streams", func() bool { return len(c.streams) == 4 })
+	stop()
+	c.whole()
+}
+
+// TestTypes: tabs that listen for other types share a connection.
+func TestTypes(t *testing.T) {
+	testenv.Long(t)
+	c := newCrowd(t, chromium(t))
+	stop := c.publish()
+	c.add(2, "even")
+	c.flows()
+	c.leader()
+	c.add(2, "")
+	c.flows()
+	c.leader()
+	for _, name := range []string{"1", "2", "3"} {
+		c.remove(name)
+		c.flows()
+		c.leader()
+	}
+	stop()
+	c.whole()
+}
+
+// TestReload: a page that remembers goes on where it was, unless its server says where it is.
+func TestReload(t *testing.T) {
+	testenv.Long(t)
+	c := newCrowd(t, chromium(t))
+	stop := c.publish()
+	c.add(1, "remember")
+	c.flows()
+	c.eval("1", "seen.old = true, location.reload(), 0", nil)
+	c.until("1", "!seen.old && seen.start > 0")
+	c.flows()
+	stop()
+	c.whole()
+}
+
+// TestRefused: refusals end a feed with their status, and so does the end that a feed has had before.
+func TestRefused(t *testing.T) {
+	testenv.Long(t)
+	open := chromium(t)
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusNoContent} {
+		c := newCrowd(t, open)
+		c.change(func() { c.refuse = []int{status, status} })
+		c.add(1, "")
+		c.until("1", `feed.state === "ended"`)
+		var got int
+		c.eval("1", "feed.status", &got)
+		if got != status || c.requests != 2 {
+			t.Errorf("after %d requests that were answered %d the feed has the status %d", c.requests, status, got)
+		}
+	}
+	for _, status := range []int{http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway} {
+		c := newCrowd(t, open)
+		stop := c.publish()
+		c.change(func() { c.refuse = []int{status, status, status} })
+		c.add(1, "")
+		c.flows()
+		stop()
+		c.whole()
+	}
+}
