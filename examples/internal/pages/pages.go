@@ -11,9 +11,11 @@ import (
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/headrace/headrace/js"
 )
 
-//go:embed look.css look.js headrace.js
+//go:embed look.css look.js
 var common embed.FS
 
 // policy lets a page load scripts and styles from this server, and send requests to it. Nothing else
@@ -35,5 +37,5 @@ func Serve(r gin.IRouter, own fs.FS) {
 	file("/page.js", own, "page.js")
 	file("/look.css", common, "look.css")
 	file("/look.js", common, "look.js")
-	file("/js/headrace.js", common, "headrace.js")
+	r.GET("/js/headrace.js", gin.WrapH(js.Handler()))
 }
