@@ -13,26 +13,29 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 )
 
 // controller has the routes: commands go in by POST, what happened comes out as a feed, and the rooms are there to be asked for.
 type controller struct {
-	hub   *hub.Hub
-	buses *buses
+	hub     *hub.Hub
+	buses   *buses
+	streams pages.Connections
 }
 
 // Routes implements ginsse.Controller.
 func (d *controller) Routes(r gin.IRouter) error {
 	r.POST("/commands/:command", d.command)
 	r.GET("/rooms", func(c *gin.Context) { c.JSON(http.StatusOK, d.buses.desk.view()) })
+	r.POST("/debug/drop", d.streams.Drop)
 	r.POST("/debug/lose", func(c *gin.Context) {
 		d.buses.attempts.loseNext(2)
 		c.JSON(http.StatusOK, d.buses.attempts.tally())
 	})
 	r.GET("/debug/attempts", func(c *gin.Context) { c.JSON(http.StatusOK, d.buses.attempts.tally()) })
-	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Topic(d.hub, eventsTopic))
+	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Use(d.streams.Track).Topic(d.hub, eventsTopic))
 }
 
 // parsers make commands of the bodies of requests, by the names of the commands.
