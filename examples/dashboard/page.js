@@ -1,77 +1,69 @@
-"use strict";
-
 // What machines and people write goes into the page by textContent and attributes only, never as markup.
-const $ = (id) => document.getElementById(id);
-function make(create, attributes, children) {
-	for (const [name, value] of Object.entries(attributes)) create.setAttribute(name, value);
-	create.append(...children); // strings become text nodes
-	return create;
-}
-const el = (tag, attributes, ...children) => make(document.createElement(tag), attributes, children);
-const svg = (tag, attributes, ...children) => make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+import { follow } from "/js/headrace.js";
+import { $, client, clock, el, onPress, request, showConnection, svg, timeOf } from "/look.js";
 
 // ---- the stream
 
 let site = "";
-let source = null;
-let cursor = "";    // the last event ID
-let me = null;      // whom the server takes this page for, as the stream said last
-let connections = 0; // since the page began anew
-let openSensors = new Map(); // alarms that are not over: list items by sensor
+export let feed;
+let user = "";             // as whom the page follows: tabs of the same person share a connection
+export let me = null;      // whom the server takes this page for, as the stream said last
+export let connections = 0; // since the page began anew
+export const openSensors = new Map(); // alarms that are not over: list items by sensor
 
-// restart forgets everything and begins with what the server retains. The cursor goes too: it has passed what this page was not to see, and somebody else may see it.
+// restart forgets everything and begins with what the server retains. The cursor goes too: it has
+// passed what this page was not to see, and somebody else may see it.
 function restart() {
-	source?.close();
-	cursor = "";
+	feed?.close();
 	me = null;
 	connections = 0;
 	lanes.clear();
 	openSensors.clear();
 	received = 0;
+	$("no-lanes").hidden = false;
+	$("no-alarms").textContent = "Loading the alarms.";
 	$("lanes").replaceChildren();
 	$("alarms").replaceChildren();
+	countAlarms();
 	showCounts();
 	connect();
 }
 
 function connect() {
-	setState("connecting");
-	const url = new URL("/sites/" + encodeURIComponent(site) + "/events", location);
-	// A browser states the last event ID by itself when it reconnects. A new EventSource starts anew, and says it here.
-	if (cursor) url.searchParams.set("lastEventId", cursor);
-	const own = source = new EventSource(url);
-	let resumed = Boolean(cursor);
+	const own = feed = follow("/sites/" + encodeURIComponent(site) + "/events?client=" + client, { user });
+	const shown = showConnection(own);
+	let resumed = false;
 	const on = (type, f) => own.addEventListener(type, (event) => {
-		if (event.lastEventId) cursor = event.lastEventId;
-		f?.(event.data && JSON.parse(event.data));
+		if (feed !== own) return;
+		f(event.data && JSON.parse(event.data));
+		shown();
 	});
-	own.onopen = () => {
-		connections++;
-		setState("live");
+	on("statechange", () => {
+		if (own.state === "live") connections++;
+		else resumed = Boolean(own.cursor);
 		showCounts();
-	};
-	own.onerror = () => {
-		setState("reconnecting");
-		resumed = Boolean(cursor);
-		if (own.readyState === EventSource.CLOSED) setTimeout(() => { if (source === own) connect(); }, 3000); // after a status other than 200
-	};
+	});
 	on("hello", greet);
 	on("point", (p) => add(p, false));
 	on("calibration", (p) => add(p, true));
 	on("alarm", showAlarm);
 	on("note", (n) => list("note", n.sensor, n.text, "maintenance", n.at));
-	on("checkpoint"); // moves the cursor past what is not for this page
-	// Something between is gone. What is left of the last minutes is a better picture than one with a hole that nobody sees.
-	on("gap", () => { if (resumed) setTimeout(() => { if (source === own) restart(); }, 500); });
+	on("checkpoint", () => {}); // moves the cursor past what is not for this page
+	// Something between is gone. What is left of the last minutes is a better picture than one with a
+	// hole that nobody sees.
+	on("gap", () => { if (resumed) setTimeout(() => { if (feed === own) restart(); }, 500); });
 }
 
 // greet is called at the begin of each connection.
 function greet(hello) {
-	if (me && me.name !== hello.name) {
-		restart(); // another tab has signed somebody else in
+	if (user !== hello.name) {
+		user = hello.name; // another tab has signed somebody else in
+		restart();
 		return;
 	}
 	me = hello;
+	$("no-lanes").hidden = true;
+	$("no-alarms").textContent = "Nothing in the last minutes.";
 	for (const sensor of hello.sensors) if (!lanes.has(sensor.name)) lanes.set(sensor.name, newLane(sensor));
 	measure();
 	$("axis").replaceChildren(...[4, 3, 2, 1, 0].map((n) => el("span", {}, n ? "−" + Math.round(n * hello.seconds / 4) + " s" : "now")));
@@ -82,13 +74,9 @@ function greet(hello) {
 	$("key").hidden = !all;
 }
 
-function setState(state) {
-	$("state").dataset.state = $("state-text").textContent = state;
-}
-
 // ---- the chart
 
-const lanes = new Map(); // by sensor
+export const lanes = new Map(); // by sensor
 let received = 0;        // points since the page began anew
 let newest = 0;          // time of the newest point, by the machines' clock
 let ahead = -Infinity;   // what that clock is ahead of performance.now(): the page's own clock may be wrong
@@ -107,7 +95,7 @@ function newLane(sensor) {
 	lane.moving = svg("g", {}, lane.line, lane.test);
 	lane.now = svg("circle", { class: "now", r: 5, cx: -20, cy: 0 });
 	const across = (attributes, y) => svg("line", { ...attributes, x1: 0, x2: "100%", y1: y, y2: y });
-	lane.svg = svg("svg", { role: "img", "aria-label": sensor.name, preserveAspectRatio: "none" },
+	lane.svg = svg("svg", { role: "img", preserveAspectRatio: "none" },
 		svg("defs", {}, svg("linearGradient", { id, gradientUnits: "userSpaceOnUse", x1: 0, x2: 0, y1: 0, y2: height }, stop("hot"), stop("cool"))),
 		svg("rect", { class: "over", width: "100%", height: limit }), across({ class: "grid" }, lane.y(sensor.low)),
 		across({ class: "limit" }, limit), lane.moving, lane.now,
@@ -116,6 +104,7 @@ function newLane(sensor) {
 	lane.tag = el("span", { class: "tag" }, "waiting");
 	lane.element = el("section", { class: "lane", "data-sensor": sensor.name, "aria-label": sensor.name },
 		el("div", { class: "about" }, el("h2", {}, sensor.name), lane.value, el("div", { class: "unit" }, sensor.unit), lane.tag), el("div", {}, lane.svg));
+	lane.svg.setAttribute("aria-label", sensor.name);
 	$("lanes").append(lane.element);
 	return lane;
 }
@@ -189,12 +178,26 @@ function showCounts() {
 }
 setInterval(showCounts, 500);
 
+// The chart in numbers, for those who cannot see it or want to know exactly.
+function showValues() {
+	const rows = [];
+	for (const { sensor, points, svg } of lanes.values()) {
+		const values = points.filter((p) => !p.test).map((p) => p.value);
+		const number = (value) => Number.isFinite(value) ? value.toFixed(sensor.decimals) : "–";
+		const [now, low, high] = [values.at(-1) ?? NaN, Math.min(...values), Math.max(...values)].map(number);
+		svg.setAttribute("aria-label", `${sensor.name} in ${sensor.unit}: now ${now}, lowest ${low}, highest ${high}, limit ${number(sensor.limit)}`);
+		rows.push(el("tr", {}, el("th", { scope: "row" }, sensor.name + " ", el("small", {}, sensor.unit)), ...[now, low, high, number(sensor.limit)].map((text) => el("td", {}, text))));
+	}
+	$("rows").replaceChildren(...rows);
+}
+setInterval(showValues, 1000);
+
 // ---- the alarms
 
 const mostEntries = 100;
 function list(kind, name, text, more, at) {
 	const item = el("li", { "data-kind": kind }, el("span", { class: "mark" }), el("span", { class: "what" }, el("b", {}, name), " " + text),
-		el("time", {}, new Date(at).toLocaleTimeString("en-GB")), el("span", { class: "more" }, more));
+		timeOf(at), el("span", { class: "more" }, more));
 	$("alarms").prepend(item);
 	if ($("alarms").children.length > mostEntries) $("alarms").lastChild.remove();
 	countAlarms();
@@ -208,12 +211,19 @@ function showAlarm(alarm) {
 		const item = list("raised", alarm.sensor, alarm.text, "since then", alarm.at);
 		item.dataset.at = alarm.at;
 		openSensors.set(alarm.sensor, item);
+		tell(alarm, alarm.sensor + " " + alarm.text + " since " + clock(alarm.at));
 	} else if (!alarm.raised && open) {
 		open.dataset.kind = "over";
 		open.lastChild.textContent = "over after " + Math.round((alarm.at - open.dataset.at) / 1000) + " s";
 		openSensors.delete(alarm.sensor);
+		tell(alarm, alarm.sensor + ": the alarm is over");
 	}
 	countAlarms();
+}
+
+// tell has an alarm read out, unless it is one of those that the page begins with.
+function tell({ at }, text) {
+	if (at > newest - 5000) $("news").textContent = text;
 }
 
 function countAlarms() {
@@ -225,8 +235,7 @@ function countAlarms() {
 // ---- who looks at what
 
 async function signIn(name) {
-	const response = await fetch("/session", { method: "POST", body: JSON.stringify({ name }), headers: { "Content-Type": "application/json" } });
-	if (!response.ok) throw new Error("status " + response.status);
+	user = (await request("POST", "/session", { name })).name;
 }
 
 function choose(next) {
@@ -241,7 +250,8 @@ async function start() {
 		try {
 			session = await (await fetch("/session")).json();
 			// Nobody has signed in yet: this demonstration begins with the least rights.
-			if (!session.name) await signIn(session.people[0].name);
+			if (session.name) user = session.name;
+			else await signIn(session.people[0].name);
 			break;
 		} catch {
 			await new Promise((resolve) => setTimeout(resolve, 2000));
@@ -249,7 +259,10 @@ async function start() {
 	}
 	for (const { name, role } of session.people) {
 		const button = el("button", { "data-name": name, title: "sign in as " + name }, name + ", " + role);
-		button.onclick = () => signIn(name).then(restart, () => setState("server is away"));
+		onPress(button, async () => {
+			await signIn(name);
+			restart();
+		});
 		$("people").append(button);
 	}
 	for (const name of session.sites) {
