@@ -13,6 +13,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/jsonbody"
 	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
@@ -52,7 +53,7 @@ func parse[C command](body []byte) (command, error) {
 	d := json.NewDecoder(strings.NewReader(string(body)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return nil, errors.New("the body is not the JSON of this command")
+		return nil, errors.New("the body is not the JSON of this command: " + jsonbody.Problem(err))
 	}
 	if book, ok := any(&c).(*BookRoom); ok {
 		if err := checkGuest(&book.Guest); err != nil {
@@ -67,8 +68,13 @@ const maxGuest = 60 // characters
 // checkGuest trims a name, which must be one.
 func checkGuest(name *string) error {
 	*name = strings.TrimSpace(*name)
-	if n := utf8.RuneCountInString(*name); n == 0 || n > maxGuest || strings.ContainsFunc(*name, unicode.IsControl) {
-		return fmt.Errorf("a guest needs a name of at most %d characters", maxGuest)
+	switch n := utf8.RuneCountInString(*name); {
+	case n == 0:
+		return errors.New("the name of the guest is missing")
+	case n > maxGuest:
+		return fmt.Errorf("the name of the guest has %d characters, and may have %d", n, maxGuest)
+	case strings.ContainsFunc(*name, unicode.IsControl):
+		return errors.New("the name of the guest has control characters")
 	}
 	return nil
 }
@@ -87,7 +93,7 @@ func (d *controller) command(c *gin.Context) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	if err != nil {
-		fail(c, http.StatusBadRequest, "the body could not be read, or is too large")
+		fail(c, http.StatusBadRequest, "the body could not be read: "+jsonbody.Problem(err))
 		return
 	}
 	made, err := parse(body)

@@ -186,6 +186,6 @@ func TestPageIsAccessible(t *testing.T) {
 	b.Shows("#log", "CommandRefused")
 	// What is wrong is said at the form.
 	b.book(204, " ")
-	b.Shows(`[data-room="204"] .problem`, "name")
+	b.Shows(`[data-room="204"] .problem`, "missing")
 	pagetest.Accessible(b.Tab, "cqrs")
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/jsonbody"
 	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
@@ -89,7 +90,7 @@ func (s *controller) place(c *gin.Context) {
 	d := json.NewDecoder(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&b); err != nil {
-		fail(c, http.StatusBadRequest, "the body is not the JSON of an order, or is too large")
+		fail(c, http.StatusBadRequest, "the body is not the JSON of an order: "+jsonbody.Problem(err))
 		return
 	}
 	items, err := b.check()
