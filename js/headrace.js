@@ -203,7 +203,9 @@ class Feed extends EventTarget {
     return url;
   }
 
+  // open opens a connection, unless there is one or an attempt at one.
   #open() {
+    if (this.#source || this.#again || this.#probe) return;
     const source = (this.#source = new EventSource(this.#address(), { withCredentials: this.#credentials }));
     this.#sourceTypes = this.#types.size;
     this.#heard = Date.now();
@@ -232,10 +234,6 @@ class Feed extends EventTarget {
     this.#probe?.abort();
     clearTimeout(this.#timer);
     this.#source = this.#probe = this.#again = undefined;
-  }
-
-  #connected() {
-    return this.#source || this.#again || this.#probe;
   }
 
   #event({ type, data, lastEventId }) {
@@ -298,7 +296,7 @@ class Feed extends EventTarget {
         signal: probe.signal,
       });
       status = response.status;
-      type = response.headers.get("Content-Type") ?? "";
+      type = response.headers.get("Content-Type");
       probe.abort(); // what it says is for an EventSource to read
     } catch {
       // It could not be reached.
@@ -306,7 +304,7 @@ class Feed extends EventTarget {
     if (probe !== this.#probe) return;
     this.#probe = undefined;
     if (final(status)) this.#end(status);
-    else if (status === 200 && type.startsWith("text/event-stream")) this.#open();
+    else if (status === 200 && /^text\/event-stream/i.test(type)) this.#open();
     else this.#retry(() => this.#explore());
   }
 
@@ -323,7 +321,9 @@ class Feed extends EventTarget {
         this.#retry(() => this.#open());
       }
     }
-    if (this.#leads || !late(this.#told)) return;
+    if (this.#leads) return;
+    if (!this.#inStep) this.#ask(); // perhaps nobody has led when it asked first
+    if (!late(this.#told)) return;
     if (this.#asked) {
       this.#queue(true);
     } else {
@@ -368,7 +368,7 @@ class Feed extends EventTarget {
     this.#count = 0;
     this.#joined?.();
     this.#joined = undefined;
-    if (!this.#connected()) this.#open();
+    this.#open();
     this.#say();
     this.#widen();
   }
@@ -389,7 +389,6 @@ class Feed extends EventTarget {
       whole: this.#whole,
       state: this.#state,
       status: this.#status,
-      beats: this.#beats,
       types: [...this.#types].slice(0, this.#sourceTypes),
       heard,
       event,
@@ -398,13 +397,13 @@ class Feed extends EventTarget {
 
   // ask has the leader say where it is, and listen for what this tab wants to hear.
   #ask() {
-    if (!this.#leads) this.#channel?.postMessage({ ask: [...this.#types] });
+    if (!this.#leads) this.#channel?.postMessage({ types: [...this.#types] });
   }
 
   #receive(word) {
-    if (word.ask) {
+    word.types.forEach((type) => this.#types.add(type));
+    if (!word.term) {
       if (!this.#leads) return;
-      word.ask.forEach((type) => this.#types.add(type));
       this.#watch(); // for a tab that is seen
       this.#widen();
       this.#say();
@@ -413,20 +412,16 @@ class Feed extends EventTarget {
     if (word.term < this.#term || (this.#leads && word.term === this.#term)) return;
     this.#stepDown();
     this.#asked = false;
-    this.#beats ||= word.beats;
     if (word.heard) this.#told = Date.now();
-    word.types.forEach((type) => this.#types.add(type));
+    // After a change of the lead a tab is in step again at once if it is where the new leader begins.
     const follows = word.term === this.#term && word.count === this.#count + 1;
     this.#term = word.term;
     this.#count = word.count;
     if (this.#inStep && follows) return this.#take(word);
     const all = word.types.length >= this.#types.size; // that this tab listens for
-    if (this.#inStep && all && word.whole && word.id && word.id === this.#cursor) {
-      return this.#take({ ...word, event: undefined });
-    }
     this.#inStep = false;
     if (!follows || !all) this.#log = [];
-    if (this.#log.push(word) > longest) this.#log.shift();
+    if (all && this.#log.push(word) > longest) this.#log.shift();
     this.#settle();
     this.#join();
   }
@@ -453,7 +448,7 @@ class Feed extends EventTarget {
       if (run.signal.aborted || this.#inStep || this.#leads) return;
       return new Promise((joined) => {
         this.#joined = joined;
-        if (!this.#connected()) this.#open();
+        this.#open();
       });
     };
     navigator.locks.request(this.#key + " join", { signal: run.signal }, turn).catch(() => {});

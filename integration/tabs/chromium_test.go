@@ -44,16 +44,16 @@ func chromium(t *testing.T) func(url string) (tab, error) {
 			return nil, err
 		}
 		c := &chromiumTab{ctx}
-		return c, c.do(chromedp.Navigate(url))
+		return c, c.visit(url)
 	}
 }
 
 type chromiumTab struct{ ctx context.Context }
 
-func (c *chromiumTab) do(actions ...chromedp.Action[chromedp.Void]) error {
+func (c *chromiumTab) visit(url string) error {
 	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
-	return chromedp.Do(ctx, actions...)
+	return chromedp.Do(ctx, chromedp.Navigate(url))
 }
 
 func (c *chromiumTab) eval(expression string) (json.RawMessage, error) {

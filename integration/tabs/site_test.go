@@ -247,6 +247,8 @@ func (s *site) leader() (tab string) {
 type tab interface {
 	// eval returns the JSON of an expression.
 	eval(expression string) (json.RawMessage, error)
+	// visit has it show another page.
+	visit(url string) error
 	// close closes the page.
 	close() error
 }

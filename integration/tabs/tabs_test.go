@@ -1,11 +1,11 @@
 package tabs
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
 	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/chromedp"
 
 	"github.com/headrace/headrace/internal/testenv"
 )
@@ -27,7 +27,7 @@ func TestTabs(t *testing.T) {
 func TestManyTabs(t *testing.T) {
 	testenv.Long(t)
 	c := newCrowd(t, chromium(t))
-	c.publish()
+	stop := c.publish()
 	c.add(10, "")
 	c.flows()
 	c.leader()
@@ -35,19 +35,6 @@ func TestManyTabs(t *testing.T) {
 	if c.most > 5 {
 		t.Errorf("%d streams at a time while ten tabs were opened", c.most)
 	}
-	anyOther := func(than string) string {
-		for name := range c.tabs {
-			if name != than {
-				return name
-			}
-		}
-		panic("one tab is left")
-	}
-	t.Run("closed", func(t *testing.T) {
-		c.remove(c.leader())
-		c.flows()
-		c.leader()
-	})
 	t.Run("crashed", func(t *testing.T) {
 		leader := c.leader()
 		c.tabs[leader].(*chromiumTab).crash()
@@ -88,6 +75,16 @@ func TestManyTabs(t *testing.T) {
 		c.flows()
 		c.leader()
 	})
+	c.fare(t, stop)
+}
+
+// fare has everything happen to the connection of the tabs that can happen in any browser.
+func (c *crowd) fare(t *testing.T, stop func()) {
+	t.Run("closed", func(t *testing.T) {
+		c.remove(c.leader())
+		c.flows()
+		c.leader()
+	})
 	t.Run("refused twice", func(t *testing.T) {
 		c.leader()
 		c.change(func() {
@@ -100,7 +97,7 @@ func TestManyTabs(t *testing.T) {
 	})
 	t.Run("stalled", func(t *testing.T) {
 		leader := c.leader()
-		follower := anyOther(leader)
+		follower := c.other(leader)
 		for _, name := range []string{leader, follower} {
 			c.eval(name, "seen.states.length = 0", nil)
 		}
@@ -128,16 +125,65 @@ func TestManyTabs(t *testing.T) {
 		}
 	})
 	t.Run("finished", func(t *testing.T) {
+		stop()
 		c.change(func() { c.newest += 2 - c.newest%2; c.finished = true })
 		for name := range c.tabs {
 			c.until(name, `seen.closes === 1 && feed.state === "ended"`)
 			var wrong string
-			c.eval(name, "wrong(feed.cursor)", &wrong)
+			c.eval(name, fmt.Sprintf("wrong(%d)", c.newest), &wrong)
 			if wrong != "" {
 				t.Errorf("tab %s: %s", name, wrong)
 			}
 		}
 	})
+}
+
+// TestFirefox and TestWebKit: ten tabs, and what happens to their connection.
+func TestFirefox(t *testing.T) {
+	testenv.Long(t)
+	tenTabs(t, firefox(t))
+}
+
+func TestWebKit(t *testing.T) {
+	testenv.Long(t)
+	tenTabs(t, webKit(t))
+}
+
+func tenTabs(t *testing.T, open func(url string) (tab, error)) {
+	c := newCrowd(t, open)
+	stop := c.publish()
+	c.add(10, "")
+	c.flows()
+	c.leader()
+	t.Run("visits", func(t *testing.T) {
+		c.visits("1", 9)
+		c.flows()
+		c.leader()
+	})
+	c.fare(t, stop)
+}
+
+// visits has a tab show one page after the other.
+func (c *crowd) visits(name string, n int) {
+	c.t.Helper()
+	for i := range n {
+		c.flows()
+		c.eval(name, "seen.kept = true", nil)
+		if err := c.tabs[name].visit(fmt.Sprintf("%s/page?tab=%s&visit=%d", c.url, name, i)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// other returns another tab.
+func (c *crowd) other(than string) string {
+	for name := range c.tabs {
+		if name != than {
+			return name
+		}
+	}
+	c.t.Fatal("there is no other tab")
+	return ""
 }
 
 // stall silences all streams that there are. The lock must be held.
@@ -154,14 +200,7 @@ func TestVisits(t *testing.T) {
 	c := newCrowd(t, chromium(t))
 	stop := c.publish()
 	c.add(1, "visit=1")
-	one := c.tabs["1"].(*chromiumTab)
-	for range 8 {
-		c.flows()
-		c.eval("1", "seen.kept = true", nil)
-		if err := one.do(chromedp.Navigate(c.url + "/page?tab=1&visit=next")); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.visits("1", 8)
 	c.flows()
 	c.leader()
 	c.eval("1", "history.back(), 0", nil)
