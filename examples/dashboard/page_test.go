@@ -121,6 +121,7 @@ func TestPageRoles(t *testing.T) {
 	}
 	a.publish(alarmsTopic("oslo"), alarm{Sensor: "load", At: at + 7000})
 	b.until(`openSensors.size === 0 && document.querySelector("#alarms").textContent.includes("over after 7 s")`)
+	b.Shows("#news", "load: the alarm is over") // for those who hear the page
 
 	// The other tab has the same cookie. This one is told at its next connection, and begins anew.
 	open(a.url).as("Vera")
