@@ -48,6 +48,8 @@ var rules = []rule{
 	{packages: "ginsse", own: []string{"hub", "sse", "sse/feed"},
 		modules: []string{"github.com/gin-gonic/gin"}, required: true},
 
+	{packages: "js", pure: true},
+
 	{packages: "backends", own: []string{"hub"}, pure: true, required: true},
 	{packages: "backends/memory", own: []string{"hub", "backends", "internal/log"}, pure: true, required: true},
 	{packages: "backends/backendtest", own: []string{"hub", "backends", "internal/log"}, pure: true, required: true},

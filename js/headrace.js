@@ -52,7 +52,7 @@ class Feed extends EventTarget {
   // The connection, of a tab that leads or joins.
   #source;
   #sourceTypes = 0; // how many types the source listens for
-  #begun = 0; // when the first event of it came
+  #begun = 0; // when it brought the first event behind the checkpoint, which comes before a hello
   #heard = 0; // when the last one came
   #beats = false; // heartbeats are known to come
   #failures = 0;
@@ -239,7 +239,7 @@ class Feed extends EventTarget {
   #event({ type, data, lastEventId }) {
     const run = this.#run;
     this.#heard = Date.now();
-    this.#begun ||= this.#heard;
+    if (type !== "checkpoint") this.#begun ||= this.#heard;
     this.#become("live"); // before the cursor moves: the others learn of that with the event
     if (run.signal.aborted) return; // a listener has closed the feed
     // Until a first id comes, the source does not know the cursor that its URL has stated.

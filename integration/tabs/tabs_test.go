@@ -32,17 +32,15 @@ func TestManyTabs(t *testing.T) {
 	c.flows()
 	c.leader()
 	// Two in the browser; the server hears later of those that were closed.
-	if c.most > 5 {
-		t.Errorf("%d streams at a time while ten tabs were opened", c.most)
-	}
-	t.Run("crashed", func(t *testing.T) {
+	c.wait("ten tabs had opened few streams at a time", func() bool { return c.most <= 5 })
+	c.step(t, "crashed", func(testing.TB) {
 		leader := c.leader()
 		c.tabs[leader].(*chromiumTab).crash()
 		delete(c.tabs, leader)
 		c.flows()
 		c.leader()
 	})
-	t.Run("frozen", func(t *testing.T) {
+	c.step(t, "frozen", func(t testing.TB) {
 		leader := c.leader()
 		frozen := c.tabs[leader].(*chromiumTab)
 		if err := frozen.lifecycle(page.SetWebLifecycleStateStateFrozen); err != nil {
@@ -57,7 +55,7 @@ func TestManyTabs(t *testing.T) {
 		c.flows()
 		c.leader()
 	})
-	t.Run("busy", func(t *testing.T) {
+	c.step(t, "busy", func(testing.TB) {
 		leader := c.leader()
 		c.eval(leader, "setTimeout(() => { const end = Date.now() + 10000; while (Date.now() < end); }), 0", nil)
 		busy := c.tabs[leader]
@@ -80,12 +78,12 @@ func TestManyTabs(t *testing.T) {
 
 // fare has everything happen to the connection of the tabs that can happen in any browser.
 func (c *crowd) fare(t *testing.T, stop func()) {
-	t.Run("closed", func(t *testing.T) {
+	c.step(t, "closed", func(testing.TB) {
 		c.remove(c.leader())
 		c.flows()
 		c.leader()
 	})
-	t.Run("refused twice", func(t *testing.T) {
+	c.step(t, "refused twice", func(testing.TB) {
 		c.leader()
 		c.change(func() {
 			c.refuse = []int{http.StatusServiceUnavailable, http.StatusServiceUnavailable}
@@ -95,7 +93,7 @@ func (c *crowd) fare(t *testing.T, stop func()) {
 		c.flows()
 		c.leader()
 	})
-	t.Run("stalled", func(t *testing.T) {
+	c.step(t, "stalled", func(testing.TB) {
 		leader := c.leader()
 		follower := c.other(leader)
 		for _, name := range []string{leader, follower} {
@@ -108,7 +106,7 @@ func (c *crowd) fare(t *testing.T, stop func()) {
 		c.until(follower, `feed.state === "live"`)
 		c.leader()
 	})
-	t.Run("logout", func(t *testing.T) {
+	c.step(t, "logout", func(t testing.TB) {
 		leader := c.leader()
 		c.eval(leader, "feed.close(), feed.state", nil)
 		gone := c.tabs[leader]
@@ -124,7 +122,7 @@ func (c *crowd) fare(t *testing.T, stop func()) {
 			t.Errorf("the tab that was logged out has %s, and then %s, %v", got, now, err)
 		}
 	})
-	t.Run("finished", func(t *testing.T) {
+	c.step(t, "finished", func(t testing.TB) {
 		stop()
 		c.change(func() { c.newest += 2 - c.newest%2; c.finished = true })
 		for name := range c.tabs {
@@ -155,7 +153,7 @@ func tenTabs(t *testing.T, open func(url string) (tab, error)) {
 	c.add(10, "")
 	c.flows()
 	c.leader()
-	t.Run("visits", func(t *testing.T) {
+	c.step(t, "visits", func(testing.TB) {
 		c.visits("1", 9)
 		c.flows()
 		c.leader()
@@ -172,6 +170,16 @@ func (c *crowd) visits(name string, n int) {
 		if err := c.tabs[name].visit(fmt.Sprintf("%s/page?tab=%s&visit=%d", c.url, name, i)); err != nil {
 			c.t.Fatal(err)
 		}
+	}
+}
+
+// step is a test of its own, behind which there is nothing to test where it fails.
+func (c *crowd) step(t *testing.T, name string, f func(t testing.TB)) {
+	t.Helper()
+	whole := c.t
+	defer func() { c.t = whole }()
+	if !t.Run(name, func(t *testing.T) { c.t = t; f(t) }) {
+		t.FailNow()
 	}
 }
 
@@ -273,8 +281,9 @@ func TestRefused(t *testing.T) {
 		c.until("1", `feed.state === "ended"`)
 		var got int
 		c.eval("1", "feed.status", &got)
-		if got != status || c.requests != 2 {
-			t.Errorf("after %d requests that were answered %d the feed has the status %d", c.requests, status, got)
+		c.wait("two requests had been answered", func() bool { return c.requests == 2 })
+		if got != status {
+			t.Errorf("after answers of %d the feed has the status %d", status, got)
 		}
 	}
 	for _, status := range []int{http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway} {
