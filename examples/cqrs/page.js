@@ -18,16 +18,19 @@ function apply(kind, event) {
 	}
 	mine.get(event.command)?.(kind === "CommandRefused" ? event.reason : "");
 	mine.delete(event.command);
-	// A desk that opened again knows nothing of what was before. Events of another one concern other rooms.
+	// A desk that opened again knows nothing of what was before. Events of another one concern
+	// other rooms.
 	if (kind === "DeskOpened" && event.desk !== desk) load();
 	if (event.desk !== desk || !event.room) return;
-	// A room carries the number of its changes, so it does no harm to see one twice or to have seen its outcome before.
+	// A room carries the number of its changes, so it does no harm to see one twice or to have seen
+	// its outcome before.
 	if (event.room.version <= rooms.get(event.room.number).version) return;
 	rooms.set(event.room.number, event.room);
 	show(event.room, true);
 }
 
-// The stream was opened before, so whatever this answer does not have yet comes as an event: nothing falls in between.
+// The stream was opened before, so whatever this answer does not have yet comes as an event:
+// nothing falls in between.
 let loads = 0;
 async function load() {
 	const turn = ++loads;
@@ -139,7 +142,8 @@ function log(kind, event) {
 	if ($("log").children.length > mostEntries) $("log").lastChild.remove();
 }
 
-// showTries says which events were published more than once. It goes on while answers are to be lost, and a little longer, for the last repetition.
+// showTries says which events were published more than once. It goes on while answers are to be
+// lost, and a little longer, for the last repetition.
 let watching;
 async function showTries(rounds) {
 	clearTimeout(watching);
@@ -156,8 +160,8 @@ async function showTries(rounds) {
 
 // ---- what the user does
 
-// send sends a command, and waits for the event about it, which may be that it is refused. Sent again
-// under the same ID, because an answer did not arrive, it is the same command.
+// send sends a command, and waits for the event about it, which may be that it is refused. Sent
+// again under the same ID, because an answer did not arrive, it is the same command.
 export async function send(command, body) {
 	const id = newID();
 	const decided = new Promise((resolve) => mine.set(id, resolve));

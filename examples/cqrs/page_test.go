@@ -105,7 +105,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestPageAfterRestart: the rooms are gone with the process. The page says so and shows what there is, and what the new desk does.
+// TestPageAfterRestart: the rooms are gone with the process. The page says so and shows what there
+// is, and what the new desk does.
 func TestPageAfterRestart(t *testing.T) {
 	testenv.Long(t)
 	var mu sync.Mutex
@@ -141,7 +142,8 @@ func TestPageAfterRestart(t *testing.T) {
 	b.is(304, occupied)
 }
 
-// TestPageWithAnotherDesk: over a backend that outlives the process the feed goes on, and the first event of the new desk makes the page load.
+// TestPageWithAnotherDesk: over a backend that outlives the process the feed goes on, and the first
+// event of the new desk makes the page load.
 func TestPageWithAnotherDesk(t *testing.T) {
 	testenv.Long(t)
 	a := serve(t, nil)

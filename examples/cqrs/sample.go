@@ -6,7 +6,8 @@ import (
 	"log/slog"
 )
 
-// samples are commands that the desk opens with, so that the first visitor has something to look at.
+// samples are commands that the desk opens with, so that the first visitor has something to look
+// at.
 var samples = []command{
 	BookRoom{Room: 102, Guest: "Ada Lovelace"},
 	BookRoom{Room: 201, Guest: "Grace Hopper"},
@@ -16,7 +17,8 @@ var samples = []command{
 	CheckOut{Room: 302},
 }
 
-// seed has the samples decided, in their order. What cannot be published now is with the next command.
+// seed has the samples decided, in their order. What cannot be published now is with the next
+// command.
 func seed(ctx context.Context, d *desk) {
 	for _, c := range samples {
 		if err := d.handle(ctx, rand.Text(), c); err != nil {

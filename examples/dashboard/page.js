@@ -1,4 +1,5 @@
-// What machines and people write goes into the page by textContent and attributes only, never as markup.
+// What machines and people write goes into the page by textContent and attributes only, never as
+// markup.
 import { follow } from "/js/headrace.js";
 import { $, client, clock, el, onPress, request, showConnection, svg, timeOf } from "/look.js";
 
@@ -49,8 +50,8 @@ function connect() {
 	on("alarm", showAlarm);
 	on("note", (n) => list("note", n.sensor, n.text, "maintenance", n.at));
 	on("checkpoint", () => {}); // moves the cursor past what is not for this page
-	// Something between is gone. What is left of the last minutes is a better picture than one with a
-	// hole that nobody sees.
+	// Something between is gone. What is left of the last minutes is a better picture than one with
+	// a hole that nobody sees.
 	on("gap", () => { if (resumed) setTimeout(() => { if (feed === own) restart(); }, 500); });
 }
 
@@ -109,7 +110,8 @@ function newLane(sensor) {
 	return lane;
 }
 
-// add takes a point into its line. That it comes once and in order is the stream's business: nothing is sorted or dropped here.
+// add takes a point into its line. That it comes once and in order is the stream's business:
+// nothing is sorted or dropped here.
 function add(point, test) {
 	const lane = lanes.get(point.sensor);
 	if (!lane) return;
@@ -126,8 +128,9 @@ function add(point, test) {
 	lane.tag.textContent = test ? "calibration" : point.hot ? "above the limit" : "fine";
 }
 
-// path returns what is to be drawn of the points that are tests, or of those that are not. A line goes from a reading to the next one and breaks where there is one between
-// that was lost, or was not for this page.
+// path returns what is to be drawn of the points that are tests, or of those that are not. A line
+// goes from a reading to the next one and breaks where there is one between that was lost, or was
+// not for this page.
 function path(lane, test, scale) {
 	let d = "", before = null;
 	for (const p of lane.points) {

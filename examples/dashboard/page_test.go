@@ -30,7 +30,8 @@ func browse(t *testing.T) func(url string) *tab {
 	}
 }
 
-// inPage makes an expression of the tests one that the page can evaluate: it may use what page.js exports, and some helpers.
+// inPage makes an expression of the tests one that the page can evaluate: it may use what page.js
+// exports, and some helpers.
 func inPage(expression string) string {
 	return `(() => { const { lanes, openSensors, me, connections } = page, ` +
 		`state = () => document.getElementById("state").dataset.state, ` +
@@ -56,7 +57,8 @@ func (b *tab) as(name string) {
 	b.until(fmt.Sprintf(`me?.name === %q && state() === "live" && document.querySelector("[data-name=%s]").getAttribute("aria-pressed") === "true"`, name, name))
 }
 
-// consecutive fails unless the points of a sensor, calibrations among them, are 1, 2, 3, … without one missing or there twice, and returns how many there are.
+// consecutive fails unless the points of a sensor, calibrations among them, are 1, 2, 3, … without
+// one missing or there twice, and returns how many there are.
 func (b *tab) consecutive(sensor string) int {
 	b.t.Helper()
 	seqs := evaluate[[]int](b, fmt.Sprintf(`lanes.get(%q).points.map((p) => p.seq)`, sensor))
@@ -68,7 +70,8 @@ func (b *tab) consecutive(sensor string) int {
 	return len(seqs)
 }
 
-// TestPageMoves: points appear for each sensor, they are drawn, and the chart moves between them, too. The other site has its own.
+// TestPageMoves: points appear for each sensor, they are drawn, and the chart moves between them,
+// too. The other site has its own.
 func TestPageMoves(t *testing.T) {
 	testenv.Long(t)
 	a := serve(t, newHub(t, "memory://"), nil)
@@ -93,7 +96,8 @@ func TestPageMoves(t *testing.T) {
 	}
 }
 
-// TestPageRoles: the role decides what a page gets, of the past as well, and another tab's sign-in counts when the stream comes back.
+// TestPageRoles: the role decides what a page gets, of the past as well, and another tab's sign-in
+// counts when the stream comes back.
 func TestPageRoles(t *testing.T) {
 	testenv.Long(t)
 	a := serve(t, newHub(t, "memory://"), nil)
@@ -135,7 +139,8 @@ func TestPageRoles(t *testing.T) {
 	}
 }
 
-// TestPageResumes: connections are cut while the machines go on, and in the end each point is there once.
+// TestPageResumes: connections are cut while the machines go on, and in the end each point is there
+// once.
 func TestPageResumes(t *testing.T) {
 	testenv.Long(t)
 	var refuse atomic.Bool
@@ -178,7 +183,8 @@ func TestPageResumes(t *testing.T) {
 	late.consecutive("load")
 }
 
-// TestPageAfterRestart: what was in memory is gone with the process. The page says nothing of it that is not so any more, and goes on with what there is.
+// TestPageAfterRestart: what was in memory is gone with the process. The page says nothing of it
+// that is not so any more, and goes on with what there is.
 func TestPageAfterRestart(t *testing.T) {
 	testenv.Long(t)
 	var handler atomic.Pointer[http.Handler]

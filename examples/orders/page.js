@@ -13,8 +13,8 @@ const rows = new Map();   // their elements
 export const feed = follow("/orders/events?client=" + client);
 const shown = showConnection(feed);
 
-// A snapshot is the state as it is. It comes first, and again whenever the stream has missed something:
-// the server sees to that, and the page needs no code for it.
+// A snapshot is the state as it is. It comes first, and again whenever the stream has missed
+// something: the server sees to that, and the page needs no code for it.
 feed.addEventListener("snapshot", (event) => {
 	const shop = JSON.parse(event.data);
 	const known = new Set(shop.orders.map((order) => order.id));

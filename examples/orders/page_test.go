@@ -171,7 +171,8 @@ func TestPageWithShortStreams(t *testing.T) {
 	b.agrees(a)
 }
 
-// TestPageHeals: what a page missed is no longer retained. It has no code for that: the server sends a fresh snapshot.
+// TestPageHeals: what a page missed is no longer retained. It has no code for that: the server
+// sends a fresh snapshot.
 func TestPageHeals(t *testing.T) {
 	testenv.Long(t)
 	n := newNetwork()
@@ -200,7 +201,8 @@ func TestPageHeals(t *testing.T) {
 	}
 }
 
-// TestPageAfterRestart: the orders are gone with the process. The page shows those of the next one, also when the messages of the first are still there.
+// TestPageAfterRestart: the orders are gone with the process. The page shows those of the next one,
+// also when the messages of the first are still there.
 func TestPageAfterRestart(t *testing.T) {
 	testenv.Long(t)
 	for _, backend := range []string{"memory://", "miniredis://restart"} {
@@ -238,7 +240,8 @@ func TestPageAfterRestart(t *testing.T) {
 	}
 }
 
-// TestThreeTabs: three pages leave connections of the six that a browser opens, so that a fourth one loads.
+// TestThreeTabs: three pages leave connections of the six that a browser opens, so that a fourth
+// one loads.
 func TestThreeTabs(t *testing.T) {
 	testenv.Long(t)
 	a := serve(t, setup{stream: quick(0)})

@@ -11,8 +11,9 @@ let comments = [];         // its comments: the one with id n is at n-1
 let complete = false;      // they were loaded
 let filter = "all";
 
-// A change carries the ticket as it was after it. One that is older than what is known already is dropped, so it does not matter in which
-// order the answer to a request and the event about it arrive, or whether something comes twice.
+// A change carries the ticket as it was after it. One that is older than what is known already is
+// dropped, so it does not matter in which order the answer to a request and the event about it
+// arrive, or whether something comes twice.
 function apply(change) {
 	const { ticket, comment } = change;
 	const known = tickets.get(ticket.id);
@@ -26,7 +27,8 @@ function apply(change) {
 	showDetail();
 }
 
-// A snapshot is the list as it is. It comes first, and again whenever the stream has a gap; the changes that follow are those it does not have yet.
+// A snapshot is the list as it is. It comes first, and again whenever the stream has a gap; the
+// changes that follow are those it does not have yet.
 function showList(list) {
 	tickets.clear();
 	rows.clear();
@@ -50,8 +52,8 @@ function select(id) {
 	if (id) load();
 }
 
-// load asks for the comments of the ticket that is shown, which the list is without. New ones come on
-// the stream meanwhile; what is in both counts once, by its id.
+// load asks for the comments of the ticket that is shown, which the list is without. New ones come
+// on the stream meanwhile; what is in both counts once, by its id.
 let loads = 0;
 async function load() {
 	const mine = ++loads;
@@ -118,8 +120,8 @@ function connect() {
 	});
 }
 
-// greet learns as whom the page is connected, which each connection begins with. A sign-in or its end,
-// in whatever tab, makes it another one's.
+// greet learns as whom the page is connected, which each connection begins with. A sign-in or its
+// end, in whatever tab, makes it another one's.
 function greet(who) {
 	showAgent(who);
 	if (who.name === user) return;
@@ -275,7 +277,8 @@ function showTime(time, when) {
 
 // ---- what the user does
 
-// change does not wait for the event: the answer has the ticket as it is now, and the event, when it comes, is no news.
+// change does not wait for the event: the answer has the ticket as it is now, and the event, when
+// it comes, is no news.
 async function change(method, path, body) {
 	const { comments: all, ...ticket } = await request(method, path, body);
 	apply({ ticket, comment: path.endsWith("/comments") ? all.at(-1) : undefined });
@@ -327,7 +330,8 @@ onSubmit($("sign-in"), async () => {
 	if (dashboard) connectDashboard(true);
 	signedIn.postMessage(user);
 });
-// The server ends the streams, of this page as of any other, and the browser comes back as a visitor.
+// The server ends the streams, of this page as of any other, and the browser comes back as a
+// visitor.
 onPress($("sign-out"), () => request("POST", "/sign-out-everywhere"));
 $("dashboard").onclick = () => connectDashboard(!dashboard);
 

@@ -14,7 +14,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// gate holds back requests that state a last event ID, until it is opened: while it is shut, a browser that lost its connection stays away.
+// gate holds back requests that state a last event ID, until it is opened: while it is shut, a
+// browser that lost its connection stays away.
 type gate struct {
 	mu     sync.Mutex
 	open   chan struct{}
@@ -81,7 +82,8 @@ func (b *tab) ids() []string {
 	return ids
 }
 
-// TestPage is one story in two browsers, whose tabs have a connection each; each chapter goes on where the one before ended.
+// TestPage is one story in two browsers, whose tabs have a connection each; each chapter goes on
+// where the one before ended.
 func TestPage(t *testing.T) {
 	testenv.Long(t)
 	s := &story{gate: newGate(), t: t}
@@ -121,7 +123,8 @@ func (s *story) seeInOtherTab() {
 	s.two.Shows("#tickets .chip", "open")
 }
 
-// catchUp: what happens while the connection is down arrives after the automatic reconnection, in order and once.
+// catchUp: what happens while the connection is down arrives after the automatic reconnection, in
+// order and once.
 func (s *story) catchUp() {
 	id := pagetest.Evaluate[string](s.one.Tab, `document.querySelector("#tickets li").dataset.ticket`)
 	s.one.Until(`document.querySelectorAll("#log li[data-kind=moved]").length === 2`)
@@ -162,7 +165,8 @@ func (s *story) catchUp() {
 	}
 }
 
-// catchUpAfterRefusal: a browser gives an EventSource up at a status like 503. The page opens another one that goes on where the first one was.
+// catchUpAfterRefusal: a browser gives an EventSource up at a status like 503. The page opens
+// another one that goes on where the first one was.
 func (s *story) catchUpAfterRefusal() {
 	id := pagetest.Evaluate[string](s.one.Tab, `document.querySelector("#tickets li").dataset.ticket`)
 	s.gate.mu.Lock()
@@ -250,7 +254,8 @@ func (s *story) finishedFeed() {
 	}
 }
 
-// TestPageAfterRestart: the tickets are gone with the process, and so is what the cursor meant. The page says so and shows what there is.
+// TestPageAfterRestart: the tickets are gone with the process, and so is what the cursor meant. The
+// page says so and shows what there is.
 func TestPageAfterRestart(t *testing.T) {
 	testenv.Long(t)
 	var mu sync.Mutex
@@ -286,14 +291,19 @@ func TestPageAfterRestart(t *testing.T) {
 	}
 }
 
-// TestThreeTabs: three pages, with the dashboard and a ticket in each, leave two of the six connections that a browser opens.
+// TestThreeTabs: three pages, with the dashboard and a ticket in each, leave two of the six
+// connections that a browser opens.
 func TestThreeTabs(t *testing.T) {
 	testenv.Long(t)
 	a := serve(t, nil)
 	a.create("Printer on fire")
 	open := browse(t)
+	open(a.url).signIn("Ada")
 	pagetest.LeavesConnections(t, "/tickets/events", func() *pagetest.Tab {
 		b := open(a.url)
+		b.Until(`document.getElementById("who-name").textContent === "Ada"`)
+		b.Click("#dashboard")
+		b.Shows("#dashboard-text", "Welcome, Ada")
 		b.Click("#tickets button")
 		b.Shows("#no-comments", "No comments yet")
 		return b.Tab

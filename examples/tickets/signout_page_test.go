@@ -23,7 +23,8 @@ func (b *tab) feeds(desk, dashboard string) {
 
 const isVisitor = `!document.getElementById("sign-in").hidden && document.getElementById("who").hidden`
 
-// TestPageSignOutEverywhere: a tab at one instance signs the agent out at all. Browsers come back by themselves, to the open stream as visitors; they give up at the guard.
+// TestPageSignOutEverywhere: a tab at one instance signs the agent out at all. Browsers come back
+// by themselves, to the open stream as visitors; they give up at the guard.
 func TestPageSignOutEverywhere(t *testing.T) {
 	testenv.Long(t)
 	url := "redis://" + miniredis.RunT(t).Addr()
@@ -71,8 +72,9 @@ func TestPageSessionExpires(t *testing.T) {
 	}
 }
 
-// TestPageClosedTicket: an EventSource that knows nothing of the close event waits for long, and stops when it is answered 204. The page,
-// which follows the desk, sees the ticket closed and opened again.
+// TestPageClosedTicket: an EventSource that knows nothing of the close event waits for long, and
+// stops when it is answered 204. The page, which follows the desk, sees the ticket closed and
+// opened again.
 func TestPageClosedTicket(t *testing.T) {
 	testenv.Long(t)
 	var finished atomic.Int32
@@ -123,7 +125,8 @@ func (w *statusWriter) WriteHeader(code int) {
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// TestPageLimit: a stream that is one too many stays away and tries again; when there is room it is there.
+// TestPageLimit: a stream that is one too many stays away and tries again; when there is room it is
+// there.
 func TestPageLimit(t *testing.T) {
 	testenv.Long(t)
 	o := ordinary()
