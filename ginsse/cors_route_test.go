@@ -66,7 +66,7 @@ func TestCORS(t *testing.T) {
 			if vary := strings.Join(st.Header.Values("Vary"), ", "); vary != "Origin, Accept" {
 				t.Errorf("%s, %q: Vary %q", accept, origin, vary)
 			}
-			if exposed := strings.Join(st.Header.Values("Access-Control-Expose-Headers"), ", "); (exposed == "Last-Event-ID, Retry-After") != (want != "") {
+			if exposed := strings.Join(st.Header.Values("Access-Control-Expose-Headers"), ", "); (exposed == "Last-Event-ID, Retry-After, Heartbeat-Interval") != (want != "") {
 				t.Errorf("%s, %q: Access-Control-Expose-Headers %q", accept, origin, exposed)
 			}
 			st.leave()
@@ -149,14 +149,14 @@ func TestCORSBehindGroup(t *testing.T) {
 }
 
 // TestCORSMethods holds what the other methods of a route with CORS are: OPTIONS of no browser is
-// 204 with what there is, and HEAD is not mounted.
+// 204 with what there is, and HEAD is as GET.
 func TestCORSMethods(t *testing.T) {
 	h := newHub(t)
 	r := engine(t, ginsse.SSE[none]("/x").Options(quiet).CORS(ginsse.CORS{Origins: []string{app}}).Topic(h, "x"))
-	for method, want := range map[string]int{http.MethodOptions: 204, http.MethodHead: 404, http.MethodPost: 404} {
+	for method, want := range map[string]int{http.MethodOptions: 204, http.MethodHead: 200, http.MethodPost: 404} {
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, httptest.NewRequest(method, "/x", nil))
-		if w.Code != want || method == http.MethodOptions && w.Header().Get("Allow") != "GET, OPTIONS" {
+		if w.Code != want || method == http.MethodOptions && w.Header().Get("Allow") != "GET, HEAD, OPTIONS" {
 			t.Errorf("%s: %d %q, want %d", method, w.Code, w.Body, want)
 		}
 	}

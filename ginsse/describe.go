@@ -42,7 +42,7 @@ func Describe(engine *gin.Engine) []Description {
 	var all []Description
 	ours := reflect.ValueOf(new(handler).handle).Pointer()
 	for _, route := range engine.Routes() {
-		if reflect.ValueOf(route.HandlerFunc).Pointer() != ours {
+		if route.Method != http.MethodGet || reflect.ValueOf(route.HandlerFunc).Pointer() != ours {
 			continue
 		}
 		p := &probe{}

@@ -124,7 +124,7 @@
 // Options.Limits bounds how many streams are open, in all and for each key. The key may be what
 // middleware and guards have found out:
 //
-//	limits := &feed.Limits{Max: 10_000, PerKey: 6, Key: func(r *http.Request) string {
+//	limits := &feed.Limits{Max: 10_000, PerKey: 20, Key: func(r *http.Request) string {
 //		u, _ := user.Get(r.Context())
 //		return u.ID
 //	}}
@@ -160,8 +160,13 @@
 // references and snapshots, 406 for an Accept header that takes no stream. What may pass, 429 and
 // 503, has Retry-After; an EventSource, which never comes back from any status but 200, instead
 // gets a stream that ends at once and states a time to come back. A failure once the stream has
-// begun, a panic too, aborts the connection, so that nobody takes it for an end. HEAD is not
-// mounted. Package sse/feed has the events.
+// begun, a panic too, aborts the connection, so that nobody takes it for an end. HEAD passes
+// middleware and guards as GET does, and has the status and the header of GET; no stream begins.
+// Package sse/feed has the events, and how Accept decides between the stream and the state as JSON.
+//
+// A guard that returns [feed.Unauthorized] names the scheme of a 401 in WWW-Authenticate;
+// ErrUnauthorized names none. A client that sends POST is served by a route of the application's
+// own, with [feed.Serve] and Options.Post.
 //
 // # Order of things
 //

@@ -16,7 +16,8 @@ import (
 // What a guard, or the function that names a topic, returns to answer with a status. Other errors
 // are answered 500, without their text.
 var (
-	// ErrUnauthorized is answered 401: the client has to say who it is.
+	// ErrUnauthorized is answered 401: the client has to say who it is. feed.Unauthorized says how,
+	// too.
 	ErrUnauthorized = Status(http.StatusUnauthorized, errors.New("unauthorized"))
 	// ErrForbidden is answered 403: the client may not follow this.
 	ErrForbidden = Status(http.StatusForbidden, errors.New("forbidden"))
@@ -93,6 +94,10 @@ func refuse(c *gin.Context, err error, o Options) {
 		// A lease was revoked, or the server shuts down, and the error is what a query made of
 		// that: an EventSource must come back.
 		code, text = http.StatusServiceUnavailable, "service unavailable"
+	}
+	var challenging interface{ Challenge() string } // made by feed.Unauthorized
+	if code == http.StatusUnauthorized && errors.As(err, &challenging) {
+		c.Writer.Header().Add("WWW-Authenticate", challenging.Challenge())
 	}
 	feed.Refuse(c.Writer, c.Request, code, text, o)
 }

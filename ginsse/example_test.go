@@ -228,7 +228,7 @@ func ExampleRoute_Guard() {
 	// Output:
 	// 401 application/json
 	// 403 application/json
-	// 200 text/event-stream
+	// 200 text/event-stream; charset=utf-8
 }
 
 // A reference is a parameter that loads its model, here from a map, when a guard asks for it.

@@ -52,7 +52,7 @@ func TestGeneratorWire(t *testing.T) {
 		t.Errorf("body\n got %q\nwant %q", body, want)
 	}
 	for name, want := range map[string]string{
-		"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Content-Length": "",
+		"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Content-Length": "",
 	} {
 		if got := w.Header().Get(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -249,7 +249,7 @@ func TestFeedLastEventID(t *testing.T) {
 		"query":                 {"/x?lastEventId=" + b, nil, []string{"|" + c + "|3"}},
 		"header before query":   {"/x?lastEventId=" + a, []string{"Last-Event-ID", b}, []string{"|" + c + "|3"}},
 		"two headers":           {"/x", []string{"Last-Event-ID", b, "Last-Event-ID", a}, []string{"|" + c + "|3"}},
-		"repeated in the query": {"/x?lastEventId=" + b + "&lastEventId=" + a, nil, []string{"|" + c + "|3"}},
+		"repeated in the query": {"/x?lastEventId=" + a + "&Last-Event-ID=" + b, nil, []string{"|" + c + "|3"}},
 		"none":                  {"/x", nil, []string{"checkpoint|" + c + "|"}},
 		"empty":                 {"/x?lastEventId=", []string{"Last-Event-ID", ""}, []string{"checkpoint|" + c + "|"}},
 		"10 KB":                 {"/x", []string{"Last-Event-ID", strings.Repeat("x", 10<<10)}, []string{"gap|" + c + "|{}"}},

@@ -27,6 +27,11 @@ type Controller interface {
 // an event type that cannot be sent, a route with no topic and no handler or with several, a path
 // that Gin refuses. The error names each such route; the others are mounted. Call it before the
 // server starts.
+//
+// A route is mounted for GET, for OPTIONS if it has a CORS, and for HEAD. If Gin refuses one of the
+// first two, because the application has an OPTIONS /*path for example, there is no route for the
+// other either. Where a route for HEAD is in the way, that one stays and answers; one that is added
+// later makes Gin panic.
 func Mount(r gin.IRouter, controllers ...Controller) error {
 	var errs []error
 	for _, c := range controllers {
@@ -81,28 +86,55 @@ func (r *Route[P]) mount(router gin.IRouter, whole string) (err error) {
 			return names, err
 		}
 	}
-	// Gin panics at a path that is malformed or conflicts with another one.
+	last := &handler{serve: e.serve, description: e.describe(whole)}
+	return r.register(router, append(slices.Clone(r.use), last.handle))
+}
+
+// register adds a route to the router for each of its methods. When it returns an error there is
+// nothing that a client could find.
+func (r *Route[P]) register(router gin.IRouter, handlers []gin.HandlerFunc) (err error) {
+	if r.cors != nil {
+		cors := func(g *gin.Context) {
+			if r.cors.Apply(g.Writer, g.Request) {
+				g.Abort()
+			}
+		}
+		handlers = slices.Insert(handlers, 0, cors)
+		// First: Gin takes no route back, and one for OPTIONS is what shows least if GET is refused.
+		mounted := false
+		defer func() { mounted = err == nil }()
+		options := func(g *gin.Context) {
+			if !mounted {
+				g.AbortWithStatus(http.StatusNotFound)
+				return
+			}
+			cors(g)
+			if !g.IsAborted() {
+				g.Header("Allow", "GET, HEAD, OPTIONS")
+				g.Status(http.StatusNoContent)
+			}
+		}
+		if err := add(router, http.MethodOptions, r.path, options); err != nil {
+			return err
+		}
+	}
+	if err := add(router, http.MethodGet, r.path, handlers...); err != nil {
+		return err
+	}
+	// The application's own route for HEAD, if there is one, is what it had before.
+	_ = add(router, http.MethodHead, r.path, handlers...)
+	return nil
+}
+
+// add adds a route for one method to a router. Gin panics at a path that is malformed or conflicts
+// with another one; that is the error.
+func add(router gin.IRouter, method, path string, handlers ...gin.HandlerFunc) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("gin: %v", p)
+			err = fmt.Errorf("gin: %s: %v", method, p)
 		}
 	}()
-	last := &handler{serve: e.serve, description: e.describe(whole)}
-	handlers := append(slices.Clone(r.use), last.handle)
-	if r.cors == nil {
-		router.Handle(http.MethodGet, r.path, handlers...)
-		return nil
-	}
-	cors := func(g *gin.Context) {
-		if r.cors.Apply(g.Writer, g.Request) {
-			g.Abort()
-		}
-	}
-	router.Handle(http.MethodGet, r.path, slices.Insert(handlers, 0, cors)...)
-	router.Handle(http.MethodOptions, r.path, cors, func(g *gin.Context) {
-		g.Header("Allow", "GET, OPTIONS")
-		g.Status(http.StatusNoContent)
-	})
+	router.Handle(method, path, handlers...)
 	return nil
 }
 

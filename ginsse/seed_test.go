@@ -44,7 +44,7 @@ type seedRow struct {
 // Headers of a stream, of an answer without one, and of answers that are the application's own.
 var (
 	streamed = map[string]string{
-		"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Content-Length": "",
+		"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Content-Length": "",
 	}
 	refused = map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store", "X-Accel-Buffering": ""}
 	own     = map[string]string{"Content-Type": "application/json; charset=utf-8", "Cache-Control": "", "X-Accel-Buffering": ""}
@@ -327,7 +327,7 @@ func openSeed(t *testing.T, row seedRow) *seedStream {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if st.Header.Get("Content-Type") == "text/event-stream" {
+	if st.Header.Get("Content-Type") == "text/event-stream; charset=utf-8" {
 		s.expect(t, ": ok\n")
 		s.expectRetry(t, firstRetry)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -370,6 +371,54 @@ func TestMiddlewareBehindStream(t *testing.T) {
 	}
 }
 
+// TestErrorMiddleware holds that middleware that answers behind a stream, as those do that make JSON
+// of c.Errors, adds nothing to it and to the server's log, however the stream was written.
+func TestErrorMiddleware(t *testing.T) {
+	for _, place := range places {
+		t.Run(place.name, func(t *testing.T) {
+			h := newHub(t)
+			answered := make(chan int, 1)
+			r := gin.New()
+			r.Use(func(c *gin.Context) {
+				c.Next()
+				c.JSON(http.StatusTeapot, gin.H{"data": canary})
+				c.String(http.StatusTeapot, "data: "+canary+"\n\n")
+				c.AbortWithStatus(http.StatusTeapot)
+				c.Writer.WriteHeaderNow()
+				c.Writer.Flush()
+				_ = http.NewResponseController(c.Writer).Flush()
+				answered <- c.Writer.Status()
+			})
+			r.Use(place.use...)
+			mount(t, r, ginsse.SSE[none]("/feed").Options(quiet).Topic(h, "x"), ginsse.SSE[none]("/generator").Options(quiet).Handle(func(*ginsse.Context[none]) seq {
+				return events(sse.Event{Data: "a"})
+			}))
+			server := place.serve(t, r)
+			var said bytes.Buffer
+			server.Config.ErrorLog = log.New(&said, "", 0) // nothing was served yet
+			for _, path := range []string{"/generator", "/feed"} {
+				s := place.open(t, server, path)
+				if path == "/feed" {
+					if _, err := h.Finish(t.Context(), "x"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				rest, err := io.ReadAll(s.Body)
+				if err != nil || strings.Contains(string(rest), canary) {
+					t.Errorf("%s: %q, %v", path, rest, err)
+				}
+				if got := receive(t, answered); got != http.StatusOK {
+					t.Errorf("%s: middleware sees status %d", path, got)
+				}
+			}
+			server.Close()
+			if said.Len() > 0 {
+				t.Errorf("the server's log: %s", &said)
+			}
+		})
+	}
+}
+
 // TestMiddlewareBehindPanic is that for a stream that ends with a panic.
 func TestMiddlewareBehindPanic(t *testing.T) {
 	h := newHub(t)
@@ -393,7 +442,8 @@ func TestMiddlewareBehindPanic(t *testing.T) {
 	w.Body.Close()
 }
 
-// TestMethods holds that a route is one for GET, and other methods are what Gin makes of them.
+// TestMethods holds that a route is one for GET and HEAD, and other methods are what Gin makes of
+// them.
 func TestMethods(t *testing.T) {
 	r := engine(t, generator(func(*ginsse.Context[none], func(sse.Event, error) bool) { t.Error("the generator was started") }))
 	for _, allowed := range []bool{false, true} {
@@ -402,10 +452,10 @@ func TestMethods(t *testing.T) {
 		if allowed {
 			want = http.StatusMethodNotAllowed
 		}
-		for _, method := range []string{http.MethodHead, http.MethodPost, http.MethodOptions, http.MethodPut, http.MethodDelete} {
+		for _, method := range []string{http.MethodPost, http.MethodOptions, http.MethodPut, http.MethodDelete} {
 			w := httptest.NewRecorder()
 			r.ServeHTTP(w, httptest.NewRequest(method, "/x", nil))
-			if w.Code != want || allowed && w.Header().Get("Allow") != http.MethodGet {
+			if w.Code != want || allowed && w.Header().Get("Allow") != "GET, HEAD" {
 				t.Errorf("%s: %d, Allow %q; want %d", method, w.Code, w.Header().Get("Allow"), want)
 			}
 		}
@@ -432,11 +482,12 @@ func TestAccept(t *testing.T) {
 		"text/event-stream;q=0":                406,
 		"text/event-stream ; q=0.000":          406,
 		"*/*;q=0":                              406,
-		"event-stream":                         406,
+		"event-stream":                         200, // nothing that can be read
+		"event-stream, text/html":              406,
 		"text/event-streams":                   406,
 		"application/*":                        406,
 		strings.Repeat("application/x, ", 999): 406,
-		";;;===,,,\"":                          406,
+		";;;===,,,\"":                          200,
 	} {
 		for _, path := range []string{"/x", "/feed"} {
 			var headers []string

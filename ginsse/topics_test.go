@@ -184,7 +184,7 @@ func TestTopicsMountErrors(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "ginsse: route GET /api/:ticket: ") || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "/good") {
 			t.Errorf("%s: error %v, want %q", name, err, test.want)
 		}
-		if n := len(r.Routes()); n != 1 {
+		if n := len(r.Routes()); n != 2 { // GET and HEAD
 			t.Errorf("%s: %d routes are mounted, want the good one", name, n)
 		}
 	}
@@ -228,7 +228,7 @@ func TestHello(t *testing.T) {
 	id := publish(t, h, "7", "x")
 	const hello = `{"ticket":7,"user":"ann"}`
 	st := open(t, s.Client(), s.URL+"/7")
-	st.expect(t, "checkpoint|"+id+"|")
+	st.expect(t, "welcome||"+hello, "checkpoint|"+id+"|")
 	for _, cursor := range []string{id, foreign} {
 		again := open(t, s.Client(), s.URL+"/7", "Last-Event-ID", cursor)
 		if e, err := again.Decode(); err != nil || e.Type != "welcome" || e.Text() != hello {

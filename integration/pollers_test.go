@@ -179,7 +179,7 @@ func TestPollerBehindAProxy(t *testing.T) {
 	proxy := newServer(t, &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(upstream) },
 		ModifyResponse: func(resp *http.Response) error {
-			if resp.Header.Get("Content-Type") == "text/event-stream" {
+			if resp.Header.Get("Content-Type") == "text/event-stream; charset=utf-8" {
 				body := resp.Body
 				resp.Body = cutter{body, time.AfterFunc(100*time.Millisecond, func() { _ = body.Close() })}
 			}

@@ -114,7 +114,7 @@ func ExampleRespond() {
 	fmt.Println(rec.Header().Get("Content-Type"))
 	fmt.Print(rec.Body)
 	// Output:
-	// text/event-stream
+	// text/event-stream; charset=utf-8
 	// data: 0
 	// id: 0
 	//

@@ -1,9 +1,12 @@
 package sse
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -29,7 +32,7 @@ func TestSetHeaders(t *testing.T) {
 			}
 			SetHeaders(h, test.major)
 			for name, want := range map[string]string{
-				"Content-Type":      "text/event-stream",
+				"Content-Type":      "text/event-stream; charset=utf-8",
 				"Cache-Control":     "no-cache, no-transform",
 				"X-Accel-Buffering": "no",
 				"Content-Length":    "",
@@ -59,10 +62,18 @@ func TestLastEventID(t *testing.T) {
 		{name: "lastEventId", url: "/?lastEventId=2", id: "2", ok: true},
 		{name: "last_event_id", url: "/?last_event_id=3", id: "3", ok: true},
 		{name: "header before query", url: "/?lastEventId=2&last_event_id=3", header: []string{"1"}, id: "1", ok: true},
-		{name: "lastEventId before last_event_id", url: "/?last_event_id=3&lastEventId=2", id: "2", ok: true},
+		{name: "the last of several", url: "/?lastEventId=2&last_event_id=3&last-event-id=4", id: "4", ok: true},
+		{name: "the last that is not empty", url: "/?lastEventId=2&lastEventId=3&lastEventId=", id: "3", ok: true},
+		{name: "mercure", url: "/?lastEventID=2", id: "2", ok: true},
+		{name: "mercure before", url: "/?Last-Event-ID=2", id: "2", ok: true},
+		{name: "kebab", url: "/?last-event-id=2", id: "2", ok: true},
+		{name: "EventSource polyfill", url: "/?evs_last_event_id=2&evs_preamble", id: "2", ok: true},
+		{name: "encoded name", url: "/?last%2Devent%5Fid=2", id: "2", ok: true},
+		{name: "other names", url: "/?lastEvent=1&eventId=1&lastEventIds=1&xlastEventId=1&last%20event%20id=1&lastEventId%00=1"},
+		{name: "header of several", url: "/?lastEventId=2", header: []string{"1", "3"}, id: "1", ok: true},
 		{name: "empty lastEventId", url: "/?last_event_id=3&lastEventId=", id: "3", ok: true},
 		{name: "empty query", url: "/?lastEventId="},
-		{name: "other case", url: "/?LastEventId=1"},
+		{name: "other case", url: "/?LASTEventId=1", id: "1", ok: true},
 		{name: "any bytes", url: "/?lastEventId=%00%0a%ff", id: "\x00\n\xff", ok: true},
 		{name: "UTF-8 header", url: "/", header: []string{"é"}, id: "é", ok: true},
 	}
@@ -172,7 +183,7 @@ func TestRespondOnRecorder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !rec.Flushed || rec.Code != http.StatusOK || rec.Header().Get("Content-Type") != "text/event-stream" {
+			if !rec.Flushed || rec.Code != http.StatusOK || rec.Header().Get("Content-Type") != "text/event-stream; charset=utf-8" {
 				t.Errorf("flushed %v, status %d, headers %v", rec.Flushed, rec.Code, rec.Header())
 			}
 			if err := w.Send(Event{ID: "1", Data: "a"}); err != nil {
@@ -187,7 +198,8 @@ func TestRespondOnRecorder(t *testing.T) {
 			if err := w.Heartbeat(); err != nil {
 				t.Error(err)
 			}
-			if got, want := rec.Body.String(), "data: a\nid: 1\n\ndata: b\n\ndata: c\n\n:\n"; got != want {
+			// Behind middleware a stream begins with a comment.
+			if got, want := strings.TrimPrefix(rec.Body.String(), Heartbeat), "data: a\nid: 1\n\ndata: b\n\ndata: c\n\n:\n"; got != want {
 				t.Errorf("body %q, want %q", got, want)
 			}
 			if err := w.Abort(); !errors.Is(err, http.ErrNotSupported) {
@@ -196,6 +208,60 @@ func TestRespondOnRecorder(t *testing.T) {
 			if err := w.Send(Event{Data: "d"}); err == nil {
 				t.Error("sent after Abort")
 			}
+		})
+	}
+}
+
+// TestRespondAfterBody: a handler may read the request's body, and is told when the client leaves.
+func TestRespondAfterBody(t *testing.T) {
+	for name, body := range map[string]io.Reader{
+		"with a length": strings.NewReader("hello"),
+		"in chunks":     struct{ io.Reader }{strings.NewReader("hello")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			went := make(chan struct{})
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer close(went)
+				asked, _ := io.ReadAll(r.Body)
+				out, err := Respond(w, r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				// A context that ends by the body's end does so beside the handler; by then there
+				// were a thousand chances.
+				for range 1000 {
+					if err := out.Send(Event{Data: string(asked)}); err != nil || r.Context().Err() != nil {
+						t.Errorf("the client has left: %v, %v", err, r.Context().Err())
+						return
+					}
+				}
+				_ = out.Send(Event{Type: "last", Data: ""})
+				<-r.Context().Done()
+			}))
+			defer s.Close()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := s.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			for d := NewDecoder(resp.Body); ; {
+				e, err := d.Decode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.Type == "last" {
+					break
+				}
+			}
+			cancel()
+			<-went
 		})
 	}
 }

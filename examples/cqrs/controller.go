@@ -17,12 +17,14 @@ import (
 	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 // controller has the routes: commands go in by POST, what happened comes out as a feed, and the rooms are there to be asked for.
 type controller struct {
 	hub     *hub.Hub
 	buses   *buses
+	limits  *feed.Limits // of the streams
 	streams pages.Connections
 }
 
@@ -36,7 +38,7 @@ func (d *controller) Routes(r gin.IRouter) error {
 		c.JSON(http.StatusOK, d.buses.attempts.tally())
 	})
 	r.GET("/debug/attempts", func(c *gin.Context) { c.JSON(http.StatusOK, d.buses.attempts.tally()) })
-	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Use(d.streams.Track).Topic(d.hub, eventsTopic))
+	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Use(d.streams.Track).Options(ginsse.Options{Limits: d.limits}).Topic(d.hub, eventsTopic))
 }
 
 // parsers make commands of the bodies of requests, by the names of the commands.

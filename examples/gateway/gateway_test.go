@@ -92,7 +92,7 @@ func request(t *testing.T, method, url, body string, header ...string) (int, str
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.Header.Get("Content-Type") == "text/event-stream" {
+	if resp.Header.Get("Content-Type") == "text/event-stream; charset=utf-8" {
 		t.Fatalf("%s %s is answered by a stream", method, url)
 	}
 	answer, err := io.ReadAll(resp.Body)

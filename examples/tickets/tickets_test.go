@@ -46,7 +46,7 @@ func serveOver(t *testing.T, url string, wrap func(http.Handler) http.Handler) *
 }
 
 func ordinary() settings {
-	return settings{session: time.Hour, limits: &feed.Limits{Max: 100, PerKey: 5}}
+	return settings{session: time.Hour, limits: &feed.Limits{Max: 100, PerKey: 50}, client: feed.ClientAddr()}
 }
 
 func serveWith(t *testing.T, url string, wrap func(http.Handler) http.Handler, o settings) *app {
@@ -102,7 +102,7 @@ func (a *app) do(method, path, body string, header ...string) (int, string) {
 		a.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.Header.Get("Content-Type") == "text/event-stream" {
+	if resp.Header.Get("Content-Type") == "text/event-stream; charset=utf-8" {
 		a.t.Fatalf("%s %s is answered by a stream", method, path)
 	}
 	answer, err := io.ReadAll(resp.Body)

@@ -307,7 +307,7 @@ class Tab {
     let at = 0;
     for (const [i, data] of this.got.entries()) {
       // The position is before a message until all of its events have come: its parts may come again.
-      if (data.endsWith(".0") && want[at] !== data && at > 0 && want.slice(at - 2, at).includes(data)) at = want.indexOf(data);
+      if (data.endsWith(".0") && want[at] !== data && at > 0 && want.slice(Math.max(0, at - 2), at).includes(data)) at = want.indexOf(data);
       if (data !== want[at++]) {
         return `behind ${this.start}, ${this.types}, event ${i}, among ${this.got.slice(Math.max(0, i - 6), i + 4)}: ${want[at - 1]} was to come`;
       }

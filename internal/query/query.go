@@ -19,10 +19,27 @@ func Value(query, name string) (value string, there bool) {
 		if text == "" {
 			continue
 		}
-		if plain, err := url.QueryUnescape(text); err == nil {
-			text = plain
-		}
-		return text, true
+		return plain(text), true
 	}
 	return "", there
+}
+
+// Last returns the last value that is not empty of the query parameters whose name matches, "" where
+// there is none. It reads what is not well encoded as Value does.
+func Last(query string, matches func(name string) bool) (value string) {
+	for pair := range strings.SplitSeq(query, "&") {
+		key, text, _ := strings.Cut(pair, "=")
+		if text != "" && matches(plain(key)) {
+			value = text
+		}
+	}
+	return plain(value)
+}
+
+// plain decodes a text, and returns one that is not well encoded as it stands.
+func plain(text string) string {
+	if plain, err := url.QueryUnescape(text); err == nil {
+		return plain
+	}
+	return text
 }

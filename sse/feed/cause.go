@@ -2,6 +2,7 @@ package feed
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/headrace/headrace/sse/feed/internal/session"
@@ -16,6 +17,10 @@ var (
 	// ErrWriteFailed: a write failed or took longer than Options.WriteTimeout. It wraps the
 	// connection's error.
 	ErrWriteFailed = session.ErrWriteFailed
+	// ErrServerTimeout: http.Server's WriteTimeout is over, and middleware whose response writer
+	// hides SetWriteDeadline kept Serve from putting it off, so the server has cut the stream off. It
+	// is an ErrWriteFailed. That the client has left at that time cannot be told from it.
+	ErrServerTimeout = fmt.Errorf("%w: the server's WriteTimeout is over, and a middleware's response writer hides SetWriteDeadline", ErrWriteFailed)
 	// ErrFailed: the generator yielded an error, or an event that has no wire form; or the
 	// subscription, a Snapshot after a gap, or an event of Map failed. It wraps that error. The
 	// connection was aborted.
@@ -42,7 +47,8 @@ var (
 	// ErrUnavailable means that the backend did not answer in time, or that Snapshot or Hello
 	// failed; it wraps what is known. The client was told to come back.
 	ErrUnavailable = errors.New("feed: the backend is unavailable")
-	// ErrMethod means that the request's method is neither GET nor HEAD.
+	// ErrMethod means that the request's method is neither GET nor HEAD, nor POST where Options.Post
+	// allows it.
 	ErrMethod = errors.New("feed: method not allowed")
 	// ErrAccept means that the client accepts no event stream.
 	ErrAccept = errors.New("feed: the client accepts no event stream")
@@ -64,6 +70,23 @@ func Status(code int, err error) error {
 	}
 	return &statusError{code: code, err: err}
 }
+
+// Unauthorized returns an error that is answered 401 and names, in the header WWW-Authenticate, how
+// the client can say who it is: "Bearer", for example, or `Basic realm="tickets"`, for which
+// browsers ask their user. It is for where Status is, and for guards of package ginsse. The header
+// is what HTTP wants of a 401; set it yourself, or return this, where there is a scheme. err is for
+// the log and may be nil.
+func Unauthorized(challenge string, err error) error {
+	return &unauthorizedError{statusError{code: http.StatusUnauthorized, err: err}, challenge}
+}
+
+type unauthorizedError struct {
+	statusError
+	challenge string
+}
+
+// Challenge is how errors of other packages, such as ginsse, carry a challenge too.
+func (e *unauthorizedError) Challenge() string { return e.challenge }
 
 type statusError struct {
 	code int

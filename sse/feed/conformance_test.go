@@ -86,6 +86,8 @@ type lab struct {
 	// for one request.
 	context atomic.Pointer[func(context.Context) context.Context]
 	each    atomic.Pointer[func(*http.Request, *Options)]
+	// post, if not nil, makes the body of requests that are POST then.
+	post func() io.Reader
 }
 
 // onEachWay runs a test on each way, with feeds of so many shapes, among which is the last one, which
@@ -200,7 +202,11 @@ func (l *lab) open(header ...string) *follower {
 		}
 	}
 	if l.proto != "HTTP/1.0" {
-		req, err := http.NewRequest(http.MethodGet, l.server.URL, nil)
+		method, body := http.MethodGet, io.Reader(nil)
+		if l.post != nil {
+			method, body = http.MethodPost, l.post()
+		}
+		req, err := http.NewRequest(method, l.server.URL, body)
 		if err != nil {
 			l.t.Fatal(err)
 		}
@@ -218,11 +224,15 @@ func (l *lab) open(header ...string) *follower {
 		return s
 	}
 	conn := l.dial()
-	head := "GET / HTTP/1.0\r\nHost: x\r\n"
+	head, body := "GET / HTTP/1.0\r\nHost: x\r\n", []byte(nil)
+	if l.post != nil {
+		body, _ = io.ReadAll(l.post())
+		head = fmt.Sprintf("POST / HTTP/1.0\r\nHost: x\r\nContent-Length: %d\r\n", len(body))
+	}
 	for i := 0; i < len(header); i += 2 {
 		head += header[i] + ": " + header[i+1] + "\r\n"
 	}
-	if _, err := conn.Write([]byte(head + "\r\n")); err != nil {
+	if _, err := conn.Write(append([]byte(head+"\r\n"), body...)); err != nil {
 		l.t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -267,7 +277,7 @@ func TestConformanceResume(t *testing.T) {
 	onEachWay(t, testenv.Sized(2, len(shapes)), nil, func(t *testing.T, l *lab) {
 		c := l.open()
 		equal(t, "status", c.StatusCode, 200)
-		equal(t, "type", c.Header.Get("Content-Type"), streamType)
+		equal(t, "type", c.Header.Get("Content-Type"), streamHeader)
 		equal(t, "heartbeats", c.Header.Get("Heartbeat-Interval"), "15")
 		equal(t, "header of middleware", c.Header.Get("X-Middleware"), "was here")
 		if c.Header.Get("Date") == "" || c.Header.Get("Content-Length") != "" {
@@ -517,8 +527,8 @@ func TestConformanceLeaseAndLimits(t *testing.T) {
 	}, func(t *testing.T, l *lab) {
 		own := l.o.Limits
 		c := l.open()
-		c.primed(t)
-		equal(t, "hello", c.block(t), "event: hello\ndata: true\n\n")
+		equal(t, "hello", c.block(t), prelude+"event: hello\ndata: true\n\n")
+		equal(t, "checkpoint", strings.HasPrefix(c.block(t), "event: checkpoint\n"), true)
 		equal(t, "open", own.Open(), 1)
 		equal(t, "second", l.open().StatusCode, 503)
 		if err := <-l.unwound; err != nil {

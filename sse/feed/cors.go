@@ -92,8 +92,9 @@ func (c CORS) Handler(next http.Handler) http.Handler {
 // do.
 //
 // It decides alone: it replaces or deletes an Access-Control-Allow-Origin or -Credentials that
-// others have set before. It adds to Vary and Access-Control-Expose-Headers. A CORS that fails
-// Check allows no origin anything. Apply is safe for concurrent use.
+// others have set before. It adds to Vary, and Last-Event-ID, Retry-After and Heartbeat-Interval to
+// Access-Control-Expose-Headers. A CORS that fails Check allows no origin anything. Apply is safe
+// for concurrent use.
 func (c CORS) Apply(w http.ResponseWriter, r *http.Request) (preflight bool) {
 	return c.policy().apply(w, r)
 }
@@ -150,8 +151,9 @@ func (p corsPolicy) apply(w http.ResponseWriter, r *http.Request) (preflight boo
 			h.Set("Access-Control-Allow-Headers", p.headers)
 			h.Set("Access-Control-Max-Age", p.maxAge)
 		} else {
-			addToList(h, "Access-Control-Expose-Headers", "Last-Event-ID")
-			addToList(h, "Access-Control-Expose-Headers", "Retry-After")
+			for _, name := range []string{"Last-Event-ID", "Retry-After", "Heartbeat-Interval"} {
+				addToList(h, "Access-Control-Expose-Headers", name)
+			}
 		}
 	}
 	if preflight {

@@ -64,7 +64,7 @@ const (
 	vary          = "Vary: Origin\n"
 	varyPreflight = "Vary: Origin\nVary: Access-Control-Request-Method\nVary: Access-Control-Request-Headers\n"
 	credentials   = "Access-Control-Allow-Credentials: true\n"
-	exposed       = "Access-Control-Expose-Headers: Last-Event-ID\nAccess-Control-Expose-Headers: Retry-After\n"
+	exposed       = "Access-Control-Expose-Headers: Last-Event-ID\nAccess-Control-Expose-Headers: Retry-After\nAccess-Control-Expose-Headers: Heartbeat-Interval\n"
 	headers       = "Access-Control-Allow-Headers: Last-Event-ID, Authorization, Cache-Control, Content-Type, Accept\n"
 	methods       = "Access-Control-Allow-Methods: GET, HEAD\n"
 	maxAge        = "Access-Control-Max-Age: 600\n"
@@ -195,7 +195,7 @@ func TestCORSDecidesAlone(t *testing.T) {
 		}
 	}
 	exposed := answer(t, c, asks(http.MethodGet, listed), before).Header().Values("Access-Control-Expose-Headers")
-	if !slices.Equal(exposed, []string{"X-Request-Id, retry-after", "Last-Event-ID"}) {
+	if !slices.Equal(exposed, []string{"X-Request-Id, retry-after", "Last-Event-ID", "Heartbeat-Interval"}) {
 		t.Errorf("exposed %q", exposed)
 	}
 }

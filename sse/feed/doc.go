@@ -16,8 +16,8 @@
 // before the first message loses nothing. A stream from the oldest retained message of one topic
 // has no checkpoint: the position before that message has no lasting ID. It begins there again.
 //
-// A client that states a cursor ([sse.LastEventID]) gets what came after it. Whatever the cursor
-// holds, the answer is a stream:
+// A client that states a cursor, in the header or in the query (see [sse.LastEventID]), gets what
+// came after it. Whatever the cursor holds, the answer is a stream:
 //
 //   - Of a cursor that is known nothing is lost, and there is no gap.
 //   - A cursor that is well formed and unknown (so old that messages are gone, of a deleted topic or
@@ -46,7 +46,8 @@
 // With a [History], a client that asks for application/json and states where gets the messages as
 // pages, and can wait for the next one: for networks that kill event streams.
 //
-// A Hello comes before all of these, on every connection. A Map's events stand for the message,
+// A Hello comes before all of these events, on every connection, right behind the comment and the
+// reconnection time. A Map's events stand for the message,
 // and the last one has its id. A client whose messages are filtered out for long gets a
 // checkpoint as a heartbeat.
 //
@@ -69,20 +70,59 @@
 // that differs between clients at a shutdown. For clients that take a clean end for the end of
 // everything, [Options].Ending breaks the connection off instead.
 //
+// # Middleware
+//
+// Where middleware wraps the response writer, the stream goes through its writer. Compression is
+// fine: what decides at its first bytes compresses, and what waits for more before it decides gets
+// Content-Encoding: identity and lets the stream through. A writer that holds back what is flushed is
+// answered past, with 500, and the log says so at Error. A writer that hides SetWriteDeadline,
+// because it has no method Unwrap and embeds no ResponseWriter, lets http.Server.WriteTimeout cut
+// the stream off: the log says so at Warn, once for each type, and the cause is [ErrServerTimeout].
+//
+// Middleware must not write behind a stream. In routes of ginsse what it writes to the context's
+// Writer is dropped. With net/http it becomes part of a stream that the handler has written, and is
+// an error, and a line in the server's log, where the connection was taken over.
+//
+// # Stream or JSON
+//
+// The header Accept decides, as RFC 9110 has it. Of the media ranges that match a form of the
+// answer the most precise one counts, wherever it stands: text/event-stream, text/*, */*. A
+// parameter charset=utf-8 makes a range more precise. One with other parameters counts where no
+// other range names the form, and excludes nothing. A weight of 0 excludes. What is malformed is
+// left out, and who states nothing takes anything.
+//
+// JSON is sent where the feed offers it, by a Snapshot or to a request for a page of a History, and
+// where the client gives it the greater weight. At the same weight it is sent if the client names
+// it more precisely than a stream: "application/json, */*" asks for JSON, and "*/*" and
+// "application/json, text/event-stream" for a stream. Who takes none of what there is gets 406.
+//
+// # Methods
+//
+// HEAD has the status and the header of GET, as far as they are known before a stream begins:
+// nothing is opened, counted or loaded. So it does not know that a client has read all topics to
+// their end, that there are too many streams, or that the backend is away.
+//
+// POST is for clients that send a body with fetch, and is answered where Options.Post says so. The
+// handler reads the body, or leaves it, and then calls Serve or Generate.
+//
 // # Statuses
 //
 // What cannot be a stream is answered before its first byte, with a JSON body that has the
 // status' text, {"error":"not found"}. It is 404 for a name that can be no topic, 405 for methods
-// other than GET and HEAD, 406 for a client that accepts only something else, 500 where the
+// that are not allowed, 413, 408 or 400 for a body that is too large, too slow or broken, 406 for a client that accepts only something else, 500 where the
 // response cannot be flushed ([http.TimeoutHandler] and other middleware that buffers), and
-// whatever an error made by [Status] says. A client that has read all topics to their end is
+// whatever an error made by [Status] or [Unauthorized] says. A client that has read all topics to their end is
 // answered 204.
 //
 // Other refusals may pass: the backend cannot be reached, a Snapshot or Hello failed, there are
-// too many streams, the server shuts down. A client that asks for text/event-stream then gets a
-// stream that ends at once and states a reconnection time, because an EventSource never comes
+// too many streams, the server shuts down. A client that asks for text/event-stream by name, and
+// would not rather have JSON, then gets a stream that ends at once and states a reconnection time, because an EventSource never comes
 // back from any other status. Others get 503, or 429 where Limits.PerKey is reached, and
 // Retry-After. [Refuse] answers a request of your own in the same way.
+//
+// There are too many streams where Limits says so, and without any Limits where the streams of the
+// process would leave it too few file descriptors to accept requests (Limits.Process). The latter
+// is logged at Warn.
 //
 // # What runs on the engine
 //
@@ -90,7 +130,7 @@
 // connections, without blocking and in batches. A stream is on the engine when
 //
 //   - it is a feed, with any number of topics, with or without Filter, Map, Hello and Snapshot,
-//   - the request came over HTTP/1.x and plain TCP, without a body, and
+//   - the request came over HTTP/1.x and plain TCP, without a body (that of a POST was read then), and
 //   - the response writer is net/http's own, or Gin's own.
 //
 // Then Serve takes the connection over from the server, and the handler's goroutine only waits

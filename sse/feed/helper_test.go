@@ -194,6 +194,9 @@ func (s *follower) rest(t testing.TB) string {
 	return retryLine.ReplaceAllString(string(b), "retry: N\n")
 }
 
+// streamHeader is the Content-Type of every stream.
+const streamHeader = "text/event-stream; charset=utf-8"
+
 const prelude = ": ok\nretry: N\n"
 
 func checkpoint(id string) string { return prelude + "event: checkpoint\ndata: \nid: " + id + "\n\n" }

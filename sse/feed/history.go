@@ -12,8 +12,8 @@ import (
 
 // History offers a feed's messages as JSON documents, at the URL of its stream: to read what is
 // retained page by page, and for clients behind networks that kill event streams, which poll
-// instead. It is for a GET that accepts application/json by name and not text/event-stream, with at
-// least one of these query parameters:
+// instead. It is for a request that would rather have JSON than a stream (see the package comment),
+// with at least one of these query parameters:
 //
 //   - after is a cursor, the id of an event or the next of a page. Without it the page begins where
 //     a stream without a cursor would, and where a Last-Event-ID says that the request has.

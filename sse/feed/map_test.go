@@ -150,8 +150,8 @@ func TestHello(t *testing.T) {
 	s := httptest.NewServer(Handler(f, Options{Logger: quiet()}))
 	defer s.Close()
 	c := connect(t, s.Client(), s.URL, "")
-	start := c.primed(t)
-	equal(t, "hello", c.block(t), hello)
+	equal(t, "hello", c.block(t), prelude+hello)
+	start := idOf(c.block(t))
 	c.leave()
 	id := publish(t, h, "t", "a")[0]
 	c = connect(t, s.Client(), s.URL, start)

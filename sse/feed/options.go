@@ -84,11 +84,20 @@ type Options struct {
 	// their context ends and the client is told to come back later. A function that does not heed
 	// its context is waited for. Default 30 s.
 	SnapshotTimeout time.Duration
-	// Limits bounds how many streams are open at once. Default nil: no bound.
+	// Limits bounds how many streams are open at once. Default nil: as the zero Limits.
 	Limits *Limits
 	// Drain ends the stream when the server shuts down. Default nil: only the hub's Shutdown, for
 	// feeds, and the request's context end it.
 	Drain *Drain
+	// Post has POST answered as GET is, for clients that send a body with fetch. Before the answer
+	// begins, what the handler has not read of the body is read and dropped: at most 64 KiB, else
+	// the answer is 413, and for ConnectTimeout, else it is 408. That needs a response writer that
+	// has a read deadline.
+	//
+	// A page of any origin can send a POST, with this one's cookies, and without asking if it is
+	// one that a form could send. So what a handler does before Serve must be safe against that.
+	// Default false: POST is answered 405.
+	Post bool
 	// Detach lets Serve return, and middleware unwind, as soon as the stream has begun, wherever
 	// the stream is on the engine (see the package comment). The handler's goroutine and what the
 	// request holds are given back, and a waiting connection costs a third of the memory.

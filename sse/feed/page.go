@@ -40,6 +40,9 @@ func servePage(q *request, f Feed) error {
 		return q.malformed(words)
 	}
 	if q.r.Method == http.MethodHead {
+		if q.o.Drain.hasBegun() {
+			return q.draining()
+		}
 		if done, err := q.absent(f); done {
 			return err
 		}

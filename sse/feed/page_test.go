@@ -110,7 +110,7 @@ func TestPageForms(t *testing.T) {
 		}
 	}
 	r := get("/?limit=1", "Accept", streamType+", "+documentType)
-	equal(t, "a stream by name", serveFirst(t, f, r), streamType)
+	equal(t, "a stream by name", serveFirst(t, f, r), streamHeader)
 	isCause(t, Serve(newRecorder(), get("/?limit=x", "Accept", documentType), f, offered()), ErrParameter)
 	r = get("/?limit=1", "Accept", documentType)
 	r.Header.Set("Last-Event-ID", "malformed")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/writers"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
@@ -62,12 +63,18 @@ func (q *request) answer(code int, text string, retry time.Duration) {
 // comeBack tells a client when to come back: an EventSource by a stream, and then it reports
 // true, and others by a header.
 func (q *request) comeBack(retry time.Duration) (answered bool) {
-	if _, byName := accepts(q.r.Header); byName {
+	switch _, byName := accepts(q.r.Header); {
+	case !byName:
+	case q.r.Method == http.MethodHead:
+		sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)
+		q.w.WriteHeader(http.StatusOK)
+		return true
+	default:
 		writer, err := sse.Respond(q.w, q.r)
 		if err == nil {
 			_ = writer.Write(session.Prelude(retry)) // a client that is gone needs no answer
 		}
-		if !errors.Is(err, sse.ErrNotFlushable) {
+		if !errors.Is(err, sse.ErrNotFlushable) || writers.Committed(q.w) {
 			return true
 		}
 	}
@@ -95,6 +102,10 @@ func (q *request) refuseFor(err error) error {
 	code := statusOf(err)
 	if code >= http.StatusInternalServerError {
 		q.o.Logger.Error("headrace: stream refused", "path", q.r.URL.Path, "status", code, "err", err)
+	}
+	var challenging interface{ Challenge() string }
+	if code == http.StatusUnauthorized && errors.As(err, &challenging) {
+		q.w.Header().Add("WWW-Authenticate", challenging.Challenge())
 	}
 	return q.refuse(code, err)
 }
@@ -146,6 +157,14 @@ func (q *request) draining() error {
 func (q *request) tooMany(err error) error {
 	// Debug, because whoever comes too often would fill the log.
 	q.o.Logger.Debug("headrace: stream refused", "topics", q.topics, "path", q.r.URL.Path, "err", err)
+	if many, ok := errors.AsType[*tooManyError](err); ok && many.process {
+		process.warn(q.o.Logger)
+	}
+	if q.r.ProtoMajor == 1 {
+		// Connections that wait for their next request hold descriptors too, and nothing bounds those
+		// of the refused.
+		q.w.Header().Set("Connection", "close")
+	}
 	q.later(statusOf(err), q.o.Limits.retry())
 	return err
 }

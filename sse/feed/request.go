@@ -24,6 +24,7 @@ type request struct {
 	o      Options
 	topics []string // of a feed
 	life   *life    // of a stream that may be detached; else nil
+	cut    *cut     // of a stream that the server's WriteTimeout will cut off; else nil
 
 	free func() // takes the stream off the Limits
 	left func() // tells the Drain that the stream has ended
@@ -48,24 +49,32 @@ const (
 // check refuses requests that cannot be served, and tells what the others ask for, of what there
 // is to be had beside a stream.
 func (q *request) check(snapshot, history bool) (_ form, done bool, err error) {
-	if q.r.Method != http.MethodGet && q.r.Method != http.MethodHead {
-		q.w.Header().Set("Allow", "GET, HEAD")
+	switch method := q.r.Method; {
+	case method == http.MethodGet, method == http.MethodHead, method == http.MethodPost && q.o.Post:
+	default:
+		q.w.Header().Set("Allow", q.o.methods())
 		return asStream, true, q.refuse(http.StatusMethodNotAllowed, ErrMethod)
 	}
+	as := asStream
 	if snapshot || history {
 		q.w.Header().Add("Vary", "Accept")
 		switch {
 		case !prefersDocument(q.r.Header):
 		case history && asksForPage(q.r.URL.RawQuery):
-			return asPage, false, nil
+			as = asPage
 		case snapshot:
-			return asDocument, false, nil
+			as = asDocument
 		}
 	}
-	if ok, _ := accepts(q.r.Header); !ok {
+	if ok, _ := accepts(q.r.Header); !ok && as == asStream {
 		return asStream, true, q.refuse(http.StatusNotAcceptable, ErrAccept)
 	}
-	return asStream, false, nil
+	if q.r.Method == http.MethodPost {
+		if q.r, err = withoutBody(q.w, q.r, q.o.ConnectTimeout); err != nil {
+			return as, true, q.refuseFor(err)
+		}
+	}
+	return as, false, nil
 }
 
 // choose takes over the start that the request has chosen.
@@ -164,10 +173,14 @@ func (q *request) open(f Feed, set *cursor.Set, where opening) (*source, error) 
 }
 
 // head answers HEAD with what GET would begin with.
-func (q *request) head() {
+func (q *request) head() error {
+	if q.o.Drain.hasBegun() {
+		return q.draining()
+	}
 	sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)
 	q.stateHeartbeat()
 	q.w.WriteHeader(http.StatusOK)
+	return nil
 }
 
 // Bounds of the heartbeat that a request may choose: each wakes a phone's radio, and a proxy may end

@@ -16,35 +16,6 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-func TestAccept(t *testing.T) {
-	for _, tc := range []struct {
-		accept []string
-		stream bool
-		byName bool
-	}{
-		{nil, true, false},
-		{[]string{""}, true, false},
-		{[]string{"text/event-stream"}, true, true},
-		{[]string{"Text/Event-Stream; q=0.9"}, true, true},
-		{[]string{"text/html, text/event-stream"}, true, true},
-		{[]string{"text/html", "text/event-stream"}, true, true},
-		{[]string{"*/*"}, true, false},
-		{[]string{"text/*"}, true, false},
-		{[]string{"text/html,application/xhtml+xml,*/*;q=0.8"}, true, false},
-		{[]string{"application/json"}, false, false},
-		{[]string{"application/json, text/html"}, false, false},
-		{[]string{"application/*"}, false, false},
-		{[]string{"text/event-stream;q=0"}, false, false},
-		{[]string{"text/event-stream;charset=utf-8;Q=0.0, */*"}, false, false},
-		{[]string{", ,"}, true, false},
-	} {
-		stream, byName := accepts(http.Header{"Accept": tc.accept})
-		if stream != tc.stream || byName != tc.byName {
-			t.Errorf("%q: got %v, %v, want %v, %v", tc.accept, stream, byName, tc.stream, tc.byName)
-		}
-	}
-}
-
 func TestRefusals(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	finish(t, h, "t")
@@ -99,7 +70,7 @@ func TestRefusals(t *testing.T) {
 		if strings.Contains(w.Body.String(), "secret") {
 			t.Errorf("%s: the client was told: %q", name, w.Body)
 		}
-		want := "text/event-stream"
+		want := streamHeader
 		if tc.code != 200 {
 			want = "application/json"
 			equal(t, name+": text", w.Body.String(), `{"error":"`+strings.ToLower(http.StatusText(tc.code))+`"}`)
@@ -194,7 +165,7 @@ func checkLater(t *testing.T, w *httptest.ResponseRecorder, eventSource bool) {
 	t.Helper()
 	if eventSource {
 		equal(t, "status", w.Code, 200)
-		equal(t, "type", w.Header().Get("Content-Type"), streamType)
+		equal(t, "type", w.Header().Get("Content-Type"), streamHeader)
 		equal(t, "body", retryLine.ReplaceAllString(w.Body.String(), "retry: N\n"), prelude)
 		return
 	}

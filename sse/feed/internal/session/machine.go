@@ -25,9 +25,9 @@ type Config struct {
 	OnClosing func(f func()) (stop func())
 	DrainAt   func() time.Time
 	// Checkpoint is the cursor that the stream begins at, told to a client that came without one
-	// before anything else. "" tells none.
+	// before anything of the source. "" tells none.
 	Checkpoint string
-	// Hello is a frame sent before those of the source. Nil sends none.
+	// Hello is a frame sent before the checkpoint, and before those of the source. Nil sends none.
 	Hello []byte
 	// Heartbeat is the silence after which a heartbeat is due. Zero sends none.
 	Heartbeat time.Duration
@@ -137,11 +137,11 @@ func (m *Machine) begin(now time.Time, w *Work) {
 		m.rotateAt = now.Add(m.config.Lifetime)
 	}
 	w.Frames = append(w.Frames, Prelude(m.config.Retry))
-	if m.config.Checkpoint != "" && !m.config.Quiet {
-		w.Frames = append(w.Frames, Frame(m.config.Checkpoint, "checkpoint", nil))
-	}
 	if m.config.Hello != nil && m.stopped == nil {
 		w.Frames = append(w.Frames, m.config.Hello)
+	}
+	if m.config.Checkpoint != "" && !m.config.Quiet {
+		w.Frames = append(w.Frames, Frame(m.config.Checkpoint, "checkpoint", nil))
 	}
 	if m.config.Visible {
 		w.Frames, m.beat = append(w.Frames, visibleFrame), now

@@ -90,7 +90,7 @@ func TestMachineVisibleHeartbeat(t *testing.T) {
 	const beat = "event: heartbeat\ndata: {}\n\n"
 	source := newFakeSource()
 	m := NewMachine(Config{Heartbeat: 15 * time.Second, Visible: true, Checkpoint: "1", Hello: []byte("data: hello\n\n")}, source)
-	deadline(t, next(t, m, 0, ": ok\nevent: checkpoint\ndata: \nid: 1\n\ndata: hello\n\n"+beat, hub.Waiting), 15*time.Second)
+	deadline(t, next(t, m, 0, ": ok\ndata: hello\n\nevent: checkpoint\ndata: \nid: 1\n\n"+beat, hub.Waiting), 15*time.Second)
 	source.put("data: a\n\n")
 	deadline(t, next(t, m, 10*time.Second, "data: a\n\n", hub.Waiting), 15*time.Second)
 	source.passed = "3"
@@ -128,7 +128,7 @@ func TestMachineLooks(t *testing.T) {
 func TestMachineHello(t *testing.T) {
 	source := newFakeSource("data: a\n\n")
 	m := NewMachine(Config{Checkpoint: "1", Hello: []byte("event: hello\ndata: x\n\n")}, source)
-	next(t, m, 0, ": ok\nevent: checkpoint\ndata: \nid: 1\n\nevent: hello\ndata: x\n\ndata: a\n\n", hub.Waiting)
+	next(t, m, 0, ": ok\nevent: hello\ndata: x\n\nevent: checkpoint\ndata: \nid: 1\n\ndata: a\n\n", hub.Waiting)
 
 	m = NewMachine(Config{Checkpoint: "1", Hello: []byte("event: hello\ndata: x\n\n")}, newFakeSource("data: a\n\n"))
 	m.Stop(ErrRevoked) // before it began
