@@ -13,6 +13,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/jsonbody"
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
@@ -20,21 +22,23 @@ import (
 
 // controller has the routes: commands go in by POST, what happened comes out as a feed, and the rooms are there to be asked for.
 type controller struct {
-	hub    *hub.Hub
-	buses  *buses
-	limits *feed.Limits // of the streams
+	hub     *hub.Hub
+	buses   *buses
+	limits  *feed.Limits // of the streams
+	streams pages.Connections
 }
 
 // Routes implements ginsse.Controller.
 func (d *controller) Routes(r gin.IRouter) error {
 	r.POST("/commands/:command", d.command)
 	r.GET("/rooms", func(c *gin.Context) { c.JSON(http.StatusOK, d.buses.desk.view()) })
+	r.POST("/debug/drop", d.streams.Drop)
 	r.POST("/debug/lose", func(c *gin.Context) {
 		d.buses.attempts.loseNext(2)
 		c.JSON(http.StatusOK, d.buses.attempts.tally())
 	})
 	r.GET("/debug/attempts", func(c *gin.Context) { c.JSON(http.StatusOK, d.buses.attempts.tally()) })
-	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Options(ginsse.Options{Limits: d.limits}).Topic(d.hub, eventsTopic))
+	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Use(d.streams.Track).Options(ginsse.Options{Limits: d.limits}).Topic(d.hub, eventsTopic))
 }
 
 // parsers make commands of the bodies of requests, by the names of the commands.
@@ -51,7 +55,7 @@ func parse[C command](body []byte) (command, error) {
 	d := json.NewDecoder(strings.NewReader(string(body)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return nil, errors.New("the body is not the JSON of this command")
+		return nil, errors.New("the body is not the JSON of this command: " + jsonbody.Problem(err))
 	}
 	if book, ok := any(&c).(*BookRoom); ok {
 		if err := checkGuest(&book.Guest); err != nil {
@@ -66,8 +70,13 @@ const maxGuest = 60 // characters
 // checkGuest trims a name, which must be one.
 func checkGuest(name *string) error {
 	*name = strings.TrimSpace(*name)
-	if n := utf8.RuneCountInString(*name); n == 0 || n > maxGuest || strings.ContainsFunc(*name, unicode.IsControl) {
-		return fmt.Errorf("a guest needs a name of at most %d characters", maxGuest)
+	switch n := utf8.RuneCountInString(*name); {
+	case n == 0:
+		return errors.New("the name of the guest is missing")
+	case n > maxGuest:
+		return fmt.Errorf("the name of the guest has %d characters, and may have %d", n, maxGuest)
+	case strings.ContainsFunc(*name, unicode.IsControl):
+		return errors.New("the name of the guest has control characters")
 	}
 	return nil
 }
@@ -86,7 +95,7 @@ func (d *controller) command(c *gin.Context) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	if err != nil {
-		fail(c, http.StatusBadRequest, "the body could not be read, or is too large")
+		fail(c, http.StatusBadRequest, "the body could not be read: "+jsonbody.Problem(err))
 		return
 	}
 	made, err := parse(body)

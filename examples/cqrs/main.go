@@ -85,6 +85,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	seed(opening, server.buses.desk)
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
 		return errors.Join(fmt.Errorf("cqrs: -addr: %w", err), server.stop(ctx))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -181,9 +180,9 @@ func TestRefusals(t *testing.T) {
 		{"unknown command", "POST", "/commands/BurnRoom", `{"room":101}`, nil, 404, "no such command"},
 		{"no JSON", "POST", "/commands/CheckIn", `room 101`, nil, 400, "not the JSON"},
 		{"JSON of another command", "POST", "/commands/CheckIn", `{"room":101,"guest":"Ada"}`, nil, 400, "not the JSON"},
-		{"no name", "POST", "/commands/BookRoom", `{"room":101,"guest":" "}`, nil, 400, "needs a name"},
-		{"name too long", "POST", "/commands/BookRoom", `{"room":101,"guest":"` + strings.Repeat("ä", maxGuest+1) + `"}`, nil, 400, "needs a name"},
-		{"control character", "POST", "/commands/BookRoom", `{"room":101,"guest":"a\u0000b"}`, nil, 400, "needs a name"},
+		{"no name", "POST", "/commands/BookRoom", `{"room":101,"guest":" "}`, nil, 400, "name of the guest is missing"},
+		{"name too long", "POST", "/commands/BookRoom", `{"room":101,"guest":"` + strings.Repeat("ä", maxGuest+1) + `"}`, nil, 400, "has 61 characters"},
+		{"control character", "POST", "/commands/BookRoom", `{"room":101,"guest":"a\u0000b"}`, nil, 400, "control characters"},
 		{"body too large", "POST", "/commands/CheckIn", `{"room":101` + strings.Repeat(" ", maxBody) + `}`, nil, 400, "too large"},
 		{"strange key", "POST", "/commands/CheckIn", `{"room":101}`, []string{"Idempotency-Key", "a/b"}, 400, "Idempotency-Key"},
 		{"long key", "POST", "/commands/CheckIn", `{"room":101}`, []string{"Idempotency-Key", strings.Repeat("k", 65)}, 400, "Idempotency-Key"},
@@ -202,15 +201,6 @@ func TestRefusals(t *testing.T) {
 	}
 	if got := a.backend.happened(t); len(got) != 1 {
 		t.Errorf("events %q, want only the first", got)
-	}
-}
-
-// TestPolicyNamesTheElements: the policy allows one script and one style, by their hashes.
-func TestPolicyNamesTheElements(t *testing.T) {
-	for _, element := range []string{"script", "style"} {
-		if n := bytes.Count(page, []byte("<"+element)); n != 1 {
-			t.Errorf("the page has %d elements %s, and a hash for one", n, element)
-		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	wm "github.com/ThreeDotsLabs/watermill"
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
 )
@@ -49,6 +50,7 @@ func newServer(ctx context.Context, h *hub.Hub, limits *feed.Limits) (*server, e
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       pages.WithConnection,
 	}
 	return s, nil
 }
@@ -63,7 +65,7 @@ func newRouter(d *controller) (*gin.Engine, error) {
 	router.Use(gin.Recovery(), secure)
 	router.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "there is nothing here") })
 	router.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "this method is not for this path") })
-	router.GET("/", showPage)
+	pages.Serve(router, page)
 	return router, d.Routes(router)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
@@ -20,9 +21,10 @@ const chartWindow = 2 * time.Minute
 
 // controller has the routes.
 type controller struct {
-	hub    *hub.Hub
-	limits *feed.Limits
-	drain  *feed.Drain
+	hub     *hub.Hub
+	limits  *feed.Limits
+	drain   *feed.Drain
+	streams pages.Connections
 }
 
 // siteParams are the parameters of a site's feed.
@@ -37,8 +39,10 @@ type siteContext = ginsse.Context[siteParams]
 func (d *controller) Routes(r gin.IRouter) error {
 	r.GET("/session", session)
 	r.POST("/session", signIn)
+	r.POST("/debug/drop", d.streams.Drop)
 	return ginsse.Mount(r,
 		ginsse.SSE[siteParams]("/sites/:site/events").
+			Use(d.streams.Track).
 			Guard(requirePerson, knownSite).
 			TopicsFunc(d.hub, siteTopics).
 			Hello(hello).

@@ -10,11 +10,13 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// publishTimeout is for one message. One that is not through by then is given up: a newer reading follows.
+// publishTimeout is for one message. One that is not through by then is given up: a newer reading
+// follows.
 const publishTimeout = 2 * time.Second
 
-// machine is a simulated machine. Now and then there is a rush, in which the throughput goes up, the load with it, and after a while the temperature; and now and then
-// one of its sensors is calibrated. Everything but the time of day follows from the seed.
+// machine is a simulated machine. Now and then there is a rush, in which the throughput goes up,
+// the load with it, and after a while the temperature; and now and then one of its sensors is
+// calibrated. Everything but the time of day follows from the seed.
 type machine struct {
 	site string
 	rand *rand.Rand
@@ -157,18 +159,41 @@ func sensorNamed(name string) int {
 	return -1
 }
 
-// startMachines starts the machine of each site, at a rate of readings a second, and returns what stops them all; at the rate 0 there are none.
-func startMachines(ctx context.Context, h *hub.Hub, rate int, seed uint64) (stop func()) {
+// startMachines starts the machine of each site, at a rate of readings a second, and returns what
+// stops them all; at the rate 0 there are none. A site that nothing is known of begins with the
+// last minutes, so that a page has something to show at once.
+func startMachines(ctx context.Context, h *hub.Hub, rate int, seed uint64, past time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	if rate > 0 {
 		for i, site := range sites {
 			m := newMachine(site, seed, uint64(i))
-			running.Go(func() { m.run(ctx, h, rate) })
+			running.Go(func() {
+				m.catchUp(ctx, h, rate, past)
+				m.run(ctx, h, rate)
+			})
 		}
 	}
 	return func() {
 		cancel()
 		running.Wait()
+	}
+}
+
+// catchUp publishes what the machine would have published in some time until now, unless there are
+// readings.
+func (m *machine) catchUp(ctx context.Context, h *hub.Hub, rate int, past time.Duration) {
+	info, err := h.Info(ctx, metricsTopic(m.site, sensors[0].Name))
+	if err != nil || info.Exists {
+		return
+	}
+	every := time.Second / time.Duration(rate)
+	now := time.Now()
+	for at := now.Add(-past); at.Before(now) && ctx.Err() == nil; at = at.Add(every) {
+		for _, o := range m.step(at, every.Seconds()) {
+			if m.publish(ctx, h, o) != nil {
+				return
+			}
+		}
 	}
 }

@@ -20,7 +20,7 @@ func TestMachines(t *testing.T) {
 			t.Fatal(err)
 		}
 		const rate, minutes = 5, 2
-		stop := startMachines(t.Context(), h, rate, 1)
+		stop := startMachines(t.Context(), h, rate, 1, 0)
 		time.Sleep(minutes*time.Minute + time.Second/rate/2)
 		stop()
 		for _, site := range sites {

@@ -97,7 +97,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	server.Handler = before.Handler(server.Handler, listener.Addr())
 	fmt.Fprintf(stdout, "dashboard: http://%s/\n", listener.Addr())
 
-	stopMachines := startMachines(ctx, h, *rate, *seed)
+	stopMachines := startMachines(ctx, h, *rate, *seed, chartWindow)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(feed.Listener(listener, 0)) }()
 	select {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,130 +8,57 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/headrace/headrace/examples/internal/pages/pagetest"
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// tab is one page in the browser.
+// tab is the page in a browser.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	*pagetest.Tab
+	t *testing.T
 }
 
 // browse starts a browser and returns a function that opens tabs in it.
 func browse(t *testing.T) func(url string) *tab {
 	t.Helper()
-	path := testenv.Need(t, "chromium")
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path),
-		chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("no-sandbox", true), // it refuses to start as root otherwise, and it sees nothing here but this server
-		chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true),
-		chromedp.Flag("no-first-run", true),
-		chromedp.Flag("disable-gpu", true),
-	)
-	allocator, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
-	t.Cleanup(cancel)
-	browser, cancel := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		if err := chromedp.Cancel(browser); err != nil {
-			t.Logf("closing the browser: %v", err)
-		}
-		cancel()
-	})
-	if err := chromedp.Do(browser); err != nil {
-		t.Fatal(err)
-	}
+	open := pagetest.Browse(t)
 	return func(url string) *tab {
 		t.Helper()
-		ctx, cancel := chromedp.NewContext(browser)
-		t.Cleanup(cancel)
-		// Before a deadline is set: a tab lives as long as the context it was opened with.
-		if err := chromedp.Do(ctx); err != nil {
-			t.Fatal(err)
-		}
-		b := &tab{t: t, ctx: ctx}
-		b.watch()
-		b.do(chromedp.Navigate(url))
-		b.until(`state() === "live" && me !== null`)
-		return b
+		return &tab{open(url, `document.getElementById("state").dataset.state === "live" && page.me !== null`), t}
 	}
 }
 
-// watch fails the test at an exception in the page.
-func (b *tab) watch() {
-	exceptions := chromedp.Events(b.ctx, runtime.ExceptionThrown)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for e, err := range exceptions {
-			if err != nil {
-				return
-			}
-			b.t.Errorf("exception in the page: %s, line %d: %+v", e.ExceptionDetails.Text, e.ExceptionDetails.LineNumber, e.ExceptionDetails.Exception)
-		}
-	}()
-	b.t.Cleanup(func() {
-		_ = chromedp.Cancel(b.ctx)
-		<-done
-	})
+// inPage makes an expression of the tests one that the page can evaluate: it may use what page.js
+// exports, and some helpers.
+func inPage(expression string) string {
+	return `(() => { const { lanes, openSensors, me, connections } = page, ` +
+		`state = () => document.getElementById("state").dataset.state, ` +
+		`seqs = (sensor, test) => lanes.get(sensor)?.points.filter((p) => p.test === test).map((p) => p.seq) ?? [], ` +
+		`drawn = (sensor, line) => document.querySelector("[data-sensor=" + sensor + "] ." + line)?.getAttribute("d") ?? "", ` +
+		`notes = () => document.querySelectorAll("#alarms [data-kind=note]").length; return ` + expression + `; })()`
 }
 
-func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		b.t.Fatalf("%v\n%s", err, b.text())
-	}
-}
-
-// helpers are what expressions of the tests may use beside what the page has.
-const helpers = `const state = () => document.getElementById("state").dataset.state, seqs = (sensor, test) => lanes.get(sensor)?.points.filter((p) => p.test === test).map((p) => p.seq) ?? [], ` +
-	`drawn = (sensor, line) => document.querySelector("[data-sensor=" + sensor + "] ." + line)?.getAttribute("d") ?? "", ` +
-	`notes = () => document.querySelectorAll("#alarms [data-kind=note]").length; `
-
-// until waits for an expression to become true.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	poll := fmt.Sprintf(`(() => { if (typeof lanes === "undefined") return false; %s return %s; })()`, helpers, expression)
-	if _, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](poll, chromedp.WithPollingInterval(20*time.Millisecond))); err != nil {
-		b.t.Fatalf("waiting for %s: %v\n%s", expression, err, b.text())
-	}
-}
-
-func (b *tab) text() string {
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText`))
-	return text
+	b.Until(inPage(expression))
 }
 
 func evaluate[T any](b *tab, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](fmt.Sprintf(`(() => { %s return %s; })()`, helpers, expression)))
-	if err != nil {
-		b.t.Fatalf("%s: %v", expression, err)
-	}
-	return v
+	return pagetest.Evaluate[T](b.Tab, inPage(expression))
 }
 
 // as signs somebody in with the page's own buttons.
 func (b *tab) as(name string) {
 	b.t.Helper()
-	b.do(chromedp.Click(chromedp.CSS(fmt.Sprintf(`[data-name=%q]`, name))))
+	b.Do(chromedp.Click(chromedp.CSS(fmt.Sprintf(`[data-name=%q]`, name))))
 	b.until(fmt.Sprintf(`me?.name === %q && state() === "live" && document.querySelector("[data-name=%s]").getAttribute("aria-pressed") === "true"`, name, name))
 }
 
-// consecutive fails unless the points of a sensor, calibrations among them, are 1, 2, 3, … without one missing or there twice, and returns how many there are.
+// consecutive fails unless the points of a sensor, calibrations among them, are 1, 2, 3, … without
+// one missing or there twice, and returns how many there are.
 func (b *tab) consecutive(sensor string) int {
 	b.t.Helper()
 	seqs := evaluate[[]int](b, fmt.Sprintf(`lanes.get(%q).points.map((p) => p.seq)`, sensor))
@@ -144,12 +70,13 @@ func (b *tab) consecutive(sensor string) int {
 	return len(seqs)
 }
 
-// TestPageMoves: points appear for each sensor, they are drawn, and the chart moves between them, too. The other site has its own.
+// TestPageMoves: points appear for each sensor, they are drawn, and the chart moves between them,
+// too. The other site has its own.
 func TestPageMoves(t *testing.T) {
 	testenv.Long(t)
 	a := serve(t, newHub(t, "memory://"), nil)
 	b := browse(t)(a.url)
-	stop := startMachines(t.Context(), a.hub, 10, 1)
+	stop := startMachines(t.Context(), a.hub, 10, 1, 0)
 	defer stop()
 	for _, s := range sensors {
 		b.until(fmt.Sprintf(`seqs(%q, false).length > 3 && drawn(%q, "line").split("L").length > 3`, s.Name, s.Name))
@@ -158,7 +85,7 @@ func TestPageMoves(t *testing.T) {
 	shown := evaluate[int](b, `drawn("load", "line").length`)
 	b.until(fmt.Sprintf(`lanes.get("load").moving.getAttribute("transform") !== %q && drawn("load", "line").length > %d`, before, shown))
 
-	b.do(chromedp.Click(chromedp.CSS(`[data-site="turin"]`)))
+	b.Do(chromedp.Click(chromedp.CSS(`[data-site="turin"]`)))
 	b.until(`me?.site === "turin" && seqs("load", false).length > 3`)
 	stop()
 	a.publish(metricsTopic("oslo", "load"), reading{Seq: 999999, Raw: 1})
@@ -169,7 +96,8 @@ func TestPageMoves(t *testing.T) {
 	}
 }
 
-// TestPageRoles: the role decides what a page gets, of the past as well, and another tab's sign-in counts when the stream comes back.
+// TestPageRoles: the role decides what a page gets, of the past as well, and another tab's sign-in
+// counts when the stream comes back.
 func TestPageRoles(t *testing.T) {
 	testenv.Long(t)
 	a := serve(t, newHub(t, "memory://"), nil)
@@ -187,16 +115,17 @@ func TestPageRoles(t *testing.T) {
 	a.publish(metricsTopic("oslo", "load"), point(1, false), point(2, true), point(3, true), point(4, false))
 	b.until(`seqs("load", false).join() === "1,4" && drawn("load", "line").split("M").length === 3 && openSensors.size === 1`)
 	if evaluate[bool](b, `notes() > 0 || seqs("load", true).length > 0 || document.body.textContent.includes("pwned")`) {
-		t.Errorf("the viewer sees maintenance:\n%s", b.text())
+		t.Errorf("the viewer sees maintenance:\n%s", b.Text("body"))
 	}
 
 	b.as("Otto")
 	b.until(`seqs("load", false).join() === "1,4" && seqs("load", true).join() === "2,3" && drawn("load", "test") !== "" && notes() === 1 && openSensors.size === 1`)
 	if !evaluate[bool](b, `window.pwned === undefined && !document.querySelector("main img") && document.querySelector("#alarms").textContent.includes("<img")`) {
-		t.Errorf("the note is not shown as text:\n%s", b.text())
+		t.Errorf("the note is not shown as text:\n%s", b.Text("body"))
 	}
 	a.publish(alarmsTopic("oslo"), alarm{Sensor: "load", At: at + 7000})
 	b.until(`openSensors.size === 0 && document.querySelector("#alarms").textContent.includes("over after 7 s")`)
+	b.Shows("#news", "load: the alarm is over") // for those who hear the page
 
 	// The other tab has the same cookie. This one is told at its next connection, and begins anew.
 	open(a.url).as("Vera")
@@ -210,7 +139,8 @@ func TestPageRoles(t *testing.T) {
 	}
 }
 
-// TestPageResumes: connections are cut while the machines go on, and in the end each point is there once.
+// TestPageResumes: connections are cut while the machines go on, and in the end each point is there
+// once.
 func TestPageResumes(t *testing.T) {
 	testenv.Long(t)
 	var refuse atomic.Bool
@@ -224,7 +154,7 @@ func TestPageResumes(t *testing.T) {
 	})
 	b := browse(t)(a.url)
 	b.as("Otto")
-	stop := startMachines(t.Context(), a.hub, 20, 1)
+	stop := startMachines(t.Context(), a.hub, 20, 1, 0)
 	defer stop()
 	for cut := 1; cut <= 3; cut++ {
 		seen := evaluate[int](b, `Math.max(0, ...seqs("load", false))`)
@@ -244,7 +174,7 @@ func TestPageResumes(t *testing.T) {
 		}
 	}
 	if !evaluate[bool](b, `document.getElementById("resumed").textContent === "resumed 3 times"`) {
-		t.Errorf("the page does not say that it resumed:\n%s", b.text())
+		t.Errorf("the page does not say that it resumed:\n%s", b.Text("body"))
 	}
 	// A page that is opened now has the same points: what it begins with is what is retained.
 	late := browse(t)(a.url)
@@ -253,7 +183,8 @@ func TestPageResumes(t *testing.T) {
 	late.consecutive("load")
 }
 
-// TestPageAfterRestart: what was in memory is gone with the process. The page says nothing of it that is not so any more, and goes on with what there is.
+// TestPageAfterRestart: what was in memory is gone with the process. The page says nothing of it
+// that is not so any more, and goes on with what there is.
 func TestPageAfterRestart(t *testing.T) {
 	testenv.Long(t)
 	var handler atomic.Pointer[http.Handler]
@@ -277,4 +208,18 @@ func TestPageAfterRestart(t *testing.T) {
 	if got := evaluate[[]int](b, `seqs("load", false)`); !slices.Equal(got, []int{1, 2, 3}) {
 		t.Errorf("the page has the points %v", got)
 	}
+}
+
+// TestPageIsAccessible looks at the page in each of its states.
+func TestPageIsAccessible(t *testing.T) {
+	testenv.Long(t)
+	a := serve(t, newHub(t, "memory://"), nil)
+	b := browse(t)(a.url)
+	pagetest.Accessible(b.Tab, "dashboard-empty")
+	b.as("Otto")
+	defer startMachines(t.Context(), a.hub, 2, 1, chartWindow)()
+	b.until(`notes() > 2 && seqs("load", false).length > 200 && document.querySelectorAll("#alarms .mark").length > 4`)
+	b.Script(`document.getElementById("values").open = true`)
+	b.until(`document.querySelectorAll("#rows tr").length === 3`)
+	pagetest.Accessible(b.Tab, "dashboard")
 }

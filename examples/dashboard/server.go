@@ -8,6 +8,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
 )
@@ -38,6 +39,7 @@ func newServer(h *hub.Hub, limits *feed.Limits) (*server, error) {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       pages.WithConnection,
 	}
 	s.RegisterOnShutdown(s.drain.Begin)
 	return s, nil
@@ -53,7 +55,7 @@ func newRouter(d *controller) (*gin.Engine, error) {
 	router.Use(gin.Recovery(), secure, authenticate)
 	router.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "there is nothing here") })
 	router.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "this method is not for this path") })
-	router.GET("/", showPage)
+	pages.Serve(router, page)
 	return router, d.Routes(router)
 }
 

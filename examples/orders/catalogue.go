@@ -44,20 +44,25 @@ type line struct {
 // check trims the customer's name and returns the items with their prices.
 func (b *basket) check() ([]Item, error) {
 	b.Customer = strings.TrimSpace(b.Customer)
-	if n := utf8.RuneCountInString(b.Customer); n == 0 || n > maxCustomer || strings.ContainsFunc(b.Customer, unicode.IsControl) {
-		return nil, invalid(fmt.Sprintf("a customer needs a name of at most %d characters", maxCustomer))
+	switch n := utf8.RuneCountInString(b.Customer); {
+	case n == 0:
+		return nil, invalid("the name of the customer is missing")
+	case n > maxCustomer:
+		return nil, invalid(fmt.Sprintf("the name of the customer has %d characters, and may have %d", n, maxCustomer))
+	case strings.ContainsFunc(b.Customer, unicode.IsControl):
+		return nil, invalid("the name of the customer has control characters")
 	}
 	if len(b.Items) == 0 || len(b.Items) > maxItems {
-		return nil, invalid(fmt.Sprintf("an order has 1 to %d items", maxItems))
+		return nil, invalid(fmt.Sprintf("an order has 1 to %d items, not %d", maxItems, len(b.Items)))
 	}
 	items := make([]Item, len(b.Items))
 	for i, l := range b.Items {
 		at := slices.IndexFunc(catalogue, func(p product) bool { return p.Name == l.Product })
 		if at < 0 {
-			return nil, invalid("there is no such product")
+			return nil, invalid(fmt.Sprintf("item %d: there is no such product", i+1))
 		}
 		if l.Quantity < 1 || l.Quantity > maxQuantity {
-			return nil, invalid(fmt.Sprintf("a quantity is 1 to %d", maxQuantity))
+			return nil, invalid(fmt.Sprintf("item %d: a quantity is 1 to %d, not %d", i+1, maxQuantity, l.Quantity))
 		}
 		items[i] = Item{Product: l.Product, Quantity: l.Quantity, Cents: catalogue[at].Cents}
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/jsonbody"
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 )
@@ -20,12 +22,14 @@ type controller struct {
 	store     *store
 	publisher *publisher
 	options   ginsse.Options
+	streams   pages.Connections
 }
 
 // Routes implements ginsse.Controller.
 func (s *controller) Routes(r gin.IRouter) error {
 	r.GET("/products", func(c *gin.Context) { c.JSON(http.StatusOK, catalogue) })
 	r.POST("/orders", s.place)
+	r.POST("/debug/drop", s.streams.Drop)
 	for _, a := range actions {
 		r.POST("/orders/:order/"+a.name, func(c *gin.Context) { s.change(c, a) })
 	}
@@ -53,6 +57,7 @@ func (s *controller) feedOfOrder(path string) *ginsse.Route[orderParams] {
 		return &o, nil
 	}
 	return ginsse.SSE[orderParams](path).
+		Use(s.streams.Track).
 		Models(ginsse.ModelOf(load)).
 		Preload(). // so that there is a 404 for an order that does not exist
 		Topic(s.hub, "orders/{order}").
@@ -67,6 +72,7 @@ func (s *controller) feedOfOrder(path string) *ginsse.Route[orderParams] {
 // feedOfAll is all orders and the till, and then the new version of any order that changes.
 func (s *controller) feedOfAll(path string) *ginsse.Route[struct{}] {
 	return ginsse.SSE[struct{}](path).
+		Use(s.streams.Track).
 		TopicFunc(s.hub, func(*ginsse.Context[struct{}]) (string, error) { return s.publisher.all, nil }).
 		Snapshot(func(*ginsse.Context[struct{}]) (any, error) { return s.store.view(), nil }).
 		Events(stateNames...).
@@ -84,7 +90,7 @@ func (s *controller) place(c *gin.Context) {
 	d := json.NewDecoder(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&b); err != nil {
-		fail(c, http.StatusBadRequest, "the body is not the JSON of an order, or is too large")
+		fail(c, http.StatusBadRequest, "the body is not the JSON of an order: "+jsonbody.Problem(err))
 		return
 	}
 	items, err := b.check()

@@ -9,7 +9,8 @@ var samples = []basket{
 	{"Mary Somerville", []line{{"Wool blanket", 1}, {"Pocket compass", 2}}},
 }
 
-// sampleStore returns a store with a few orders. Nobody follows them yet, so nothing is to be published.
+// sampleStore returns a store with a few orders. Nobody follows them yet, so nothing is to be
+// published.
 func sampleStore() *store {
 	s := newStore()
 	for i, b := range samples {

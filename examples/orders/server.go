@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
@@ -47,6 +48,7 @@ func newServer(h *hub.Hub, orders *store, o ginsse.Options) (*server, error) {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnContext:       pages.WithConnection,
 	}
 	s.RegisterOnShutdown(o.Drain.Begin)
 	return s, nil
@@ -62,7 +64,7 @@ func newRouter(c *controller) (*gin.Engine, error) {
 	router.Use(gin.Recovery(), secure)
 	router.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "there is nothing here") })
 	router.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "this method is not for this path") })
-	router.GET("/", showPage)
+	pages.Serve(router, page)
 	return router, c.Routes(router)
 }
 

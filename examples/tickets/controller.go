@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
@@ -31,7 +32,7 @@ type ticketController struct {
 	sessionTime time.Duration
 	hub         *hub.Hub
 	all         hub.Topic[change] // the typed view of the topic "tickets"
-	streams     *streams
+	streams     *pages.Connections
 	options     ginsse.Options
 	origins     []string
 }
@@ -40,7 +41,7 @@ type ticketController struct {
 func newTicketController(h *hub.Hub, tickets store, agents sessions, drain *feed.Drain, o settings) *ticketController {
 	o.limits.Key = perAgent(o.client)
 	return &ticketController{
-		tickets: tickets, sessions: agents, sessionTime: o.session, hub: h, all: hub.NewTopic[change](h, everything), streams: newStreams(),
+		tickets: tickets, sessions: agents, sessionTime: o.session, hub: h, all: hub.NewTopic[change](h, everything), streams: new(pages.Connections),
 		options: ginsse.Options{Limits: o.limits, Drain: drain, OnEnd: logEnd}, origins: o.origins,
 	}
 }
@@ -54,11 +55,11 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 	r.POST("/tickets/:ticket/comments", t.comment)
 	r.POST("/sign-in", t.signIn)
 	r.POST("/sign-out-everywhere", t.signOutEverywhere)
-	r.POST("/debug/drop", t.streams.drop)
+	r.POST("/debug/drop", t.streams.Drop)
 
 	// The changes alone, in order, from where the client left off: for programs, and for pages of other sites if there are to be any.
 	changes := ginsse.SSE[struct{}]("/tickets/events").
-		Use(t.streams.track).
+		Use(t.streams.Track).
 		Options(t.options).
 		Events(kinds...).
 		Topic(t.hub, everything)
@@ -69,7 +70,7 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 		changes,
 		// The same behind the state that they change: what the page follows.
 		ginsse.SSE[struct{}]("/desk/events").
-			Use(t.streams.track).
+			Use(t.streams.Track).
 			Guard(identify[struct{}](t)).
 			Options(t.options).
 			Events(kinds...).
@@ -77,7 +78,7 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 			Snapshot(t.desk).
 			Topic(t.hub, everything),
 		ginsse.SSE[ticketParams]("/tickets/:ticket/events").
-			Use(t.streams.track).
+			Use(t.streams.Track).
 			Guard(identify[ticketParams](t)).
 			Models(ginsse.ModelOf(t.load)).
 			Options(t.options).
@@ -87,7 +88,7 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 
 		// A generator: whatever the code yields.
 		ginsse.SSE[struct{}]("/dashboard/events").
-			Use(t.streams.track).
+			Use(t.streams.Track).
 			Guard(identify[struct{}](t), adminsOnly).
 			Options(t.options).
 			Events("welcome", "counts").

@@ -87,7 +87,13 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(h, newStore(backend, h), newSessions(backend), o)
+	tickets := newStore(backend, h)
+	if m, ok := tickets.(*memoryStore); ok {
+		if err := seed(ctx, m); err != nil {
+			return errors.Join(fmt.Errorf("tickets: %w", err), m.close(ctx), h.Shutdown(ctx))
+		}
+	}
+	server, err := newServer(h, tickets, newSessions(backend), o)
 	if err != nil {
 		return err
 	}

@@ -10,16 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/chromedp"
-
+	"github.com/headrace/headrace/examples/internal/pages/pagetest"
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// patience is how long the browser may take for one step before the test gives up.
-const patience = time.Minute
-
-// gate holds back requests that state a last event ID, until it is opened: while it is shut, a browser that lost its connection stays away.
+// gate holds back requests that state a last event ID, until it is opened: while it is shut, a
+// browser that lost its connection stays away.
 type gate struct {
 	mu     sync.Mutex
 	open   chan struct{}
@@ -41,7 +37,8 @@ func (g *gate) shut() (open func()) {
 
 func (g *gate) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Last-Event-ID") != "" {
+		// A browser states it in the header, a page that opens a stream anew in the query.
+		if r.Header.Get("Last-Event-ID") != "" || r.URL.Query().Get("lastEventId") != "" {
 			g.mu.Lock()
 			open, refuse := g.open, g.refuse > 0 && r.URL.Path == "/desk/events"
 			if refuse {
@@ -62,140 +59,36 @@ func (g *gate) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// tab is one page in the browser.
+// tab is the page in a browser.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	*pagetest.Tab
+	t *testing.T
 }
 
 // browse starts a browser and returns a function that opens tabs in it.
 func browse(t *testing.T) func(url string) *tab {
 	t.Helper()
-	path := testenv.Need(t, "chromium")
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path),
-		chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("no-sandbox", true), // it refuses to start as root otherwise, and it sees nothing here but this server
-		chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-sync", true),
-		chromedp.Flag("no-first-run", true),
-		chromedp.Flag("disable-gpu", true),
-	)
-	allocator, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
-	t.Cleanup(cancel)
-	browser, cancel := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
-		if err := chromedp.Cancel(browser); err != nil {
-			t.Logf("closing the browser: %v", err)
-		}
-		cancel()
-	})
-	if err := chromedp.Do(browser); err != nil {
-		t.Fatal(err)
-	}
+	open := pagetest.Browse(t)
 	return func(url string) *tab {
 		t.Helper()
-		ctx, cancel := chromedp.NewContext(browser)
-		t.Cleanup(cancel)
-		// Before a deadline is set: a tab lives as long as the context it was opened with.
-		if err := chromedp.Do(ctx); err != nil {
-			t.Fatal(err)
-		}
-		b := &tab{t: t, ctx: ctx}
-		b.watch()
-		b.do(chromedp.Navigate(url))
-		b.until(`document.getElementById("state").dataset.state === "live" && document.getElementById("no-tickets-title").textContent !== "Loading"`)
-		return b
+		return &tab{open(url, `document.getElementById("state").dataset.state === "live" && document.getElementById("no-tickets-title").textContent !== "Loading"`), t}
 	}
-}
-
-// watch fails the test at an exception in the page.
-func (b *tab) watch() {
-	exceptions := chromedp.Events(b.ctx, runtime.ExceptionThrown)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for e, err := range exceptions {
-			if err != nil {
-				return
-			}
-			b.t.Errorf("exception in the page: %s, line %d: %+v", e.ExceptionDetails.Text, e.ExceptionDetails.LineNumber, e.ExceptionDetails.Exception)
-		}
-	}()
-	b.t.Cleanup(func() {
-		_ = chromedp.Cancel(b.ctx)
-		<-done
-	})
-}
-
-func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	if err := chromedp.Do(ctx, actions...); err != nil {
-		b.t.Fatalf("%v\n%s", err, b.text("body"))
-	}
-}
-
-// until waits for an expression to become true.
-func (b *tab) until(expression string) {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingInterval(20*time.Millisecond))); err != nil {
-		b.t.Fatalf("waiting for %s: %v\n%s", expression, err, b.text("body"))
-	}
-}
-
-// shows waits until an element has a text.
-func (b *tab) shows(selector, text string) {
-	b.t.Helper()
-	b.until(fmt.Sprintf(`document.querySelector(%q)?.textContent.includes(%q)`, selector, text))
-}
-
-func (b *tab) text(selector string) string {
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	text, _ := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(`document.querySelector(%q)?.innerText ?? ""`, selector)))
-	return text
-}
-
-func evaluate[T any](b *tab, expression string) T {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
-	if err != nil {
-		b.t.Fatalf("%s: %v", expression, err)
-	}
-	return v
-}
-
-func (b *tab) click(selector string) {
-	b.t.Helper()
-	b.do(chromedp.Click(chromedp.CSS(selector)))
-}
-
-func (b *tab) write(selector, text string) {
-	b.t.Helper()
-	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`document.querySelector(%q).value = ""`, selector)), chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
 // ids returns the ids of the events that the page has listed, oldest first.
 func (b *tab) ids() []string {
-	ids := evaluate[[]string](b, `[...document.querySelectorAll("#log [data-id]")].map((item) => item.dataset.id)`)
+	ids := pagetest.Evaluate[[]string](b.Tab, `[...document.querySelectorAll("#log [data-id]")].map((item) => item.dataset.id)`)
 	slices.Reverse(ids)
 	return ids
 }
 
-// TestPage is one story in two tabs; each chapter goes on where the one before ended.
+// TestPage is one story in two browsers, whose tabs have a connection each; each chapter goes on
+// where the one before ended.
 func TestPage(t *testing.T) {
 	testenv.Long(t)
 	s := &story{gate: newGate(), t: t}
 	s.app = serve(t, s.gate.wrap)
-	open := browse(t)
-	s.one, s.two = open(s.app.url), open(s.app.url)
+	s.one, s.two = browse(t)(s.app.url), browse(t)(s.app.url)
 	for _, chapter := range []func(){s.seeInOtherTab, s.catchUp, s.catchUpAfterRefusal, s.markupIsText, s.guardedDashboard, s.finishedFeed} {
 		chapter()
 	}
@@ -210,83 +103,81 @@ type story struct {
 
 // seeInOtherTab: what one tab does shows in the other.
 func (s *story) seeInOtherTab() {
-	s.one.write("#subject", "Printer on fire")
-	s.one.click("#create button")
-	s.two.shows("#tickets", "Printer on fire")
-	s.one.shows("#ticket-subject", "Printer on fire") // it is selected where it was created
+	s.one.Write("#subject", "Printer on fire")
+	s.one.Click("#create button")
+	s.two.Shows("#tickets", "Printer on fire")
+	s.one.Shows("#ticket-subject", "Printer on fire") // it is selected where it was created
 
-	s.two.click("#tickets button")
-	s.two.shows("#ticket-subject", "Printer on fire")
-	s.two.write("#text", "Is it still burning?")
-	s.two.click("#say button")
-	s.one.shows("#comments", "Is it still burning?")
-	s.two.write("#assignee", "Ada")
-	s.two.click("#assign button")
-	s.one.until(`document.getElementById("assignee").value === "Ada"`)
-	s.two.click(`#status [data-status="closed"]`)
-	s.one.until(`document.querySelector("#status [data-status=closed]").getAttribute("aria-pressed") === "true"`)
-	s.one.until(`document.getElementById("text").disabled`)
-	s.one.click(`#status [data-status="open"]`)
-	s.two.shows("#tickets .chip", "open")
-	// The ticket's feed was finished when it was closed. The page follows the next one.
-	for _, b := range []*tab{s.one, s.two} {
-		b.until(`document.getElementById("thread-state").dataset.state === "live" && round === 2`)
-	}
+	s.two.Click("#tickets button")
+	s.two.Shows("#ticket-subject", "Printer on fire")
+	s.two.Write("#text", "Is it still burning?")
+	s.two.Click("#say button")
+	s.one.Shows("#comments", "Is it still burning?")
+	s.two.Write("#assignee", "Ada")
+	s.two.Click("#assign button")
+	s.one.Until(`document.getElementById("assignee").value === "Ada"`)
+	s.two.Click(`#status [data-status="closed"]`)
+	s.one.Until(`document.querySelector("#status [data-status=closed]").getAttribute("aria-pressed") === "true"`)
+	s.one.Until(`document.getElementById("text").disabled`)
+	s.one.Click(`#status [data-status="open"]`)
+	s.two.Shows("#tickets .chip", "open")
 }
 
-// catchUp: what happens while the connection is down arrives after the automatic reconnection, in order and once.
+// catchUp: what happens while the connection is down arrives after the automatic reconnection, in
+// order and once.
 func (s *story) catchUp() {
-	id := evaluate[string](s.one, `document.querySelector("#tickets li").dataset.ticket`)
-	s.one.until(`document.querySelectorAll("#log li[data-kind=moved]").length === 2`)
+	id := pagetest.Evaluate[string](s.one.Tab, `document.querySelector("#tickets li").dataset.ticket`)
+	s.one.Until(`document.querySelectorAll("#log li[data-kind=moved]").length === 2`)
 	before := s.one.ids()
-	if last := s.one.text("#last-id"); last != before[len(before)-1] {
+	if last := s.one.Text("#last-id"); last != before[len(before)-1] {
 		s.t.Errorf("the last event id is shown as %q, want %q", last, before[len(before)-1])
 	}
 	open := s.gate.shut()
 	defer open()
-	s.one.click("#drop")
-	s.one.until(`document.getElementById("state").dataset.state === "reconnecting"`)
+	s.one.Click("#drop")
+	s.one.Until(`document.getElementById("state").dataset.state === "reconnecting"`)
 	const missed = 5
 	for i := range missed {
 		s.app.must("POST", "/tickets/"+id+"/comments", fmt.Sprintf(`{"text":"meanwhile %d"}`, i))
 	}
-	s.two.shows("#comments", fmt.Sprint("meanwhile ", missed-1))
+	s.two.Shows("#comments", fmt.Sprint("meanwhile ", missed-1))
 	if got := s.one.ids(); len(got) != len(before) {
 		s.t.Errorf("the page got %d events while its connection was down", len(got)-len(before))
 	}
 	open()
-	s.one.until(`document.getElementById("state").dataset.state === "live"`)
-	s.one.shows("#comments", fmt.Sprint("meanwhile ", missed-1))
+	s.one.Until(`document.getElementById("state").dataset.state === "live"`)
+	s.one.Shows("#comments", fmt.Sprint("meanwhile ", missed-1))
 	s.app.must("PATCH", "/tickets/"+id, `{"assignee":"Grace"}`)
-	s.one.until(`document.getElementById("assignee").value === "Grace"`)
+	s.one.Until(`document.getElementById("assignee").value === "Grace"`)
 
-	s.two.until(fmt.Sprintf(`document.querySelectorAll("#log [data-id]").length === %d`, len(before)+missed+1))
+	s.two.Until(fmt.Sprintf(`document.querySelectorAll("#log [data-id]").length === %d`, len(before)+missed+1))
 	if want := s.two.ids(); !slices.Equal(s.one.ids(), want) {
 		s.t.Errorf("after the reconnection the page has %v, want each once and in order: %v", s.one.ids(), want)
 	}
-	marked := evaluate[int](s.one, `document.querySelectorAll("#log .missed").length`)
-	notes := evaluate[[]string](s.one, `[...document.querySelectorAll("#log .note")].map((item) => item.dataset.note)`)
+	marked := pagetest.Evaluate[int](s.one.Tab, `document.querySelectorAll("#log .missed").length`)
+	notes := pagetest.Evaluate[[]string](s.one.Tab, `[...document.querySelectorAll("#log .note")].map((item) => item.dataset.note)`)
 	if marked != missed || !slices.Equal(notes, []string{"back", "lost"}) {
 		s.t.Errorf("%d events are marked, notes %v; want %d, and back after lost", marked, notes, missed)
 	}
-	texts := evaluate[[]string](s.one, `[...document.querySelectorAll("#comments li")].map((item) => item.firstChild.textContent)`)
+	texts := pagetest.Evaluate[[]string](s.one.Tab, `[...document.querySelectorAll("#comments li")].map((item) => item.firstChild.textContent)`)
 	if wantTexts := []string{"Is it still burning?", "meanwhile 0", "meanwhile 1", "meanwhile 2", "meanwhile 3", "meanwhile 4"}; !slices.Equal(texts, wantTexts) {
 		s.t.Errorf("comments %q, want %q", texts, wantTexts)
 	}
 }
 
-// catchUpAfterRefusal: a browser gives an EventSource up at a status like 503. The page opens another one that goes on where the first one was.
+// catchUpAfterRefusal: a browser gives an EventSource up at a status like 503. The page opens
+// another one that goes on where the first one was.
 func (s *story) catchUpAfterRefusal() {
-	id := evaluate[string](s.one, `document.querySelector("#tickets li").dataset.ticket`)
+	id := pagetest.Evaluate[string](s.one.Tab, `document.querySelector("#tickets li").dataset.ticket`)
 	s.gate.mu.Lock()
 	s.gate.refuse = 1
 	s.gate.mu.Unlock()
-	s.one.click("#drop")
-	s.one.until(`document.getElementById("state").dataset.state === "reconnecting"`)
+	s.one.Click("#drop")
+	s.one.Until(`document.getElementById("state").dataset.state === "reconnecting"`)
 	s.app.must("POST", "/tickets/"+id+"/comments", `{"text":"after a refusal"}`)
-	s.one.until(`document.getElementById("state").dataset.state === "live"`)
-	s.one.shows("#log .what", "after a refusal")
-	s.two.shows("#log .what", "after a refusal")
+	s.one.Until(`document.getElementById("state").dataset.state === "live"`)
+	s.one.Shows("#log .what", "after a refusal")
+	s.two.Shows("#log .what", "after a refusal")
 	if got, want := s.one.ids(), s.two.ids(); !slices.Equal(got, want) {
 		s.t.Errorf("after the refusal the page has %v, want each once and in order: %v", got, want)
 	}
@@ -306,15 +197,15 @@ func (s *story) markupIsText() {
 	body, _ = json.Marshal(map[string]string{"assignee": payload[:40]})
 	s.app.must("PATCH", "/tickets/"+made.ID, string(body))
 	for _, b := range []*tab{s.one, s.two} {
-		b.click(fmt.Sprintf(`#tickets [data-ticket="%s"] button`, made.ID))
-		b.shows("#ticket-subject", payload)
-		b.shows("#comments", payload)
-		b.shows("#log", payload)
+		b.Click(fmt.Sprintf(`#tickets [data-ticket="%s"] button`, made.ID))
+		b.Shows("#ticket-subject", payload)
+		b.Shows("#comments", payload)
+		b.Shows("#log", payload)
 		// The policy would keep the payload from running; it must not even become elements.
-		if n := evaluate[int](b, `document.querySelectorAll("main img, main script").length`); n != 0 {
+		if n := pagetest.Evaluate[int](b.Tab, `document.querySelectorAll("main img, main script").length`); n != 0 {
 			s.t.Errorf("the payload became %d elements", n)
 		}
-		if !evaluate[bool](b, `window.pwned === undefined`) {
+		if !pagetest.Evaluate[bool](b.Tab, `window.pwned === undefined`) {
 			s.t.Error("the payload ran")
 		}
 	}
@@ -323,34 +214,34 @@ func (s *story) markupIsText() {
 // signIn signs in with the role that is chosen, and waits until the page's stream is the agent's.
 func (b *tab) signIn(name string) {
 	b.t.Helper()
-	b.write("#name", name)
-	b.click("#sign-in .primary")
-	b.until(fmt.Sprintf(`!document.getElementById("who").hidden && document.getElementById("who-name").textContent === %q`, name))
+	b.Write("#name", name)
+	b.Click("#sign-in .primary")
+	b.Until(fmt.Sprintf(`!document.getElementById("who").hidden && document.getElementById("who-name").textContent === %q`, name))
 }
 
 // guardedDashboard: the guard refuses, or the counts are live, over a reconnection too.
 func (s *story) guardedDashboard() {
-	s.one.click("#dashboard")
-	s.one.shows("#dashboard-text", "401")
-	s.one.click(`#roles [data-role="agent"]`)
+	s.one.Click("#dashboard")
+	s.one.Shows("#dashboard-text", "401")
+	s.one.Click(`#roles [data-role="agent"]`)
 	s.one.signIn("Bob")
-	s.one.shows("#dashboard-text", "403")
-	s.one.click("#sign-out")
-	s.one.until(`!document.getElementById("sign-in").hidden`)
-	s.one.click(`#roles [data-role="admin"]`)
+	s.one.Shows("#dashboard-text", "403")
+	s.one.Click("#sign-out")
+	s.one.Until(`!document.getElementById("sign-in").hidden`)
+	s.one.Click(`#roles [data-role="admin"]`)
 	s.one.signIn("Ada")
-	s.one.shows("#dashboard-text", "Welcome, Ada")
+	s.one.Shows("#dashboard-text", "Welcome, Ada")
 	counts := `[...document.querySelectorAll("#counts b")].map((box) => box.textContent).join(" ")`
-	s.one.until(counts + ` === "2 0 0"`)
-	id := evaluate[string](s.one, `document.querySelector("#tickets li").dataset.ticket`)
+	s.one.Until(counts + ` === "2 0 0"`)
+	id := pagetest.Evaluate[string](s.one.Tab, `document.querySelector("#tickets li").dataset.ticket`)
 	s.app.must("PATCH", "/tickets/"+id, `{"status":"pending"}`)
-	s.one.until(counts + ` === "1 1 0"`)
+	s.one.Until(counts + ` === "1 1 0"`)
 	// It comes back too.
-	s.one.click("#drop")
-	s.one.shows("#dashboard-state", "reconnecting")
+	s.one.Click("#drop")
+	s.one.Shows("#dashboard-state", "reconnecting")
 	s.app.must("PATCH", "/tickets/"+id, `{"status":"closed"}`)
-	s.one.until(counts + ` === "1 0 1"`)
-	s.one.shows("#dashboard-state", "live")
+	s.one.Until(counts + ` === "1 0 1"`)
+	s.one.Shows("#dashboard-state", "live")
 }
 
 // finishedFeed: the page does not try again.
@@ -359,11 +250,12 @@ func (s *story) finishedFeed() {
 		s.t.Fatal(err)
 	}
 	for _, b := range []*tab{s.one, s.two} {
-		b.until(`document.getElementById("state").dataset.state === "finished"`)
+		b.Until(`document.getElementById("state").dataset.state === "ended"`)
 	}
 }
 
-// TestPageAfterRestart: the tickets are gone with the process, and so is what the cursor meant. The page says so and shows what there is.
+// TestPageAfterRestart: the tickets are gone with the process, and so is what the cursor meant. The
+// page says so and shows what there is.
 func TestPageAfterRestart(t *testing.T) {
 	testenv.Long(t)
 	var mu sync.Mutex
@@ -379,7 +271,7 @@ func TestPageAfterRestart(t *testing.T) {
 	})
 	b := browse(t)(old.url)
 	old.create("made by the old process")
-	b.shows("#tickets", "made by the old process")
+	b.Shows("#tickets", "made by the old process")
 
 	renewed := serve(t, nil)
 	renewed.create("made by the new process")
@@ -392,13 +284,52 @@ func TestPageAfterRestart(t *testing.T) {
 	if err := old.hub.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
-	b.shows(`#log [data-note="gap"]`, "the list anew")
-	b.shows("#tickets", "made by the new process")
-	if evaluate[bool](b, `document.querySelector("#tickets").textContent.includes("old process")`) {
+	b.Shows(`#log [data-note="gap"]`, "the list anew")
+	b.Shows("#tickets", "made by the new process")
+	if pagetest.Evaluate[bool](b.Tab, `document.querySelector("#tickets").textContent.includes("old process")`) {
 		t.Error("the page still shows a ticket that is gone")
 	}
 }
 
-func evaluateVoid(script string) chromedp.Action[chromedp.Void] {
-	return chromedp.Evaluate[chromedp.Void](script)
+// TestThreeTabs: three pages, with the dashboard and a ticket in each, leave two of the six
+// connections that a browser opens.
+func TestThreeTabs(t *testing.T) {
+	testenv.Long(t)
+	a := serve(t, nil)
+	a.create("Printer on fire")
+	open := browse(t)
+	open(a.url).signIn("Ada")
+	pagetest.LeavesConnections(t, "/tickets/events", func() *pagetest.Tab {
+		b := open(a.url)
+		b.Until(`document.getElementById("who-name").textContent === "Ada"`)
+		b.Click("#dashboard")
+		b.Shows("#dashboard-text", "Welcome, Ada")
+		b.Click("#tickets button")
+		b.Shows("#no-comments", "No comments yet")
+		return b.Tab
+	})
+}
+
+// TestPageIsAccessible looks at the page in each of its states.
+func TestPageIsAccessible(t *testing.T) {
+	testenv.Long(t)
+	a := serve(t, nil)
+	b := browse(t)(a.url)
+	pagetest.Accessible(b.Tab, "tickets-empty")
+	for _, subject := range []string{"Printer on fire", "Cannot log in", "Coffee machine is out of beans"} {
+		made := a.create(subject)
+		a.must("POST", "/tickets/"+made.ID+"/comments", `{"text":"Having a look."}`)
+		a.must("PATCH", "/tickets/"+made.ID, `{"assignee":"Ada"}`)
+	}
+	b.Click("#tickets li:nth-child(2) button")
+	a.must("PATCH", "/tickets/"+pagetest.Evaluate[string](b.Tab, `document.querySelector("#tickets li:nth-child(1)").dataset.ticket`), `{"status":"closed"}`)
+	a.must("PATCH", "/tickets/"+pagetest.Evaluate[string](b.Tab, `document.querySelector("#tickets li:nth-child(3)").dataset.ticket`), `{"status":"pending"}`)
+	b.Shows("#comments", "Having a look.")
+	b.signIn("Ada")
+	b.Click("#dashboard")
+	b.Shows("#dashboard-text", "Welcome, Ada")
+	b.Click("#drop")
+	b.Shows("#log", "Back after")
+	b.Until(`page.desk.state === "live" && page.dashboard.state === "live"`)
+	pagetest.Accessible(b.Tab, "tickets")
 }

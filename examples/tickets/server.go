@@ -8,6 +8,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/headrace/headrace/examples/internal/pages"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
@@ -47,7 +48,7 @@ func newServer(h *hub.Hub, tickets store, agents sessions, o settings) (*server,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ConnContext:       withConnection,
+		ConnContext:       pages.WithConnection,
 	}
 	s.RegisterOnShutdown(s.drain.Begin)
 	return s, nil
@@ -63,7 +64,7 @@ func newRouter(tickets *ticketController) (*gin.Engine, error) {
 	router.Use(gin.Recovery(), secure)
 	router.NoRoute(func(c *gin.Context) { fail(c, http.StatusNotFound, "there is nothing here") })
 	router.NoMethod(func(c *gin.Context) { fail(c, http.StatusMethodNotAllowed, "this method is not for this path") })
-	router.GET("/", showPage)
+	pages.Serve(router, page)
 	// What there is to follow, for people and for generators of clients.
 	router.GET("/routes", func(c *gin.Context) { c.JSON(http.StatusOK, ginsse.Describe(router)) })
 	return router, tickets.Routes(router)

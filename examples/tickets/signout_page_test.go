@@ -10,26 +10,21 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/headrace/headrace/examples/internal/pages/pagetest"
 	"github.com/headrace/headrace/internal/testenv"
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// States of an EventSource.
-const (
-	connecting = 0
-	opened     = 1
-	closed     = 2
-)
-
-// connections waits until the page's stream, and that of the dashboard, are in these states.
-func (b *tab) connections(desk, dashboard int) {
+// feeds waits until the page's stream, and that of the dashboard, are in these states.
+func (b *tab) feeds(desk, dashboard string) {
 	b.t.Helper()
-	b.until(fmt.Sprintf(`desk.source.readyState === %d && dashboard?.readyState === %d`, desk, dashboard))
+	b.Until(fmt.Sprintf(`page.desk.state === %q && page.dashboard?.state === %q`, desk, dashboard))
 }
 
 const isVisitor = `!document.getElementById("sign-in").hidden && document.getElementById("who").hidden`
 
-// TestPageSignOutEverywhere: a tab at one instance signs the agent out at all. Browsers come back by themselves, to the open stream as visitors; they give up at the guard.
+// TestPageSignOutEverywhere: a tab at one instance signs the agent out at all. Browsers come back
+// by themselves, to the open stream as visitors; they give up at the guard.
 func TestPageSignOutEverywhere(t *testing.T) {
 	testenv.Long(t)
 	url := "redis://" + miniredis.RunT(t).Addr()
@@ -39,26 +34,22 @@ func TestPageSignOutEverywhere(t *testing.T) {
 	for i, a := range apps {
 		b := browsers[i](a.url)
 		b.signIn("Ada")
-		b.click("#dashboard")
-		b.shows("#dashboard-text", "Welcome, Ada")
-		b.connections(opened, opened)
-		b.do(evaluateVoid(`window.before = desk.source`))
+		b.Click("#dashboard")
+		b.Shows("#dashboard-text", "Welcome, Ada")
+		b.feeds("live", "live")
 		tabs = append(tabs, b)
 	}
-	tabs[0].click("#sign-out")
-	for i, b := range tabs {
-		b.until(isVisitor)
-		b.shows("#dashboard-text", "401")
-		b.connections(opened, closed)
-		if !evaluate[bool](b, `window.before === desk.source`) {
-			t.Errorf("tab %d: it was the page that opened the stream again, not the browser", i)
-		}
-		b.until(`document.getElementById("state").dataset.state === "live" && document.getElementById("dashboard-state").textContent === "refused"`)
-		b.until(`document.getElementById("counts").hidden`)
+	tabs[0].Click("#sign-out")
+	for _, b := range tabs {
+		b.Until(isVisitor)
+		b.Shows("#dashboard-text", "401")
+		b.feeds("live", "ended")
+		b.Until(`document.getElementById("state").dataset.state === "live" && document.getElementById("dashboard-state").textContent === "refused"`)
+		b.Until(`document.getElementById("counts").hidden`)
 	}
 	apps[0].create("after it all")
 	for _, b := range tabs {
-		b.shows("#tickets", "after it all")
+		b.Shows("#tickets", "after it all")
 	}
 }
 
@@ -70,23 +61,20 @@ func TestPageSessionExpires(t *testing.T) {
 	a := serveWith(t, "memory://", nil, o)
 	b := browse(t)(a.url)
 	b.signIn("Ada")
-	b.click("#dashboard")
-	b.shows("#dashboard-text", "Welcome, Ada")
-	b.connections(opened, opened)
-	b.do(evaluateVoid(`window.before = desk.source`))
-	b.until(isVisitor)
-	b.shows("#dashboard-text", "401")
-	b.connections(opened, closed)
-	if !evaluate[bool](b, `window.before === desk.source`) {
-		t.Error("it was the page that opened the stream again, not the browser")
-	}
-	if n := evaluate[int](b, `document.querySelectorAll("#log [data-note=gap]").length`); n > 0 {
+	b.Click("#dashboard")
+	b.Shows("#dashboard-text", "Welcome, Ada")
+	b.feeds("live", "live")
+	b.Until(isVisitor)
+	b.Shows("#dashboard-text", "401")
+	b.feeds("live", "ended")
+	if n := pagetest.Evaluate[int](b.Tab, `document.querySelectorAll("#log [data-note=gap]").length`); n > 0 {
 		t.Errorf("%d gaps", n)
 	}
 }
 
-// TestPageClosedTicket: the page stops at the close event. An EventSource that knows nothing of it waits for long, and stops when it is
-// answered 204.
+// TestPageClosedTicket: an EventSource that knows nothing of the close event waits for long, and
+// stops when it is answered 204. The page, which follows the desk, sees the ticket closed and
+// opened again.
 func TestPageClosedTicket(t *testing.T) {
 	testenv.Long(t)
 	var finished atomic.Int32
@@ -101,32 +89,25 @@ func TestPageClosedTicket(t *testing.T) {
 	})
 	b := browse(t)(a.url)
 	made := a.create("Printer on fire")
-	b.click("#tickets button")
-	b.shows("#thread-state", "live")
-	b.do(evaluateVoid(fmt.Sprintf(`window.opened = 0; window.plain = new EventSource("/tickets/%s/events?round=1"); plain.onopen = () => opened++; plain.addEventListener("close", (event) => end = event.lastEventId)`, made.ID)))
-	b.until(`plain.readyState === 1`)
+	b.Click("#tickets button")
+	b.Shows("#no-comments", "No comments yet")
+	b.Script(fmt.Sprintf(`window.opened = 0; window.plain = new EventSource("/tickets/%s/events?round=1"); plain.onopen = () => opened++; plain.addEventListener("close", (event) => window.end = event.lastEventId)`, made.ID))
+	b.Until(`plain.readyState === EventSource.OPEN`)
 	a.must("PATCH", "/tickets/"+made.ID, `{"status":"closed"}`)
-	b.shows("#thread-state", "finished")
-	// The page closes its stream at the event; one that does not is asked to wait before it comes back.
-	b.until(fmt.Sprintf(`thread.source.readyState === %d && plain.readyState === %d`, closed, connecting))
-	if n, opened := finished.Load(), evaluate[int](b, `opened`); n != 0 || opened != 1 {
+	b.Until(`document.getElementById("text").disabled`)
+	b.Until(`plain.readyState === EventSource.CONNECTING`)
+	if n, opened := finished.Load(), pagetest.Evaluate[int](b.Tab, `opened`); n != 0 || opened != 1 {
 		t.Errorf("204 was answered %d times and the plain stream opened %d times, want 0 and 1", n, opened)
 	}
-	b.do(evaluateVoid(fmt.Sprintf(`plain = new EventSource("/tickets/%s/events?round=1&lastEventId=" + encodeURIComponent(end))`, made.ID)))
-	b.until(fmt.Sprintf(`plain.readyState === %d`, closed))
+	b.Script(fmt.Sprintf(`plain = new EventSource("/tickets/%s/events?round=1&lastEventId=" + encodeURIComponent(end))`, made.ID))
+	b.Until(`plain.readyState === EventSource.CLOSED`)
 	if n := finished.Load(); n != 1 {
 		t.Errorf("204 was answered %d times, want once", n)
 	}
-	b.connectionsOfDesk(opened)
 	a.must("PATCH", "/tickets/"+made.ID, `{"status":"open"}`)
-	b.shows("#thread-state", "live")
+	b.Until(`!document.getElementById("text").disabled`)
 	a.must("POST", "/tickets/"+made.ID+"/comments", `{"text":"in the second round"}`)
-	b.shows("#comments", "in the second round")
-}
-
-func (b *tab) connectionsOfDesk(state int) {
-	b.t.Helper()
-	b.until(fmt.Sprintf(`desk.source.readyState === %d`, state))
+	b.Shows("#comments", "in the second round")
 }
 
 // statusWriter tells the status of a response.
@@ -144,7 +125,8 @@ func (w *statusWriter) WriteHeader(code int) {
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// TestPageLimit: a stream that is one too many stays away and tries again; when there is room it is there.
+// TestPageLimit: a stream that is one too many stays away and tries again; when there is room it is
+// there.
 func TestPageLimit(t *testing.T) {
 	testenv.Long(t)
 	o := ordinary()
@@ -152,19 +134,13 @@ func TestPageLimit(t *testing.T) {
 	a := serveWith(t, "memory://", nil, o)
 	b := browse(t)(a.url)
 	b.signIn("Ada")
-	b.click("#dashboard")
-	b.shows("#dashboard-state", "reconnecting")
-	b.do(evaluateVoid(`window.tries = 0; dashboard.addEventListener("error", () => tries++)`))
-	b.until(`tries >= 3`)
-	// Between two tries it is connecting; it never is closed.
-	if state := evaluate[int](b, `dashboard.readyState`); state == closed {
-		t.Errorf("the EventSource has given up")
+	b.Click("#dashboard")
+	b.Shows("#dashboard-state", "reconnecting")
+	b.Until(`page.desk.state === "live"`)
+	if b.Text("#dashboard-text") != "" || !pagetest.Evaluate[bool](b.Tab, `document.getElementById("counts").hidden`) {
+		t.Errorf("a dashboard that was refused shows %q", b.Text(".dashboard"))
 	}
-	b.connectionsOfDesk(opened)
-	if b.text("#dashboard-text") != "" || !evaluate[bool](b, `document.getElementById("counts").hidden`) {
-		t.Errorf("a dashboard that was refused shows %q", b.text(".dashboard"))
-	}
-	b.do(evaluateVoid(`desk.stop()`))
-	b.shows("#dashboard-text", "Welcome, Ada")
-	b.until(fmt.Sprintf(`dashboard.readyState === %d`, opened))
+	b.Script(`page.desk.close()`)
+	b.Shows("#dashboard-text", "Welcome, Ada")
+	b.Until(`page.dashboard.state === "live"`)
 }

@@ -1,4 +1,4 @@
-package main
+package pages
 
 import (
 	"context"
@@ -12,14 +12,15 @@ import (
 // connectionKey is where the context of a request has the connection that it came on.
 type connectionKey struct{}
 
-// withConnection is the server's ConnContext.
-func withConnection(ctx context.Context, c net.Conn) context.Context {
+// WithConnection is the ConnContext of a server that uses Connections.
+func WithConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, c)
 }
 
-// streams are the open streams by client, so that a page can have its own broken off and show what follows. It is for this demonstration: closing an
-// EventSource in the page would make it forget its last event ID, and a network that fails when asked to is hard to come by.
-type streams struct {
+// Connections are the open streams by client, so that a page can have its own broken off and show
+// what follows. They are for demonstrations: a network that fails when asked to is hard to come by.
+// Its methods are safe for concurrent use. The zero value is ready.
+type Connections struct {
 	mu       sync.Mutex
 	byClient map[string]map[*stream]struct{}
 }
@@ -29,15 +30,15 @@ type stream struct {
 	gone chan struct{} // closed when the handler has returned
 }
 
-func newStreams() *streams { return &streams{byClient: make(map[string]map[*stream]struct{})} }
-
-// track is middleware of routes that stream. The page names itself by the query parameter client, at random.
-func (s *streams) track(c *gin.Context) {
+// Track is middleware of routes that stream. A client names itself by the query parameter client, at
+// random; without one it is not tracked.
+func (s *Connections) Track(c *gin.Context) {
 	client := c.Query("client")
 	if client == "" {
 		return
 	}
-	// Ending the context would end the response as if all had been said. This is what a cut cable does.
+	// Ending the context would end the response as if all had been said. This is what a cut cable
+	// does.
 	conn, ok := c.Request.Context().Value(connectionKey{}).(net.Conn)
 	if !ok {
 		return
@@ -47,9 +48,12 @@ func (s *streams) track(c *gin.Context) {
 	c.Next()
 }
 
-func (s *streams) add(client string, st *stream) (remove func()) {
+func (s *Connections) add(client string, st *stream) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.byClient == nil {
+		s.byClient = make(map[string]map[*stream]struct{})
+	}
 	if s.byClient[client] == nil {
 		s.byClient[client] = make(map[*stream]struct{})
 	}
@@ -65,8 +69,9 @@ func (s *streams) add(client string, st *stream) (remove func()) {
 	}
 }
 
-// drop breaks off all streams of a client, and answers when they are gone.
-func (s *streams) drop(c *gin.Context) {
+// Drop is a handler: it breaks off all streams of the client that the query names, and answers when
+// they are gone.
+func (s *Connections) Drop(c *gin.Context) {
 	s.mu.Lock()
 	var dropped []*stream
 	for st := range s.byClient[c.Query("client")] {
