@@ -40,13 +40,15 @@ const miniredis = "github.com/alicebob/miniredis/v2"
 var rules = []rule{
 	{packages: "."},
 	{packages: "hub", own: []string{"internal/log", "internal/retry"}, pure: true, required: true},
-	{packages: "sse", own: []string{"internal/netconn", "internal/query"}, pure: true, required: true},
-	{packages: "sse/feed", own: []string{"hub", "sse", "sse/feed/internal/...", "internal/query"}, pure: true, required: true},
+	{packages: "sse", own: []string{"internal/netconn", "internal/query", "internal/writers"}, pure: true, required: true},
+	{packages: "sse/feed", own: []string{"hub", "sse", "sse/feed/internal/...", "internal/query", "internal/writers"}, pure: true, required: true},
 	{packages: "sse/feed/internal/cursor", own: []string{"hub"}, pure: true},
 	{packages: "sse/feed/internal/session", own: []string{"hub", "sse", "sse/feed/internal/cursor"}, pure: true},
-	{packages: "sse/feed/internal/direct", own: []string{"hub", "sse", "sse/feed/internal/session", "internal/netconn"}, pure: true},
+	{packages: "sse/feed/internal/direct", own: []string{"hub", "sse", "sse/feed/internal/session", "internal/netconn", "internal/writers"}, pure: true},
 	{packages: "ginsse", own: []string{"hub", "sse", "sse/feed"},
 		modules: []string{"github.com/gin-gonic/gin"}, required: true},
+
+	{packages: "js", pure: true},
 
 	{packages: "backends", own: []string{"hub"}, pure: true, required: true},
 	{packages: "backends/memory", own: []string{"hub", "backends", "internal/log"}, pure: true, required: true},

@@ -124,7 +124,7 @@
 // Options.Limits bounds how many streams are open, in all and for each key. The key may be what
 // middleware and guards have found out:
 //
-//	limits := &feed.Limits{Max: 10_000, PerKey: 6, Key: func(r *http.Request) string {
+//	limits := &feed.Limits{Max: 10_000, PerKey: 20, Key: func(r *http.Request) string {
 //		u, _ := user.Get(r.Context())
 //		return u.ID
 //	}}

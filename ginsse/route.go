@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"net/http"
 	"reflect"
 	"slices"
 	"time"
@@ -295,22 +294,6 @@ func (e *endpoint[P]) follow(c *Context[P], topics []string) {
 	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), o))
 }
 
-// silence keeps middleware from flushing a connection that was taken over from the server:
-// net/http panics there. A Write is an error by itself.
-func silence(g *gin.Context) {
-	if g.Writer.Written() && feed.TakenOver(g.Writer) {
-		g.Writer = silent{g.Writer}
-	}
-}
-
-type silent struct{ gin.ResponseWriter }
-
-// Unwrap is for http.ResponseController.
-func (w silent) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Flush implements http.Flusher.
-func (silent) Flush() {}
-
 // feed returns what a client is served.
 func (e *endpoint[P]) feed(c *Context[P], topics []string) feed.Feed {
 	f := feed.Of(e.hub, topics...)
@@ -371,6 +354,7 @@ func answered(g *gin.Context) bool { return g.IsAborted() || g.Writer.Written() 
 
 // generate serves a route with a Handle.
 func (e *endpoint[P]) generate(c *Context[P]) {
+	defer silence(c.gin)
 	note(c.gin, feed.Generate(c.gin.Writer, c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		c.ctx = ctx
 		return e.handle(c)

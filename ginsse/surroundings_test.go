@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -365,6 +366,54 @@ func TestMiddlewareBehindStream(t *testing.T) {
 			}
 			if err := receive(t, wrote); !errors.Is(err, http.ErrHijacked) {
 				t.Errorf("writing behind the stream: %v", err)
+			}
+		})
+	}
+}
+
+// TestErrorMiddleware holds that middleware that answers behind a stream, as those do that make JSON
+// of c.Errors, adds nothing to it and to the server's log, however the stream was written.
+func TestErrorMiddleware(t *testing.T) {
+	for _, place := range places {
+		t.Run(place.name, func(t *testing.T) {
+			h := newHub(t)
+			answered := make(chan int, 1)
+			r := gin.New()
+			r.Use(func(c *gin.Context) {
+				c.Next()
+				c.JSON(http.StatusTeapot, gin.H{"data": canary})
+				c.String(http.StatusTeapot, "data: "+canary+"\n\n")
+				c.AbortWithStatus(http.StatusTeapot)
+				c.Writer.WriteHeaderNow()
+				c.Writer.Flush()
+				_ = http.NewResponseController(c.Writer).Flush()
+				answered <- c.Writer.Status()
+			})
+			r.Use(place.use...)
+			mount(t, r, ginsse.SSE[none]("/feed").Options(quiet).Topic(h, "x"), ginsse.SSE[none]("/generator").Options(quiet).Handle(func(*ginsse.Context[none]) seq {
+				return events(sse.Event{Data: "a"})
+			}))
+			server := place.serve(t, r)
+			var said bytes.Buffer
+			server.Config.ErrorLog = log.New(&said, "", 0) // nothing was served yet
+			for _, path := range []string{"/generator", "/feed"} {
+				s := place.open(t, server, path)
+				if path == "/feed" {
+					if _, err := h.Finish(t.Context(), "x"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				rest, err := io.ReadAll(s.Body)
+				if err != nil || strings.Contains(string(rest), canary) {
+					t.Errorf("%s: %q, %v", path, rest, err)
+				}
+				if got := receive(t, answered); got != http.StatusOK {
+					t.Errorf("%s: middleware sees status %d", path, got)
+				}
+			}
+			server.Close()
+			if said.Len() > 0 {
+				t.Errorf("the server's log: %s", &said)
 			}
 		})
 	}

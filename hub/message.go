@@ -43,7 +43,7 @@ type Message struct {
 	// (see Traits.Chained); Publish ignores it.
 	Prev ID
 	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control
-	// characters. The types gap, checkpoint, snapshot, stream-error, torn, close, open and error,
+	// characters. The types gap, checkpoint, snapshot, stream-error, torn, close, heartbeat, open and error,
 	// and those that end in ";base64", are reserved. A message of a foreign writer that has one
 	// of them is received as x-<type>.
 	Type string
@@ -171,7 +171,7 @@ const maxType = 255
 // EventSource's own events.
 var reservedTypes = map[string]bool{
 	"gap": true, "checkpoint": true, "snapshot": true, "stream-error": true, "torn": true, "close": true,
-	"open": true, "error": true,
+	"heartbeat": true, "open": true, "error": true,
 }
 
 const finalType = "close"

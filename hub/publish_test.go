@@ -69,7 +69,7 @@ func TestPublishRules(t *testing.T) {
 	for reserved := range reservedTypes {
 		tests = append(tests, test{"type reserved: " + reserved, "t", Message{Type: reserved}, ErrType})
 	}
-	if len(reservedTypes) != 8 {
+	if len(reservedTypes) != 9 {
 		t.Errorf("%d types are reserved", len(reservedTypes))
 	}
 	walk(t, chained, Options{MaxMessage: 1000}, func(t *testing.T, b *fake, h *Hub) {

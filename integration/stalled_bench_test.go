@@ -113,7 +113,7 @@ type stalledBench struct {
 
 func newStalledBench(b *testing.B) *stalledBench {
 	b.Helper()
-	s := &stalledBench{readers: min(stalledReaders, mostFiles()-500)}
+	s := &stalledBench{readers: min(stalledReaders, mostFiles()/2)}
 	if testing.Short() {
 		s.readers = min(s.readers, 1000)
 	}

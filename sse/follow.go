@@ -105,7 +105,7 @@ func (e *PayloadError) Unwrap() error { return e.Err }
 func itemOf[M, S any](e Event) (item Item, err error) {
 	text := e.Text()
 	switch e.Type {
-	case "checkpoint", "stream-error", "open", "error":
+	case "checkpoint", "heartbeat", "stream-error", "open", "error":
 		return nil, nil
 	case "gap":
 		return Gap{ID: e.ID}, nil

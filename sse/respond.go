@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/internal/query"
+	"github.com/headrace/headrace/internal/writers"
 )
 
 // ErrNotFlushable means that a response cannot be a stream, because what is
@@ -22,7 +23,14 @@ var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
 //
 // It returns an error that matches [ErrNotFlushable] before it touches w when w,
 // or the writer below those of middleware, cannot flush: the caller
-// can still answer with a status. Any other error is that of the connection.
+// can still answer with a status. It returns one too when middleware holds back
+// what is written and flushed; then it has answered with 500 below that, or has
+// broken the connection off, and what the caller writes is lost. Any other error is
+// that of the connection.
+//
+// Behind middleware the stream may begin with a comment. Middleware that waits
+// for more before it decides whether to compress gets the header
+// Content-Encoding: identity, so that it does not.
 //
 // A body that was not read to its end is not read any more, and the connection
 // is not used for another request then; that the client leaves is noticed by
@@ -30,15 +38,12 @@ var ErrNotFlushable = errors.New("sse: the response writer cannot flush")
 //
 // The Writer must not be used after the handler has returned.
 func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
-	w = reach(w)
-	inner, wrapped := innermost(w)
-	if !flushable(inner) {
+	middleware := w
+	w, inner := reach(w)
+	if flushed, _ := writers.Flushed(middleware); flushed == nil || !flushable(inner) {
 		return nil, ErrNotFlushable
 	}
 	writer := newWriter(w, r)
-	if wrapped {
-		writer.inner, _ = inner.(interface{ FlushError() error })
-	}
 	SetHeaders(w.Header(), r.ProtoMajor)
 	if r.ProtoMajor == 1 && r.ContentLength != 0 && !writer.consumed(r) {
 		// The server reads what is left of a body, before the status to keep the
@@ -49,7 +54,7 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 		_ = writer.rc.SetReadDeadline(time.Unix(1, 0))
 	}
 	w.WriteHeader(http.StatusOK)
-	if err := writer.Write(AppendTorn(nil, r)); err != nil {
+	if err := writer.open(middleware, inner, AppendTorn(nil, r)); err != nil {
 		return nil, err
 	}
 	return writer, nil
@@ -123,22 +128,6 @@ func namesCursor(name string) bool {
 	}
 	name = strings.ToLower(separators.Replace(name))
 	return name == "lasteventid" || name == "evslasteventid"
-}
-
-// innermost follows Unwrap to the writer of the server, and tells whether there
-// was anything to unwrap.
-func innermost(w http.ResponseWriter) (inner http.ResponseWriter, wrapped bool) {
-	for {
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w, wrapped
-		}
-		next := u.Unwrap()
-		if next == nil {
-			return w, wrapped
-		}
-		w, wrapped = next, true
-	}
 }
 
 // flushable looks at the innermost writer: wrappers often have a Flush that does

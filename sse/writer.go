@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/internal/netconn"
+	"github.com/headrace/headrace/internal/writers"
 )
 
 // DefaultWriteTimeout is how long a write of a [Writer] may take for each 64 KiB
@@ -36,7 +37,7 @@ var batches = sync.Pool{New: func() any {
 type Writer struct {
 	out   http.ResponseWriter
 	rc    *http.ResponseController
-	inner interface{ FlushError() error } // nil: out is the only one to ask
+	inner interface{ FlushError() error } // nil: it is not known whether it may be asked
 	proto int                             // major * 10 + minor
 
 	mu      sync.Mutex // held while writing
@@ -148,7 +149,7 @@ func (w *Writer) KeepAlive(interval time.Duration) (stop func()) {
 func (w *Writer) Abort() error {
 	w.deadline.Lock()
 	w.aborted = true
-	err := w.rc.SetWriteDeadline(time.Unix(1, 0))
+	err := w.rc.SetWriteDeadline(longAgo)
 	w.deadline.Unlock()
 	// The end of an HTTP/1.0 response is the end of its connection, so only a
 	// reset tells the two apart.
@@ -166,7 +167,7 @@ func (w *Writer) reset() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// From the inside first: Gin's writer refuses once it has written.
-	inner, _ := innermost(w.out)
+	inner, _ := writers.Innermost(w.out)
 	conn, _, err := http.NewResponseController(inner).Hijack()
 	if err != nil {
 		conn, _, err = w.rc.Hijack()
@@ -299,5 +300,8 @@ func (w *Writer) setDeadline(t time.Time) error {
 	}
 	return err
 }
+
+// longAgo is a deadline that is over.
+var longAgo = time.Unix(1, 0)
 
 var errAborted = errors.New("sse: the stream was aborted")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"sync"
@@ -22,9 +21,9 @@ import (
 type connections struct {
 	mu   sync.Mutex
 	open map[*connection]bool
-	// former are addresses of servers that are masters no more: what somebody who does not know
-	// that yet wants of them fails at once.
-	former map[string]bool
+	// former are addresses of servers that are masters no more, and when they were last among the
+	// servers at all: what somebody who does not know that yet wants of them fails at once.
+	former map[string]time.Time
 	// dialed is told of every new connection, if it is set: to where, and when dialing began. It
 	// reports false for one that leads to the wrong server.
 	dialed func(remote string, began time.Time) bool
@@ -48,7 +47,7 @@ type dialHook struct {
 func (h dialHook) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		h.conns.mu.Lock()
-		former := h.conns.former[addr]
+		_, former := h.conns.former[addr]
 		h.conns.mu.Unlock()
 		if former {
 			return nil, errFormer
@@ -103,17 +102,27 @@ func (cs *connections) closeThose(hold func(*connection) bool) {
 	}
 }
 
-// refuse adds servers to those that no connection is dialed to. Those before stay if they are to.
-func (cs *connections) refuse(addrs map[string]bool, stay func(addr string) bool) {
+// refuse adds servers to those that no connection is dialed to. Those before stay until they are
+// masters, or have not been among the nodes for long: a server that fails is not named among them,
+// and a dial to one that is frozen would take until its timeout.
+func (cs *connections) refuse(gone, masters, nodes map[string]bool) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	former := maps.Clone(addrs)
-	for addr := range cs.former {
-		if stay(addr) {
-			former[addr] = true
+	if cs.former == nil {
+		cs.former = make(map[string]time.Time)
+	}
+	at := time.Now()
+	for addr := range gone {
+		cs.former[addr] = at
+	}
+	for addr, last := range cs.former {
+		switch {
+		case masters[addr], at.Sub(last) > keptFor:
+			delete(cs.former, addr)
+		case nodes[addr]:
+			cs.former[addr] = at
 		}
 	}
-	cs.former = former
 }
 
 // silent closes the connections to a server that were silent for as long as one of them was waited
@@ -123,8 +132,18 @@ func (cs *connections) silent(which *connection, since int64) {
 	if which.heard.Load() >= since {
 		return
 	}
-	cs.closeThose(func(c *connection) bool { return c != which && c.remote == which.remote && c.heard.Load() < since })
+	cs.closeThose(func(c *connection) bool {
+		dead := c != which && c.remote == which.remote && c.heard.Load() < since
+		if dead {
+			c.silenced.Store(true)
+		}
+		return dead
+	})
 }
+
+// errSilenced is with the errors of a connection that was closed because another one was waited for
+// in vain.
+var errSilenced = &failure{ErrUnreachable, "timeout"}
 
 const (
 	// leastProgress is how many bytes have to arrive within a timeout, so that the rest of a long
@@ -149,7 +168,8 @@ type connection struct {
 	live         bool
 	once         sync.Once
 
-	greeted atomic.Bool // something arrived
+	greeted  atomic.Bool // something arrived
+	silenced atomic.Bool // see connections.silent
 
 	heard  atomic.Int64 // when something arrived last
 	asked  atomic.Int64 // when the read deadline was set or put off
@@ -185,7 +205,15 @@ func (c *connection) Read(p []byte) (int, error) {
 	if d := c.reading.Load(); d >= int64(leastPatience) && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.set.silent(c, c.asked.Load())
 	}
-	return n, err
+	return n, c.explain(err)
+}
+
+// explain adds why the connection was closed.
+func (c *connection) explain(err error) error {
+	if err != nil && c.silenced.Load() {
+		return fmt.Errorf("%w: %w", errSilenced, err)
+	}
+	return err
 }
 
 func (c *connection) putOff(at, d int64) {
@@ -204,6 +232,7 @@ func (c *connection) Write(p []byte) (n int, err error) {
 		k, err := c.Conn.Write(p[:min(len(p), writeChunk)])
 		n, p = n+k, p[k:]
 		// go-redis reads all replies before it writes again.
+		err = c.explain(err)
 		if c.sent.Add(int64(k)) == 0 && err != nil {
 			err = fmt.Errorf("%w: %w", errUnsent, err)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -56,11 +58,45 @@ func TestNodesThatKnowNoBetter(t *testing.T) {
 			if known := step.master == step.knows; known != (err == nil) || !known && !errors.Is(err, ErrNotReady) {
 				t.Errorf("%d: %v", i, err)
 			}
-			if !l.masters[step.knows] || len(l.masters) != 1 || l.conns.former[step.knows] {
+			if _, refused := l.conns.former[step.knows]; !l.masters[step.knows] || len(l.masters) != 1 || refused {
 				t.Errorf("%d: the masters are %v, those refused %v", i, l.masters, l.conns.former)
 			}
 		}
 		time.Sleep(2 * moveTimeout) // what compare has left to do
+	})
+}
+
+// TestFormerMastersStayRefused: a cluster does not name a node that fails, and who still takes it for
+// the master must not wait for it.
+func TestFormerMastersStayRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const one, other = "10.0.0.1:6379", "10.0.0.2:6379"
+		cs := newConnections()
+		set := func(addrs ...string) map[string]bool {
+			all := make(map[string]bool)
+			for _, addr := range addrs {
+				all[addr] = true
+			}
+			return all
+		}
+		step := func(what string, refused bool, gone, masters, nodes map[string]bool) {
+			t.Helper()
+			cs.refuse(gone, masters, nodes)
+			dial := dialHook{conns: cs}.DialHook(func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF })
+			if _, err := dial(t.Context(), "tcp", one); errors.Is(err, errFormer) != refused {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		step("gone", true, set(one), set(other), set(other))
+		time.Sleep(keptFor)
+		step("not named for long", true, nil, set(other), set(other))
+		step("a replica", true, nil, set(other), set(one, other))
+		time.Sleep(keptFor)
+		step("still not too long", true, nil, set(other), set(other))
+		step("a master", false, nil, set(one, other), set(one, other))
+		step("gone again", true, set(one), set(other), set(other))
+		time.Sleep(keptFor + 1)
+		step("no node any more", false, nil, set(other), set(other))
 	})
 }
 
@@ -129,7 +165,7 @@ func TestLayoutRenewed(t *testing.T) {
 }
 
 // TestUneasy: after a sign the masters are asked for again and again, since it may have come before
-// there was another one; at most once in reloadEvery, whatever comes.
+// there was another one.
 func TestUneasy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Duration
@@ -140,15 +176,16 @@ func TestUneasy(t *testing.T) {
 		go func() { defer close(done); topology.run(ctx) }()
 		time.Sleep(500 * time.Millisecond)
 		topology.doubt()
-		topology.doubt()
 		time.Sleep(10 * time.Second)
 		cancel()
 		<-done
-		want := []time.Duration{500 * time.Millisecond}
-		for want[len(want)-1] < 500*time.Millisecond+uneasy {
-			want = append(want, want[len(want)-1]+reloadEvery)
+		sign := 500 * time.Millisecond
+		want := []time.Duration{sign}
+		last := sign
+		for ; last+reloadEvery < sign+uneasy; last += reloadEvery {
+			want = append(want, last+reloadEvery)
 		}
-		want = append(want, want[len(want)-1]+lookEvery)
+		want = append(want, last+lookEvery, last+2*lookEvery)
 		if !slices.Equal(at, want) {
 			t.Errorf("asked at %v, want %v", at, want)
 		}

@@ -229,7 +229,7 @@ func (l *layout) compare(masters, nodes map[string]bool) {
 		l.conns.closeThose(func(c *connection) bool { return promoted(c.addr) && !c.live && c.heard.Load() < idle })
 	}
 	l.masters = masters
-	l.conns.refuse(gone, func(former string) bool { return nodes[former] && !masters[former] })
+	l.conns.refuse(gone, masters, nodes)
 	if len(gone) == 0 {
 		return
 	}

@@ -426,9 +426,7 @@ func TestOneConnectionToEachServer(t *testing.T) {
 	r := newRig(t, s.addr, Options{})
 	waitFor(t, "the connection", func() bool { return connections() == 1 })
 	_, _, stop := mustFollow(t, r, "t")
-	if n := connections(); n != 1 {
-		t.Errorf("%d connections with a reader, want 1", n)
-	}
+	waitFor(t, "one connection with a reader", func() bool { return connections() == 1 }) // one may just have ended
 	stop()
 	newRig(t, s.addr, Options{Follow: FollowXRead})
 	waitFor(t, "the connection of another process", func() bool { return connections() == 2 })

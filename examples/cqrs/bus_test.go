@@ -59,7 +59,7 @@ func desked(t *testing.T, backend *shaky) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(t.Context(), h)
+	s, err := newServer(t.Context(), h, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

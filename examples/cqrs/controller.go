@@ -15,12 +15,14 @@ import (
 
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 // controller has the routes: commands go in by POST, what happened comes out as a feed, and the rooms are there to be asked for.
 type controller struct {
-	hub   *hub.Hub
-	buses *buses
+	hub    *hub.Hub
+	buses  *buses
+	limits *feed.Limits // of the streams
 }
 
 // Routes implements ginsse.Controller.
@@ -32,7 +34,7 @@ func (d *controller) Routes(r gin.IRouter) error {
 		c.JSON(http.StatusOK, d.buses.attempts.tally())
 	})
 	r.GET("/debug/attempts", func(c *gin.Context) { c.JSON(http.StatusOK, d.buses.attempts.tally()) })
-	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Topic(d.hub, eventsTopic))
+	return ginsse.Mount(r, ginsse.SSE[struct{}]("/events").Options(ginsse.Options{Limits: d.limits}).Topic(d.hub, eventsTopic))
 }
 
 // parsers make commands of the bodies of requests, by the names of the commands.

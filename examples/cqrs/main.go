@@ -20,6 +20,7 @@ import (
 
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all" // so that -backend takes the URL of any of them
+	"github.com/headrace/headrace/examples/internal/front"
 	"github.com/headrace/headrace/examples/internal/redislog"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
@@ -28,6 +29,11 @@ import (
 const (
 	openTimeout = 10 * time.Second // for the backend
 	stopTimeout = 10 * time.Second
+
+	// How many streams may be open at once, and how many of one address, which may be an office's. Pages that a browser keeps for its back button hold theirs, seven in a tab
+	// over HTTP/2.
+	allStreams    = 1000
+	clientStreams = 50
 )
 
 func main() {
@@ -50,6 +56,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags.SetOutput(stdout)
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the events")
+	var before front.Front
+	before.Flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -73,7 +81,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(ctx, h)
+	server, err := newServer(ctx, h, before.Limits(allStreams, clientStreams))
 	if err != nil {
 		return err
 	}
@@ -81,6 +89,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("cqrs: -addr: %w", err), server.stop(ctx))
 	}
+	server.Handler = before.Handler(server.Handler, listener.Addr())
 	fmt.Fprintf(stdout, "cqrs: http://%s/\n", listener.Addr())
 
 	served := make(chan error, 1)

@@ -54,7 +54,7 @@ func serveOver(t *testing.T, url string, wrap func(http.Handler) http.Handler) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newServer(t.Context(), h)
+	s, err := newServer(t.Context(), h, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -246,7 +246,7 @@ func TestPageWithAnotherDesk(t *testing.T) {
 	b.book(101, "Ada")
 	b.is(101, booked)
 	// As a second program on the same backend does.
-	another, err := newServer(t.Context(), a.hub)
+	another, err := newServer(t.Context(), a.hub, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/sse/feed"
 )
 
 // commandsTimeout is how long a stopping server goes on with the commands that it has accepted.
@@ -23,8 +24,8 @@ type server struct {
 	buses *buses
 }
 
-// newServer puts the application together, with its handlers running. stop releases it, with the hub; so does newServer when it fails.
-func newServer(ctx context.Context, h *hub.Hub) (*server, error) {
+// newServer puts the application together, with its handlers running; limits bound its streams. stop releases it, with the hub; so does newServer when it fails.
+func newServer(ctx context.Context, h *hub.Hub, limits *feed.Limits) (*server, error) {
 	// What Watermill says of every message is more than an operator wants to read.
 	levels := map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug}
 	b, err := newBuses(h, wm.NewSlogLoggerWithLevelMapping(slog.Default(), levels))
@@ -35,7 +36,7 @@ func newServer(ctx context.Context, h *hub.Hub) (*server, error) {
 		return nil, errors.Join(err, h.Shutdown(ctx))
 	}
 	s := &server{hub: h, buses: b}
-	router, err := newRouter(&controller{hub: h, buses: b})
+	router, err := newRouter(&controller{hub: h, buses: b, limits: limits})
 	if err != nil {
 		return nil, errors.Join(err, s.stop(ctx))
 	}

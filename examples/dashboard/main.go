@@ -20,6 +20,7 @@ import (
 
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all" // so that -backend takes the URL of any of them
+	"github.com/headrace/headrace/examples/internal/front"
 	"github.com/headrace/headrace/examples/internal/redislog"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
@@ -29,6 +30,11 @@ const (
 	openTimeout = 10 * time.Second // for the backend
 	stopTimeout = 10 * time.Second
 	maxRate     = 20 // readings a second
+
+	// How many streams may be open at once, and how many of one address, which may be an office's. Pages that a browser keeps for its back button hold theirs, seven in a tab
+	// over HTTP/2.
+	allStreams    = 1000
+	clientStreams = 50
 )
 
 func main() {
@@ -53,6 +59,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	backendURL := flags.String("backend", fmt.Sprintf("memory://?age=%s", chartWindow), "`URL` of the backend that keeps the messages; what it retains is what a page begins with")
 	rate := flags.Int("rate", 2, fmt.Sprintf("`readings` a second of each sensor, at most %d; 0 simulates no machines, for a second instance on the same backend", maxRate))
 	seed := flags.Uint64("seed", 1, "`number` that the simulation follows from")
+	var before front.Front
+	before.Flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -78,7 +86,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(h)
+	server, err := newServer(h, before.Limits(allStreams, clientStreams))
 	if err != nil {
 		return errors.Join(err, h.Shutdown(ctx))
 	}
@@ -86,6 +94,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("dashboard: -addr: %w", err), h.Shutdown(ctx))
 	}
+	server.Handler = before.Handler(server.Handler, listener.Addr())
 	fmt.Fprintf(stdout, "dashboard: http://%s/\n", listener.Addr())
 
 	stopMachines := startMachines(ctx, h, *rate, *seed)

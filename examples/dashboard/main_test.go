@@ -66,7 +66,7 @@ func newHub(t *testing.T, url string) *hub.Hub {
 // serve starts an instance over a hub. The handler that wrap returns, if not nil, stands between the network and it.
 func serve(t *testing.T, h *hub.Hub, wrap func(http.Handler) http.Handler) *app {
 	t.Helper()
-	s, err := newServer(h)
+	s, err := newServer(h, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

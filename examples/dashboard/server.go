@@ -22,10 +22,10 @@ type server struct {
 	drain *feed.Drain
 }
 
-// newServer puts the application together. stop releases it, with the hub.
-func newServer(h *hub.Hub) (*server, error) {
+// newServer puts the application together; limits bound its streams. stop releases it, with the hub.
+func newServer(h *hub.Hub, limits *feed.Limits) (*server, error) {
 	s := &server{hub: h, drain: &feed.Drain{Window: drainWindow}}
-	router, err := newRouter(&controller{hub: h, drain: s.drain, limits: &feed.Limits{Max: 2000, PerKey: 50, Key: sessionOf}})
+	router, err := newRouter(&controller{hub: h, drain: s.drain, limits: limits})
 	if err != nil {
 		return nil, err
 	}

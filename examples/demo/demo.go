@@ -23,6 +23,7 @@ const module = "github.com/headrace/headrace/examples/"
 type demo struct {
 	dir    string                // for everything that is written
 	addr   string                // of nginx
+	hosts  string                // under which others reach nginx
 	pause  func(context.Context) // before a program that ended is started again
 	stdout io.Writer
 
@@ -62,7 +63,7 @@ func (d *demo) start(ctx context.Context) error {
 	}
 	for _, example := range []string{"tickets", "gateway"} {
 		for i := 1; i <= 2; i++ {
-			d.instances = append(d.instances, d.own(newInstance(fmt.Sprintf("%s-%d", example, i), programs+example, d.backendURL())))
+			d.instances = append(d.instances, d.own(newInstance(fmt.Sprintf("%s-%d", example, i), programs+example, d.backendURL(), d.hosts)))
 		}
 	}
 	if err := together(d.instances, func(s *service) error { return s.start(ctx) }); err != nil {

@@ -161,6 +161,8 @@ func TestRun(t *testing.T) {
 		t.Errorf("a request from the page: status %d, %s, %v", code, answer, err)
 	}
 
+	checkHosts(t, urls)
+
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("run: %v", err)
@@ -178,6 +180,54 @@ func TestRun(t *testing.T) {
 	for name, pid := range pids {
 		if _, err := os.Stat("/proc/" + pid); runtime.GOOS == "linux" && err == nil {
 			t.Errorf("%s still runs", name)
+		}
+	}
+}
+
+// checkHosts: through nginx and without it the instances answer under the names of this machine, and under no other.
+func checkHosts(t *testing.T, urls map[string]string) {
+	t.Helper()
+	for _, place := range []string{"nginx", "tickets-1", "tickets-2", "gateway-1", "gateway-2"} {
+		for host, want := range map[string]int{"": http.StatusOK, "localhost:1234": http.StatusOK, "evil.example": http.StatusMisdirectedRequest} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, urls[place], nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = host
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s answers a request for %q with %d, want %d", place, host, resp.StatusCode, want)
+			}
+		}
+	}
+}
+
+func TestHosts(t *testing.T) {
+	for _, test := range []struct{ addr, hosts, want string }{
+		{"127.0.0.1:8080", "", ""},
+		{"localhost:8080", "", ""},
+		{"[::1]:8080", "", ""},
+		{"127.0.0.1:8080", "app.example", "app.example"},
+		{"192.0.2.1:8080", "", "192.0.2.1"},
+		{"[2001:db8::1]:8080", "", "2001:db8::1"},
+		{"here.example:8080", "", "here.example"},
+		{"192.0.2.1:8080", "app.example", "app.example"},
+		{"0.0.0.0:8080", "app.example", "app.example"},
+		{"0.0.0.0:8080", "", "error"},
+		{"[::]:8080", "", "error"},
+		{":8080", "", "error"},
+		{"8080", "", "error"},
+	} {
+		got, err := hostsOf(test.addr, test.hosts)
+		if err != nil {
+			got = "error"
+		}
+		if got != test.want {
+			t.Errorf("-addr %s -hosts %s: %q, %v, want %q", test.addr, test.hosts, got, err, test.want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -42,6 +43,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stdout)
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` at which nginx listens; port 0 takes a free one")
+	hosts := flags.String("hosts", "", "`list` of names under which others reach nginx; the default is the host of -addr")
 	again := flags.Duration("again", 3*time.Second, "`pause` before a program that ended is started again")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -49,13 +51,17 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("demo: unexpected argument %q: there are flags only", flags.Arg(0))
 	}
+	known, err := hostsOf(*addr, *hosts)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "headrace-demo-")
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
-	d := &demo{dir: dir, addr: *addr, pause: rest(*again), stdout: stdout}
+	d := &demo{dir: dir, addr: *addr, hosts: known, pause: rest(*again), stdout: stdout}
 	defer func() { err = errors.Join(err, d.stop(context.WithoutCancel(ctx))) }()
 	if err := d.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -66,6 +72,22 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	<-ctx.Done()
 	d.say("ending")
 	return nil
+}
+
+// hostsOf returns the hosts that the instances are to know. The loopback names they know without.
+func hostsOf(addr, hosts string) (string, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", errors.New("demo: -addr must be a host and a port, such as 127.0.0.1:8080")
+	}
+	ip := net.ParseIP(host)
+	switch {
+	case hosts != "" || host == "localhost" || ip.IsLoopback():
+		return hosts, nil
+	case host == "" || ip.IsUnspecified():
+		return "", errors.New("demo: -addr is every address of this machine: say with -hosts under which names it is reached")
+	}
+	return host, nil
 }
 
 // rest returns a function that lets some time pass, or returns when its context ends.

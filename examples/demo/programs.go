@@ -75,14 +75,18 @@ func pingRedis(ctx context.Context, s *service, p *process) error {
 	return nil
 }
 
-// newInstance returns an instance of an example.
-func newInstance(name, program, backendURL string) *service {
+// newInstance returns an instance of an example, behind an nginx that is reached under the hosts, beside the loopback names.
+func newInstance(name, program, backendURL, hosts string) *service {
 	return &service{
 		name:     name,
 		addr:     "127.0.0.1:0",
 		graceful: syscall.SIGTERM,
 		command: func(addr string) (*exec.Cmd, error) {
-			return command(program, "-addr", addr, "-backend", backendURL), nil
+			cmd := command(program, "-addr", addr, "-backend", backendURL, "-proxies", "127.0.0.1") // where nginx's connections come from
+			if hosts != "" {
+				cmd.Args = append(cmd.Args, "-hosts", hosts)
+			}
+			return cmd, nil
 		},
 		check: func(_ context.Context, s *service, p *process) error {
 			// The examples print their URL when they listen.
@@ -167,6 +171,7 @@ func fetch(ctx context.Context, addr string, instances []*service) error {
 		return err
 	}
 	req.Close = true
+	req.Host = "localhost" // which the instances always know
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

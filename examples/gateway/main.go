@@ -21,6 +21,7 @@ import (
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all"                  // so that -backend takes the URL of any of them
 	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
+	"github.com/headrace/headrace/examples/internal/front"
 	"github.com/headrace/headrace/examples/internal/redislog"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
@@ -53,6 +54,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages")
 	detach := flags.Bool("detach", false, "give the goroutine of each stream's handler back: a waiting stream takes a third of the memory")
+	all := flags.Int("streams", 10_000, "how `many` streams may be open at once")
+	each := flags.Int("client-streams", 500, "how `many` streams of one address may be open at once, at most half of all")
+	var before front.Front
+	before.Flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -63,6 +68,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 
 	if _, _, err := net.SplitHostPort(*addr); err != nil {
 		return errors.New("gateway: -addr must be a host and a port, such as 127.0.0.1:8080")
+	}
+
+	if *all <= 0 || *each <= 0 {
+		return errors.New("gateway: -streams and -client-streams must be positive")
 	}
 
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
@@ -76,7 +85,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(h, ginsse.Options{Detach: *detach})
+	server, err := newServer(h, ginsse.Options{Detach: *detach, Limits: before.Limits(*all, *each)})
 	if err != nil {
 		return errors.Join(err, h.Shutdown(ctx))
 	}
@@ -84,6 +93,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("gateway: -addr: %w", err), h.Shutdown(ctx))
 	}
+	server.Handler = before.Handler(server.Handler, listener.Addr())
 	fmt.Fprint(stdout, usage("http://"+listener.Addr().String()))
 
 	served := make(chan error, 1)

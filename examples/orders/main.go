@@ -21,6 +21,7 @@ import (
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all"                  // so that -backend takes the URL of any of them
 	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
+	"github.com/headrace/headrace/examples/internal/front"
 	"github.com/headrace/headrace/examples/internal/redislog"
 	"github.com/headrace/headrace/ginsse"
 	"github.com/headrace/headrace/hub"
@@ -30,6 +31,11 @@ import (
 const (
 	openTimeout = 10 * time.Second // for the backend
 	stopTimeout = 10 * time.Second
+
+	// How many streams may be open at once, and how many of one address, which may be an office's. Pages that a browser keeps for its back button hold theirs, seven in a tab
+	// over HTTP/2.
+	allStreams    = 1000
+	clientStreams = 50
 )
 
 func main() {
@@ -53,6 +59,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	addr := flags.String("addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages")
 	lifetime := flags.Duration("lifetime", time.Hour, "`time` after which a stream ends for the page to come back; try 2s")
+	var before front.Front
+	before.Flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -80,7 +88,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := newServer(h, sampleStore(), ginsse.Options{MaxLifetime: *lifetime})
+	server, err := newServer(h, sampleStore(), ginsse.Options{MaxLifetime: *lifetime, Limits: before.Limits(allStreams, clientStreams)})
 	if err != nil {
 		return err
 	}
@@ -88,6 +96,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("orders: -addr: %w", err), server.stop(ctx))
 	}
+	server.Handler = before.Handler(server.Handler, listener.Addr())
 	fmt.Fprintf(stdout, "orders: http://%s/\n", listener.Addr())
 
 	served := make(chan error, 1)

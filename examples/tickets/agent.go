@@ -34,10 +34,17 @@ const (
 // agent is whose request it is. Requests of visitors, who have not signed in, do not have it.
 var agent = ginsse.NewKey[session]("agent")
 
-// agentName is whose streams are counted together. Visitors, all of whom may come from one proxy, are only counted with all others.
-func agentName(r *http.Request) string {
-	who, _ := agent.Get(r.Context())
-	return who.Name
+// perAgent returns a feed.Limits.Key: an agent's streams are counted together wherever they come from, those of visitors by what visitor says of a request.
+func perAgent(visitor func(*http.Request) string) func(*http.Request) string {
+	return func(r *http.Request) string {
+		if who, ok := agent.Get(r.Context()); ok {
+			return "agent " + who.Name
+		}
+		if client := visitor(r); client != "" {
+			return "visitor " + client
+		}
+		return ""
+	}
 }
 
 // leaseKey is what is revoked to end an agent's streams.

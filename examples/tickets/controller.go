@@ -18,9 +18,10 @@ import (
 
 // settings are what the flags say.
 type settings struct {
-	session time.Duration // how long a sign-in holds
-	limits  *feed.Limits  // of streams. Their Key is set by newTicketController
-	origins []string      // of other sites whose pages may follow /tickets/events
+	session time.Duration              // how long a sign-in holds
+	limits  *feed.Limits               // of streams. Their Key is set by newTicketController
+	origins []string                   // of other sites whose pages may follow /tickets/events
+	client  func(*http.Request) string // by which visitors are told apart, as by a feed.Limits.Key
 }
 
 // ticketController has all routes about tickets: those that answer once, and those that stream.
@@ -37,7 +38,7 @@ type ticketController struct {
 
 // newTicketController returns a controller whose streams end when drain begins.
 func newTicketController(h *hub.Hub, tickets store, agents sessions, drain *feed.Drain, o settings) *ticketController {
-	o.limits.Key = agentName
+	o.limits.Key = perAgent(o.client)
 	return &ticketController{
 		tickets: tickets, sessions: agents, sessionTime: o.session, hub: h, all: hub.NewTopic[change](h, everything), streams: newStreams(),
 		options: ginsse.Options{Limits: o.limits, Drain: drain, OnEnd: logEnd}, origins: o.origins,

@@ -22,6 +22,7 @@ import (
 	"github.com/headrace/headrace/backends"
 	_ "github.com/headrace/headrace/backends/all"                  // so that -backend takes the URL of any of them
 	_ "github.com/headrace/headrace/backends/redisstream/embedded" // miniredis://, Redis within the process
+	"github.com/headrace/headrace/examples/internal/front"
 	"github.com/headrace/headrace/examples/internal/redislog"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse/feed"
@@ -54,8 +55,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	backendURL := flags.String("backend", "memory://", "`URL` of the backend that keeps the messages, and the tickets too if it is Redis")
 	session := flags.Duration("session", 8*time.Hour, "how `long` a sign-in holds")
 	all := flags.Int("streams", 1000, "how `many` streams may be open at once")
-	each := flags.Int("agent-streams", 5, "how `many` streams of one agent may be open at once; browsers open six connections, and one is for requests")
+	each := flags.Int("agent-streams", 50, "how `many` streams of one agent, or of one address of visitors, may be open at once, at most half of all; pages that a browser keeps for its back button hold theirs, seven in a tab over HTTP/2")
 	origins := flags.String("origins", "", "`list` of origins, such as https://app.example.com, whose pages may follow /tickets/events")
+	var before front.Front
+	before.Flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -68,7 +71,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return errors.New("tickets: -addr must be a host and a port, such as 127.0.0.1:8080")
 	}
 
-	o := settings{session: *session, limits: &feed.Limits{Max: *all, PerKey: *each}, origins: strings.FieldsFunc(*origins, func(r rune) bool { return r == ',' })}
+	o := settings{session: *session, limits: before.Limits(*all, *each), client: before.Client(), origins: strings.FieldsFunc(*origins, func(r rune) bool { return r == ',' })}
 	if o.session <= 0 || *all <= 0 || *each <= 0 {
 		return errors.New("tickets: -session, -streams and -agent-streams must be positive")
 	}
@@ -92,6 +95,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("tickets: -addr: %w", err), server.stop(ctx))
 	}
+	server.Handler = before.Handler(server.Handler, listener.Addr())
 	fmt.Fprintf(stdout, "tickets: http://%s/\n", listener.Addr())
 
 	served := make(chan error, 1)

@@ -46,7 +46,7 @@ func serveOver(t *testing.T, url string, wrap func(http.Handler) http.Handler) *
 }
 
 func ordinary() settings {
-	return settings{session: time.Hour, limits: &feed.Limits{Max: 100, PerKey: 5}}
+	return settings{session: time.Hour, limits: &feed.Limits{Max: 100, PerKey: 50}, client: feed.ClientAddr()}
 }
 
 func serveWith(t *testing.T, url string, wrap func(http.Handler) http.Handler, o settings) *app {

@@ -130,8 +130,8 @@ func run(ctx context.Context, s scale, only, forms, what string) error {
 // bounded returns how many connections a process can have, at most the wanted number. Go programs
 // raise their limit by themselves as far as they may.
 func bounded(wanted int) (int, error) {
-	// Files besides connections.
-	const others = 256
+	// Files besides connections, and those that headrace keeps free of streams.
+	const others = 256 + 1024
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, fmt.Errorf("bench: %w", err)

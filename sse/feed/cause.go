@@ -2,6 +2,7 @@ package feed
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/headrace/headrace/sse/feed/internal/session"
@@ -16,6 +17,10 @@ var (
 	// ErrWriteFailed: a write failed or took longer than Options.WriteTimeout. It wraps the
 	// connection's error.
 	ErrWriteFailed = session.ErrWriteFailed
+	// ErrServerTimeout: http.Server's WriteTimeout is over, and middleware whose response writer
+	// hides SetWriteDeadline kept Serve from putting it off, so the server has cut the stream off. It
+	// is an ErrWriteFailed. That the client has left at that time cannot be told from it.
+	ErrServerTimeout = fmt.Errorf("%w: the server's WriteTimeout is over, and a middleware's response writer hides SetWriteDeadline", ErrWriteFailed)
 	// ErrFailed: the generator yielded an error, or an event that has no wire form; or the
 	// subscription, a Snapshot after a gap, or an event of Map failed. It wraps that error. The
 	// connection was aborted.

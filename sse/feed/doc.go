@@ -56,13 +56,32 @@
 // takes it too: topics that it does not know begin at Options.Start, or with a snapshot.
 //
 // Comment lines break the silence. The response's header Heartbeat-Interval states after how many
-// seconds of it one is sent; who hears nothing for several of these may come back. Streams end
-// cleanly, for the client to come back with its cursor, at Options.MaxLifetime or a deadline of the
-// request's context, at Options.ExpireAt, when a lease of the request's context is revoked
-// ([hub.Hub.Lease]), and when the hub or the server shuts down. Except for a rotation, such an end
-// states another reconnection time: a short one after an expiry or a revocation, and one that
-// differs between clients at a shutdown. For clients that take a clean end for the end of
+// seconds of it one is sent; who hears nothing for several of these may come back. A page hears no
+// comments: with the query parameter heartbeat=SECONDS (from 5 to 60), or Options.VisibleHeartbeats,
+// an event of type heartbeat with data {} and no id comes at once, and then as often as that.
+//
+// Options.MessagesOnly leaves checkpoint, gap, close, stream-error and heartbeat out, for readers that
+// take each event's data for a payload of their own, and says what that costs.
+//
+// Streams end cleanly, for the client to come back with its cursor, at Options.MaxLifetime or a
+// deadline of the request's context, at Options.ExpireAt, when a lease of the request's context is
+// revoked ([hub.Hub.Lease]), and when the hub or the server shuts down. Except for a rotation, such
+// an end states another reconnection time: a short one after an expiry or a revocation, and one
+// that differs between clients at a shutdown. For clients that take a clean end for the end of
 // everything, [Options].Ending breaks the connection off instead.
+//
+// # Middleware
+//
+// Where middleware wraps the response writer, the stream goes through its writer. Compression is
+// fine: what decides at its first bytes compresses, and what waits for more before it decides gets
+// Content-Encoding: identity and lets the stream through. A writer that holds back what is flushed is
+// answered past, with 500, and the log says so at Error. A writer that hides SetWriteDeadline,
+// because it has no method Unwrap and embeds no ResponseWriter, lets http.Server.WriteTimeout cut
+// the stream off: the log says so at Warn, once for each type, and the cause is [ErrServerTimeout].
+//
+// Middleware must not write behind a stream. In routes of ginsse what it writes to the context's
+// Writer is dropped. With net/http it becomes part of a stream that the handler has written, and is
+// an error, and a line in the server's log, where the connection was taken over.
 //
 // # Stream or JSON
 //
@@ -100,6 +119,10 @@
 // would not rather have JSON, then gets a stream that ends at once and states a reconnection time, because an EventSource never comes
 // back from any other status. Others get 503, or 429 where Limits.PerKey is reached, and
 // Retry-After. [Refuse] answers a request of your own in the same way.
+//
+// There are too many streams where Limits says so, and without any Limits where the streams of the
+// process would leave it too few file descriptors to accept requests (Limits.Process). The latter
+// is logged at Warn.
 //
 // # What runs on the engine
 //

@@ -44,6 +44,20 @@ type Options struct {
 	History *History
 	// Heartbeat is the silence after which a comment line is sent. Default 15 s.
 	Heartbeat time.Duration
+	// VisibleHeartbeats makes heartbeats events of type heartbeat with data {}, which a page can see:
+	// one at once, and then one in each Heartbeat, whatever else is sent. A request asks for the same
+	// by the query parameter heartbeat, the seconds from 5 to 60. Default: comment lines.
+	VisibleHeartbeats bool
+	// MessagesOnly leaves out every event that is neither a message nor a Hello or Snapshot, for
+	// readers that take each event's data for one of their own payloads. The parameter heartbeat then
+	// sets the interval alone.
+	//
+	// It costs: a client that is cut off before its first message starts anew and loses what came
+	// meanwhile; lost messages are not said; messages that Filter keeps back are looked through again
+	// after each connection that brought none; failures and the end of a feed look like any other end,
+	// and who comes back to a finished feed without a cursor at its last message may do so again and
+	// again. Default: control events are sent.
+	MessagesOnly bool
 	// Retry is the least time that clients are asked to wait before they reconnect; each is told
 	// a random time up to half as long again. Default 2 s.
 	Retry time.Duration
@@ -70,7 +84,7 @@ type Options struct {
 	// their context ends and the client is told to come back later. A function that does not heed
 	// its context is waited for. Default 30 s.
 	SnapshotTimeout time.Duration
-	// Limits bounds how many streams are open at once. Default nil: no bound.
+	// Limits bounds how many streams are open at once. Default nil: as the zero Limits.
 	Limits *Limits
 	// Drain ends the stream when the server shuts down. Default nil: only the hub's Shutdown, for
 	// feeds, and the request's context end it.
@@ -171,6 +185,8 @@ func (o Options) config() session.Config {
 		Retry:     o.retry(),
 		EndRetry:  time.Second + upTo(time.Second),
 		Heartbeat: o.Heartbeat,
+		Visible:   o.VisibleHeartbeats && !o.MessagesOnly,
+		Quiet:     o.MessagesOnly,
 		ExpireAt:  o.ExpireAt,
 
 		BreakRotation: o.Ending != CleanEnds,

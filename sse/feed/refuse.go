@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headrace/headrace/hub"
+	"github.com/headrace/headrace/internal/writers"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
@@ -73,7 +74,7 @@ func (q *request) comeBack(retry time.Duration) (answered bool) {
 		if err == nil {
 			_ = writer.Write(session.Prelude(retry)) // a client that is gone needs no answer
 		}
-		if !errors.Is(err, sse.ErrNotFlushable) {
+		if !errors.Is(err, sse.ErrNotFlushable) || writers.Committed(q.w) {
 			return true
 		}
 	}
@@ -156,6 +157,14 @@ func (q *request) draining() error {
 func (q *request) tooMany(err error) error {
 	// Debug, because whoever comes too often would fill the log.
 	q.o.Logger.Debug("headrace: stream refused", "topics", q.topics, "path", q.r.URL.Path, "err", err)
+	if many, ok := errors.AsType[*tooManyError](err); ok && many.process {
+		process.warn(q.o.Logger)
+	}
+	if q.r.ProtoMajor == 1 {
+		// Connections that wait for their next request hold descriptors too, and nothing bounds those
+		// of the refused.
+		q.w.Header().Set("Connection", "close")
+	}
 	q.later(statusOf(err), q.o.Limits.retry())
 	return err
 }

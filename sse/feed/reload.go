@@ -72,7 +72,9 @@ func startReload(s *source) *reload {
 // behind it. The gap has no id: a client that is cut off before the snapshot comes back with its
 // old cursor, to the same gap.
 func (s *source) reloadState(w *session.Work) {
-	w.Frames = append(w.Frames, session.Gap(""))
+	if !s.messagesOnly {
+		w.Frames = append(w.Frames, session.Gap(""))
+	}
 	s.reload = startReload(s)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -23,6 +24,7 @@ type request struct {
 	o      Options
 	topics []string // of a feed
 	life   *life    // of a stream that may be detached; else nil
+	cut    *cut     // of a stream that the server's WriteTimeout will cut off; else nil
 
 	free func() // takes the stream off the Limits
 	left func() // tells the Drain that the stream has ended
@@ -31,6 +33,7 @@ type request struct {
 func newRequest(w http.ResponseWriter, r *http.Request, topics []string, o Options) *request {
 	q := &request{w: w, r: r, o: o, topics: topics}
 	q.o.fill()
+	q.chooseHeartbeat()
 	return q
 }
 
@@ -152,6 +155,7 @@ func (q *request) open(f Feed, set *cursor.Set, where opening) (*source, error) 
 	ctx := q.r.Context()
 	s := &source{ctx: ctx, feed: f, set: set, gap: where.gap, spread: q.o.Retry, within: q.o.SnapshotTimeout}
 	s.terms = terms{q.o.ReplayMessages, q.o.ReplayBytes, q.o.EndDeleted}
+	s.messagesOnly = q.o.MessagesOnly
 	bounded := &patience{Context: ctx, timeout: q.o.ConnectTimeout}
 	if q.life != nil {
 		bounded.Context = q.life.request // the stream's may outlive it
@@ -177,6 +181,32 @@ func (q *request) head() error {
 	q.stateHeartbeat()
 	q.w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// Bounds of the heartbeat that a request may choose: each wakes a phone's radio, and a proxy may end
+// what is silent for a minute.
+const (
+	shortestHeartbeat = 5 * time.Second
+	longestHeartbeat  = time.Minute
+)
+
+// chooseHeartbeat takes over the heartbeat that the request has chosen. What is no number asks for
+// events at the interval that there is.
+func (q *request) chooseHeartbeat() {
+	if q.r.URL == nil {
+		return
+	}
+	text, chosen := query.Value(q.r.URL.RawQuery, "heartbeat")
+	if !chosen {
+		return
+	}
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(seconds) {
+		seconds = q.o.Heartbeat.Seconds()
+	}
+	seconds = min(max(seconds, shortestHeartbeat.Seconds()), longestHeartbeat.Seconds())
+	q.o.Heartbeat = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
+	q.o.VisibleHeartbeats = true
 }
 
 // stateHeartbeat sets the header by which clients know when a connection is dead: the seconds

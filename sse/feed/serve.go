@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/headrace/headrace/internal/writers"
 	"github.com/headrace/headrace/sse"
 	"github.com/headrace/headrace/sse/feed/internal/direct"
 	"github.com/headrace/headrace/sse/feed/internal/session"
@@ -27,6 +28,7 @@ import (
 // any case. A panic of one of the feed's functions aborts the stream and goes on from Serve.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
 	q := newRequest(w, r, f.Topics, o)
+	defer underWriteTimeout(q)()
 	s := &stream{request: q}
 	if done, err := s.admit(f); done {
 		return err
@@ -250,8 +252,11 @@ func (s *stream) respond(run func(*sse.Writer, func(session.Result))) error {
 // unwritable is for a response that cannot be a stream.
 func (s *stream) unwritable(err error) error {
 	if errors.Is(err, sse.ErrNotFlushable) {
-		s.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler and its like off this route",
+		s.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler, compression and their like off this route",
 			"topics", s.topics, "path", s.r.URL.Path, "err", err)
+		if writers.Committed(s.w) {
+			return err // sse has answered below that middleware
+		}
 		return s.refuse(http.StatusInternalServerError, err)
 	}
 	s.ended(session.Result{Cause: fmt.Errorf("%w: %w", ErrWriteFailed, err)})
@@ -268,6 +273,7 @@ func (s *stream) outcome() error {
 
 // ended takes note of the end of the stream.
 func (s *stream) ended(r session.Result) {
+	r.Cause = s.cut.blame(r.Cause)
 	s.cause = r.Cause
 	s.report.ended(r)
 }

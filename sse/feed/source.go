@@ -31,6 +31,8 @@ type source struct {
 	set  *cursor.Set // nil for one topic
 	terms
 	subscriptions
+	messagesOnly bool // the feed's own events are left out
+
 	turn int // whose poll is next
 	most int // entries of the next batch, 0 for as many as there is room for
 
@@ -98,9 +100,11 @@ func (s *source) Poll(w *session.Work, budget int) (hub.Status, error) {
 	switch {
 	case s.gap:
 		s.gap = false
-		if len(s.first) > 0 {
+		switch {
+		case s.messagesOnly:
+		case len(s.first) > 0:
 			w.Frames = append(w.Frames, session.Gap(""))
-		} else {
+		default:
 			w.Frames = append(w.Frames, session.Gap(s.position()))
 		}
 		return hub.Ready, nil
@@ -168,7 +172,7 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 	case !s.closed:
 		// Each topic has said its last, in this stream or before it.
 		s.closed, s.passed = true, false
-		w.Frames = append(w.Frames, closeFrame(s.cursor()))
+		w.Frames = append(w.Frames, s.closeFrame())
 		return hub.Ready, nil
 	}
 	return hub.Ended, nil
@@ -179,9 +183,12 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 const closeRetry = time.Minute
 
 // closeFrame returns the event that ends a feed.
-func closeFrame(at string) []byte {
+func (s *source) closeFrame() []byte {
 	retry := sse.AppendRetry(nil, (closeRetry + upTo(closeRetry/2)).Round(time.Millisecond))
-	return append(retry, session.Frame(at, "close", nil)...)
+	if s.messagesOnly {
+		return retry
+	}
+	return append(retry, session.Frame(s.cursor(), "close", nil)...)
 }
 
 // deliver puts a batch of the i-th reader on the wire. What Map makes of it counts against the budget:
@@ -194,8 +201,8 @@ func (s *source) deliver(w *session.Work, i int, b hub.Batch, budget int) {
 		s.reloadState(w)
 		return
 	}
-	gap := len(w.Frames)
-	if b.Gap {
+	gap, said := len(w.Frames), b.Gap && !s.messagesOnly
+	if said {
 		w.Frames = append(w.Frames, session.Gap(""))
 	}
 	before, made := len(w.Frames), w.Private()
@@ -215,7 +222,7 @@ func (s *source) deliver(w *session.Work, i int, b hub.Batch, budget int) {
 	if len(b.Entries) == 0 {
 		s.at[i] = b.At
 	}
-	if b.Gap && len(w.Frames) == before && s.err == nil {
+	if said && len(w.Frames) == before && s.err == nil {
 		// Nothing follows that would bring the client's cursor past the gap.
 		w.Frames[gap], s.passed = session.Gap(s.cursor()), false
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/headrace/headrace/internal/writers"
 	"github.com/headrace/headrace/sse"
 )
 
@@ -60,20 +61,14 @@ func obstacle(w http.ResponseWriter, r *http.Request) string {
 // an Unwrap or a Hijack does not say that it only counts, since writers that compress have both.
 func wrapper(w http.ResponseWriter) reflect.Type {
 	t := reflect.TypeOf(w)
-	if isType(t, "github.com/gin-gonic/gin", "responseWriter") {
-		if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
-			t = reflect.TypeOf(u.Unwrap())
-		}
+	if writers.IsGin(w) {
+		below, _ := writers.Below(w)
+		t = reflect.TypeOf(below)
 	}
-	if isType(t, "net/http", "response") {
+	if writers.Is(t, "net/http", "response") {
 		return nil
 	}
 	return t
-}
-
-// isType reports whether t is a pointer to a type of a package.
-func isType(t reflect.Type, path, name string) bool {
-	return t != nil && t.Kind() == reflect.Pointer && t.Elem().PkgPath() == path && t.Elem().Name() == name
 }
 
 // TakenOver reports whether the connection below a response writer was taken over from its

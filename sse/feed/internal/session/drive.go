@@ -60,7 +60,7 @@ func (s *Stream) turn(w Writer) Step {
 // lament tells the client of a panic, because proxies make a clean end of an abort. It writes nothing
 // behind a write that has panicked itself.
 func (s *Stream) lament(w Writer) {
-	if s.writing {
+	if s.writing || s.machine.config.Quiet {
 		return
 	}
 	defer func() { _ = recover() }() // another panic is under way

@@ -9,6 +9,7 @@ import (
 // Control frames that are the same for everybody.
 var (
 	heartbeatFrame = []byte(sse.Heartbeat)
+	visibleFrame   = Frame("", "heartbeat", []byte("{}"))
 	failureFrame   = Frame("", "stream-error", []byte("{}"))
 )
 

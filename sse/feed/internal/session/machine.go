@@ -31,6 +31,10 @@ type Config struct {
 	Hello []byte
 	// Heartbeat is the silence after which a heartbeat is due. Zero sends none.
 	Heartbeat time.Duration
+	// Visible makes heartbeats events: one at once, and then one in each Heartbeat, silent or not.
+	Visible bool
+	// Quiet leaves out the events that the machine makes itself, except for heartbeats.
+	Quiet bool
 	// Lifetime is how long after the first Next the connection is rotated: ended cleanly, for the
 	// client to come back. Zero means never.
 	Lifetime time.Duration
@@ -48,6 +52,7 @@ type Machine struct {
 
 	rotateAt time.Time
 	wrote    time.Time // when something was last to be written
+	beat     time.Time // when the last heartbeat was that is an event
 	drainAt  time.Time // zero: not draining
 	drained  bool      // the stream ended at that time, and by nothing else
 	begun    bool
@@ -103,8 +108,8 @@ func (m *Machine) Next(now time.Time, w *Work) (s Step) {
 	if s.Status == hub.Ended {
 		return s
 	}
-	if len(w.Frames) == 0 && m.config.Heartbeat > 0 && due(m.wrote.Add(m.config.Heartbeat), now) && !m.checkpoint(w) {
-		w.Frames = append(w.Frames, heartbeatFrame)
+	if m.config.Heartbeat > 0 {
+		m.heartbeat(now, w)
 	}
 	if len(w.Frames) > 0 {
 		m.wrote = now
@@ -135,15 +140,36 @@ func (m *Machine) begin(now time.Time, w *Work) {
 	if m.config.Hello != nil && m.stopped == nil {
 		w.Frames = append(w.Frames, m.config.Hello)
 	}
-	if m.config.Checkpoint != "" {
+	if m.config.Checkpoint != "" && !m.config.Quiet {
 		w.Frames = append(w.Frames, Frame(m.config.Checkpoint, "checkpoint", nil))
 	}
+	if m.config.Visible {
+		w.Frames, m.beat = append(w.Frames, visibleFrame), now
+	}
 	m.config.Checkpoint, m.config.Hello = "", nil // sent once, and then held for nothing
+}
+
+// heartbeat appends a heartbeat if one is due. A checkpoint is as good as a comment. An event is sent
+// also where there is no silence: a page hears only the types of events that it knows.
+func (m *Machine) heartbeat(now time.Time, w *Work) {
+	every := m.config.Heartbeat
+	silent := len(w.Frames) == 0 && due(m.wrote.Add(every), now)
+	switch {
+	case silent && m.checkpoint(w), m.config.Visible:
+	case silent:
+		w.Frames = append(w.Frames, heartbeatFrame)
+	}
+	if m.config.Visible && due(m.beat.Add(every), now) {
+		w.Frames, m.beat = append(w.Frames, visibleFrame), now
+	}
 }
 
 // checkpoint tells the client its cursor where the source has passed something over that it need
 // not be sent again.
 func (m *Machine) checkpoint(w *Work) bool {
+	if m.config.Quiet {
+		return false
+	}
 	at := m.source.Checkpoint()
 	if at == "" {
 		return false
@@ -218,7 +244,9 @@ func (m *Machine) stop(w *Work, cause error) Step {
 }
 
 func (m *Machine) fail(w *Work, err error) Step {
-	w.Frames = append(w.Frames, failureFrame)
+	if !m.config.Quiet {
+		w.Frames = append(w.Frames, failureFrame)
+	}
 	s := m.end(failed(err))
 	s.Abort = true
 	return s
@@ -234,6 +262,9 @@ func (m *Machine) Deadline() time.Time {
 	var first time.Time
 	if m.config.Heartbeat > 0 {
 		first = m.wrote.Add(m.config.Heartbeat)
+		if m.config.Visible {
+			first = m.beat.Add(m.config.Heartbeat)
+		}
 	}
 	for _, t := range [...]time.Time{m.rotateAt, m.config.ExpireAt, m.drainAt} {
 		if !t.IsZero() && (first.IsZero() || t.Before(first)) {

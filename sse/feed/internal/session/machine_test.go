@@ -84,6 +84,22 @@ func TestMachineHeartbeat(t *testing.T) {
 	deadline(t, next(t, m, 50*time.Second, "data: b\n\n", hub.Waiting), 65*time.Second)
 }
 
+// TestMachineVisibleHeartbeat: the first comes at once, and one in each interval, also where it is not
+// silent. They are beside what else is said of the position.
+func TestMachineVisibleHeartbeat(t *testing.T) {
+	const beat = "event: heartbeat\ndata: {}\n\n"
+	source := newFakeSource()
+	m := NewMachine(Config{Heartbeat: 15 * time.Second, Visible: true, Checkpoint: "1", Hello: []byte("data: hello\n\n")}, source)
+	deadline(t, next(t, m, 0, ": ok\ndata: hello\n\nevent: checkpoint\ndata: \nid: 1\n\n"+beat, hub.Waiting), 15*time.Second)
+	source.put("data: a\n\n")
+	deadline(t, next(t, m, 10*time.Second, "data: a\n\n", hub.Waiting), 15*time.Second)
+	source.passed = "3"
+	deadline(t, next(t, m, 15*time.Second, beat, hub.Waiting), 30*time.Second)
+	deadline(t, next(t, m, 30*time.Second, "event: checkpoint\ndata: \nid: 3\n\n"+beat, hub.Waiting), 45*time.Second)
+	source.put("data: b\n\n")
+	deadline(t, next(t, m, 46*time.Second, "data: b\n\n"+beat, hub.Waiting), 61*time.Second)
+}
+
 // TestMachineCheckpoint: what was passed over is told in place of a heartbeat, once, and does not
 // keep the connection busy before.
 func TestMachineCheckpoint(t *testing.T) {

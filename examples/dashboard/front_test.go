@@ -1,0 +1,11 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/headrace/headrace/examples/internal/fronttest"
+)
+
+func TestFront(t *testing.T) {
+	fronttest.Program{Run: run, Stream: "sites/oslo/events", Cookie: sessionCookie + "=Vera", Each: clientStreams}.Check(t)
+}
