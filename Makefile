@@ -112,6 +112,13 @@ test-faults: deps ## Run hubs over Redis servers that fail as seeds choose, 15 m
 	$(GO) -C integration test -race -count=1 -timeout=3h -parallel=$(BESIDE) -run='^TestSeeds$$' ./faults \
 		-topology=$(TOPOLOGY) -seeds=$(SEEDS) -from=$(FROM) -time=$(TIME) $(if $(SHORT),-slack=5) $(ARGS)
 
+# Browsers are slow beside each other, so few cells run at once. The short form has the clients that need nothing but what make deps
+# installs.
+.PHONY: test-clients
+test-clients: deps ## Install browsers and clients, then run what docs/clients.md has in its table, 5 minutes; SHORT=1 for a part; ARGS="-step=1" cuts at every byte
+	@$(if $(SHORT),,.ci/deps clients)
+	$(GO) -C integration test -count=1 -timeout=30m -parallel=6 ./clients/table -cells $(if $(SHORT),-brief) $(ARGS)
+
 .PHONY: lint
 lint: $(GOLANGCI_STAMP) ## Check formatting, go.mod and the code for every system it builds on
 	@unformatted=$$(gofmt -l .); \

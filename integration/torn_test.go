@@ -170,6 +170,7 @@ func (s *tornSite) body(cursor string, refuse bool) string {
 	}
 	req.Header.Set("Accept", "text/event-stream")
 	req.Header.Set("Cache-Control", "no-cache")
+	req.Header.Set("User-Agent", "Safari/605.1.15")
 	if cursor != "" {
 		req.Header.Set("Last-Event-ID", cursor)
 	}

@@ -40,7 +40,7 @@ func reach(w http.ResponseWriter) (out, inner http.ResponseWriter) {
 // flushed past: the head would leave without what it adds, Content-Encoding for
 // one, and the client could not read the bytes behind it. So what is below it is
 // left alone until something has come through.
-func (w *Writer) open(middleware, inner http.ResponseWriter, first []byte) error {
+func open(w *Writer, middleware, inner http.ResponseWriter, first []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if writers.Plain(middleware) {

@@ -54,7 +54,7 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 		_ = writer.rc.SetReadDeadline(time.Unix(1, 0))
 	}
 	w.WriteHeader(http.StatusOK)
-	if err := writer.open(middleware, inner, AppendTorn(nil, r)); err != nil {
+	if err := open(writer, middleware, inner, AppendTorn(nil, r)); err != nil {
 		return nil, err
 	}
 	return writer, nil

@@ -19,8 +19,10 @@ import (
 // has control characters, bytes that are not UTF-8, or more than 4 KiB, is not repeated.
 //
 // Some clients do make an event of a block without data. So nothing is appended for those that do
-// not state Cache-Control: no-cache, as an EventSource does, and for the fetch of Chromium and
-// Firefox, whose developer tools state it for every request.
+// not state Cache-Control: no-cache, as an EventSource does, for the fetch of Chromium and Firefox,
+// whose developer tools state it for every request, and for clients on Go's net/http, of which
+// launchdarkly/eventsource, donovanhide/eventsource and r3labs/sse state it and hand over such a
+// block.
 //
 // [Respond] and package feed send the block by themselves. Whoever writes a stream by other means
 // sends it before anything else.
@@ -43,10 +45,11 @@ func AppendTorn(dst []byte, r *http.Request) []byte {
 }
 
 // mayHoldTorn reports whether a client may hold a torn frame, and takes a block without data for
-// nothing. The engines of Chromium and Firefox hold none, whatever in them asks.
+// nothing. The engines of Chromium and Firefox hold none, whatever in them asks, and no client in Go
+// is known to.
 func mayHoldTorn(h http.Header) bool {
-	for _, browser := range h["User-Agent"] {
-		if strings.Contains(browser, "Chrome/") || strings.Contains(browser, "Firefox/") {
+	for _, agent := range h["User-Agent"] {
+		if strings.Contains(agent, "Chrome/") || strings.Contains(agent, "Firefox/") || strings.HasPrefix(agent, "Go-http-client/") {
 			return false
 		}
 	}

@@ -33,6 +33,7 @@ func TestAppendTorn(t *testing.T) {
 		{name: "WebKit under another name", control: "no-cache", agent: onIOS, want: empty},
 		{name: "Chromium", control: "no-cache", agent: chromium},
 		{name: "Firefox", control: "no-cache", agent: firefox},
+		{name: "a client in Go", control: "no-cache", agent: "Go-http-client/1.1"},
 		{name: "header", control: "no-cache", header: "1-0", want: "!\nevent: torn\nid: 1-0\n\n"},
 		{name: "query", control: "no-cache", query: "?lastEventId=a%20b", want: "!\nevent: torn\nid: a b\n\n"},
 		{name: "not one of ours", control: "no-cache", header: `{"é":" 1"}`, want: "!\nevent: torn\nid: {\"é\":\" 1\"}\n\n"},

@@ -11,13 +11,13 @@ import (
 // that the client has stated, where the client may hold one. It does not count as written.
 func TestConformanceTorn(t *testing.T) {
 	onWays(t, []string{"t"}, func(*lab, *Feed, *Options) {}, func(t *testing.T, l *lab) {
-		c := l.open("Cache-Control", "no-cache")
+		c := l.open("Cache-Control", "no-cache", "User-Agent", "Safari/605.1.15")
 		equal(t, "block", c.block(t), "!\nevent: torn\nid: \n\n")
 		id := c.primed(t)
 		c.leave()
 		l.ended(ErrClientGone)
 
-		c = l.open("Last-Event-ID", id, "Cache-Control", "no-cache")
+		c = l.open("Last-Event-ID", id, "Cache-Control", "no-cache", "User-Agent", "Safari/605.1.15")
 		equal(t, "block", c.block(t), "!\nevent: torn\nid: "+id+"\n\n")
 		l.finish()
 		rest, err := io.ReadAll(c.r)
