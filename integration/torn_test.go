@@ -27,7 +27,7 @@ type torn struct {
 	name    string
 	handler http.Handler
 	cursor  string // that the client begins with
-	// again are types that may come again, because they have no ID of their own; sometimes those that a client may get with each connection.
+	// again are types that may come again, because they have no ID of their own; sometimes those that a client may get with each connection, with data x.
 	again, sometimes []string
 	// vector says that the cursor holds positions in several topics. Another connection may come to it in another way.
 	vector bool
@@ -327,7 +327,7 @@ func (kind torn) once(events []sse.Event) (all []sse.Event) {
 			e.ID = ""
 		}
 		switch {
-		case slices.Contains(kind.sometimes, e.Type):
+		case slices.Contains(kind.sometimes, e.Type) && e.Text() == "x":
 			continue
 		case slices.Contains(kind.again, e.Type) && len(all) > 0 && all[len(all)-1] == e:
 			continue

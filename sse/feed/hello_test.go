@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -30,7 +31,9 @@ func TestConformanceHello(t *testing.T) {
 					}
 					c.leave()
 					<-l.end
-					_ = <-l.unwound
+					if err := <-l.unwound; err != nil && !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
 				}
 				first, behindGap := "event: checkpoint\n", "event: gap\n"
 				if snapshot {
