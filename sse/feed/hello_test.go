@@ -44,7 +44,7 @@ func TestConformanceHello(t *testing.T) {
 				begins("unknown cursor", behindGap, "Last-Event-ID", "of-another-life")
 				begins("malformed cursor", behindGap, "Last-Event-ID", "not an id")
 
-				c := l.open("Cache-Control", "no-cache", "Last-Event-ID", ids[0])
+				c := l.open("Cache-Control", "no-cache", "User-Agent", "Safari/605.1.15", "Last-Event-ID", ids[0])
 				equal(t, "torn", strings.HasPrefix(c.block(t), "!\nevent: torn\n"), true)
 				equal(t, "behind torn", c.block(t), prelude+hello)
 				equal(t, "then", c.block(t), event(ids[1], "b"))
