@@ -14,7 +14,7 @@
 // it would go on, so it can take the lead when the leader closes, crashes or freezes.
 //
 // A tab that joins opens a connection of its own first, and gets what any EventSource would get: the
-// snapshot or the checkpoint, what came since its cursor, a hello. As soon as it has reached a
+// hello, the snapshot or the checkpoint, and what came since its cursor. As soon as it has reached a
 // position that the leader has reached too, it closes that connection and listens to the leader
 // from there. The same happens when a tab is not where a new leader begins. Tabs join one after the
 // other, so that there are two connections at most, and one when all have joined.
@@ -52,7 +52,7 @@ class Feed extends EventTarget {
   // The connection, of a tab that leads or joins.
   #source;
   #sourceTypes = 0; // how many types the source listens for
-  #begun = 0; // when it brought the first event behind the checkpoint, which comes before a hello
+  #begun = 0; // when its first event came
   #heard = 0; // when the last one came
   #beats = false; // heartbeats are known to come
   #failures = 0;
@@ -239,7 +239,7 @@ class Feed extends EventTarget {
   #event({ type, data, lastEventId }) {
     const run = this.#run;
     this.#heard = Date.now();
-    if (type !== "checkpoint") this.#begun ||= this.#heard;
+    this.#begun ||= this.#heard;
     this.#become("live"); // before the cursor moves: the others learn of that with the event
     if (run.signal.aborted) return; // a listener has closed the feed
     // Until a first id comes, the source does not know the cursor that its URL has stated.
