@@ -118,6 +118,7 @@ test-faults: deps ## Run hubs over Redis servers that fail as seeds choose, 15 m
 test-clients: deps ## Install browsers and clients, then run what docs/clients.md has in its table, 5 minutes; SHORT=1 for a part; ARGS="-step=1" cuts at every byte
 	@$(if $(SHORT),,.ci/deps clients)
 	$(GO) -C integration test -count=1 -timeout=30m -parallel=6 ./clients/table -cells $(if $(SHORT),-brief) $(ARGS)
+	$(if $(SHORT),,HEADRACE_LONG=1 $(GO) -C integration test -count=1 -timeout=30m -run='Firefox|WebKit' ./tabs)
 
 .PHONY: lint
 lint: $(GOLANGCI_STAMP) ## Check formatting, go.mod and the code for every system it builds on

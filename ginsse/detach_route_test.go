@@ -125,8 +125,8 @@ func TestDetachedSnapshot(t *testing.T) {
 	}
 }
 
-// TestDetachedFilterAndMap: what runs for a stream whose handler has returned gets the parameters, and
-// what middleware has set, of its own request, however often Gin has used the context again.
+// TestDetachedFilterAndMap: what runs for a stream whose handler has returned gets the parameters,
+// and what middleware has set, of its own request, however often Gin has used the context again.
 func TestDetachedFilterAndMap(t *testing.T) {
 	h := newHub(t)
 	type params struct{ Room string }

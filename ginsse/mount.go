@@ -156,6 +156,9 @@ func (r *Route[P]) check() error {
 	if err := checkEvents(r.events, r.handle == nil); err != nil {
 		return err
 	}
+	if r.options.Post {
+		return errors.New("its Options have Post: a route has GET and HEAD only, so serve POST by a Gin route of your own with feed.Serve")
+	}
 	if r.cors != nil {
 		if err := r.cors.Check(); err != nil {
 			return err

@@ -42,6 +42,7 @@ func TestMountErrors(t *testing.T) {
 		"neither topic nor handler": {plain("/a"), "/api/a", []string{"Topic", "Handle"}},
 		"topic and function":        {plain("/a").Topic(h, "x").TopicFunc(h, topic), "/api/a", []string{"more than one"}},
 		"topic and handler":         {plain("/a").Topic(h, "x").Handle(generator), "/api/a", []string{"more than one"}},
+		"POST":                      {plain("/a").Topic(h, "x").Options(ginsse.Options{Post: true}), "/api/a", []string{"Post", "feed.Serve"}},
 		"two topics":                {plain("/a").Topic(h, "x").Topic(h, "y"), "/api/a", []string{"more than one"}},
 		"two handlers":              {plain("/a").Handle(generator).Handle(generator), "/api/a", []string{"more than one"}},
 		"nil hub":                   {plain("/a").Topic(nil, "x"), "/api/a", []string{"hub is nil"}},

@@ -221,6 +221,7 @@ func (e *endpoint[P]) serve(g *gin.Context) {
 		// refused.
 		return
 	}
+	defer silence(g)
 	if e.options.Detach && e.handle == nil {
 		defer detachable(g)()
 	}
@@ -289,7 +290,6 @@ func (e *endpoint[P]) admit(c *Context[P]) (topics []string, ok bool) {
 
 // follow serves a route of topics.
 func (e *endpoint[P]) follow(c *Context[P], topics []string) {
-	defer silence(c.gin)
 	o := c.settle(e.options) // first: what Snapshot, Filter and Map get knows that the stream has begun
 	note(c.gin, feed.Serve(c.gin.Writer, c.gin.Request, e.feed(c, topics), o))
 }
@@ -354,7 +354,6 @@ func answered(g *gin.Context) bool { return g.IsAborted() || g.Writer.Written() 
 
 // generate serves a route with a Handle.
 func (e *endpoint[P]) generate(c *Context[P]) {
-	defer silence(c.gin)
 	note(c.gin, feed.Generate(c.gin.Writer, c.gin.Request, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 		c.ctx = ctx
 		return e.handle(c)

@@ -371,8 +371,8 @@ func TestMiddlewareBehindStream(t *testing.T) {
 	}
 }
 
-// TestErrorMiddleware holds that middleware that answers behind a stream, as those do that make JSON
-// of c.Errors, adds nothing to it and to the server's log, however the stream was written.
+// TestErrorMiddleware holds that middleware that answers behind a stream, as those do that make
+// JSON of c.Errors, adds nothing to it and to the server's log, however the stream was written.
 func TestErrorMiddleware(t *testing.T) {
 	for _, place := range places {
 		t.Run(place.name, func(t *testing.T) {
@@ -416,6 +416,49 @@ func TestErrorMiddleware(t *testing.T) {
 				t.Errorf("the server's log: %s", &said)
 			}
 		})
+	}
+}
+
+// TestAnswerWithoutBody holds that middleware cannot change an answer that has no body, or add to a
+// refusal that is a stream.
+func TestAnswerWithoutBody(t *testing.T) {
+	h := newHub(t)
+	r := gin.New()
+	r.Use(func(c *gin.Context) {
+		c.Next()
+		c.JSON(http.StatusTeapot, gin.H{"data": canary})
+	})
+	absent, drained := quiet, quiet
+	absent.Absent = http.StatusNoContent
+	drained.Drain = &feed.Drain{}
+	drained.Drain.Begin()
+	mount(t, r, ginsse.SSE[none]("/absent").Options(absent).Topic(h, "absent"), ginsse.SSE[none]("/feed").Options(quiet).Topic(h, "x"),
+		ginsse.SSE[none]("/drained").Options(drained).Topic(h, "x"),
+		ginsse.SSE[none]("/refused").Options(quiet).Guard(func(*ginsse.Context[none]) error { return ginsse.Status(503, errors.New("later")) }).Topic(h, "x"),
+		ginsse.SSE[none]("/generator").Options(quiet).Handle(func(*ginsse.Context[none]) seq { return events() }))
+	server := httptest.NewServer(r)
+	defer server.Close()
+	for _, test := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/absent", 204}, {"HEAD", "/absent", 204}, {"HEAD", "/feed", 200}, {"HEAD", "/generator", 200},
+		{"HEAD", "/drained", 200}, {"HEAD", "/refused", 200}, {"GET", "/drained", 200}, {"GET", "/refused", 200},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), test.method, server.URL+test.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", "text/event-stream")
+		resp, err := server.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != test.status || bytes.Contains(body, []byte(canary)) || strings.Contains(resp.Header.Get("Content-Type"), "json") {
+			t.Errorf("%s %s: %d, %q, %v", test.method, test.path, resp.StatusCode, body, resp.Header)
+		}
 	}
 }
 

@@ -66,8 +66,8 @@ import (
 //   - R3 Gap is set whenever it cannot be proven that nothing is missing between the ID and the
 //     first message of the page (or Next). The page then starts at the oldest retained message
 //     that is newer than the ID. Where the backend cannot tell which messages are newer, it starts
-//     at the oldest retained one. A message that the backend has but cannot bring counts as one that
-//     is not retained.
+//     at the oldest retained one. A message that the backend has but cannot bring counts as one
+//     that is not retained.
 //   - R4 An ID that the backend cannot place (malformed, foreign, of a former life) is a gap;
 //     never an error, never a panic, never a message of another topic.
 //   - R5 Read at the newest message, or at a tail that Follow gave and nothing was appended

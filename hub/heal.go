@@ -253,8 +253,8 @@ func (f *followed) nextAfter(common ID, newer []ID, otherwise *page) (*page, ID,
 	}
 }
 
-// renew notes what the backend calls the position of the log's last ID, and reports whether the page
-// that was read from there says that it is the newest. f.mu is held.
+// renew notes what the backend calls the position of the log's last ID, and reports whether the
+// page that was read from there says that it is the newest. f.mu is held.
 func (f *followed) renew(last ID, p *page) bool {
 	if p.whole() {
 		f.renewed = renewal{last, p.next}
@@ -330,8 +330,8 @@ func (f *followed) merge(p *page, common ID, before uint64) bool {
 	return (met || tip) && !f.again
 }
 
-// returned reports whether a page has messages that the store had lost: it is back in a history that
-// it had left. Who had them, the window cannot tell. f.mu is held.
+// returned reports whether a page has messages that the store had lost: it is back in a history
+// that it had left. Who had them, the window cannot tell. f.mu is held.
 func (f *followed) returned(p *page) bool {
 	return slices.ContainsFunc(p.entries, func(e *Entry) bool {
 		_, lost := f.lost[e.ID]

@@ -161,8 +161,8 @@ func TestHistoryChecker(t *testing.T) {
 	}
 }
 
-// histories is for a long run without the race detector: go test ./hub -run TestHistories -histories
-// 2500 takes a minute or two.
+// histories is for a long run without the race detector: go test ./hub -run TestHistories
+// -histories 2500 takes a minute or two.
 var histories = flag.Int("histories", 0, "how many histories of each kind TestHistories runs; 0: as its form has it")
 
 // TestHistories lets publishers and readers live through random faults of backend and live path,
@@ -376,7 +376,8 @@ func (w *world) delete() {
 	w.control(func() error { return w.b.Delete(context.Background(), topic) })
 }
 
-// control has the backend append an entry that is no message: it has the place of the message before.
+// control has the backend append an entry that is no message: it has the place of the message
+// before.
 func (w *world) control(do func() error) {
 	if err := do(); err != nil {
 		w.t.Fatal(err)

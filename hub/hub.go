@@ -186,8 +186,8 @@ func (h *Hub) Delete(ctx context.Context, topic string) error {
 // Erase removes one message of a topic, wherever headrace keeps it: at the backend and in the
 // windows of all instances. Readers that have not had it do not get it, and that is no gap. What a
 // client has received already is out of reach, and so is what a stream is just writing to it. A
-// message that is not there any more is no error. It blocks and fails as Delete does; ErrPosition is
-// for an ID that is malformed.
+// message that is not there any more is no error. It blocks and fails as Delete does; ErrPosition
+// is for an ID that is malformed.
 func (h *Hub) Erase(ctx context.Context, topic string, id ID) error {
 	err := h.life(ctx, topic)
 	switch {

@@ -80,8 +80,8 @@ func TestLostWhileReading(t *testing.T) {
 	})
 }
 
-// TestLostAndBack: the store is back in the history that it had left. Who has had messages of both is
-// not sent those again that were lost for a while; who comes then gets them.
+// TestLostAndBack: the store is back in the history that it had left. Who has had messages of both
+// is not sent those again that were lost for a while; who comes then gets them.
 func TestLostAndBack(t *testing.T) {
 	walkLife(t, Options{}, func(t *testing.T, b *fake, h *Hub) {
 		b.add("t", 1)

@@ -70,8 +70,8 @@ func (s *Subscription) tellGap(behind *Entry) {
 	}
 }
 
-// tellDeleted ends the subscription because its topic was deleted, if the subscriber chose so. A gap
-// that is noted is told before.
+// tellDeleted ends the subscription because its topic was deleted, if the subscriber chose so. A
+// gap that is noted is told before.
 func (s *Subscription) tellDeleted() {
 	if s.opts.endDeleted {
 		s.ended, s.err = true, ErrDeleted

@@ -121,8 +121,8 @@ func (h *Hub) Subscribe(ctx context.Context, topic string, opts ...SubscribeOpti
 	return s, nil
 }
 
-// checkStart refuses what users may not subscribe to. Any other name is checked when the hub begins to
-// follow the topic: one that is followed has been.
+// checkStart refuses what users may not subscribe to. Any other name is checked when the hub begins
+// to follow the topic: one that is followed has been.
 func checkStart(topic string, at Position) error {
 	switch {
 	case internal(topic):

@@ -24,7 +24,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// endsPage follows the feed that its URL names, and does nothing about errors: what comes after them is the browser's doing.
+// endsPage follows the feed that its URL names, and does nothing about errors: what comes after
+// them is the browser's doing.
 const endsPage = `<!doctype html><meta charset="utf-8"><title>Ends</title><script>
 const options = new URLSearchParams(location.search);
 const seen = { opens: 0, places: 0, messages: [], closes: 0, states: [] };
@@ -47,7 +48,8 @@ type tab struct {
 	ctx context.Context
 }
 
-// browse starts a browser and returns a function that opens the page of a server in a tab, for a feed.
+// browse starts a browser and returns a function that opens the page of a server in a tab, for a
+// feed.
 func browse(t *testing.T) func(t *testing.T, page *httptest.Server, feed string, options ...string) *tab {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
@@ -150,7 +152,8 @@ func (b *tab) hasAll(n int) {
 	}
 }
 
-// stays fails unless the browser tried again after each error but the last one, and gave up then if it was to.
+// stays fails unless the browser tried again after each error but the last one, and gave up then if
+// it was to.
 func (b *tab) stays(closed bool) {
 	b.t.Helper()
 	states := evaluate[[]int](b, `seen.states`)
@@ -216,7 +219,8 @@ func endsWith(t *testing.T, ends <-chan error, want error) {
 
 func everybody(*ginsse.Context[struct{}]) error { return nil }
 
-// TestBrowserEnds: what Chromium's EventSource makes of each way in which a stream ends, or is refused.
+// TestBrowserEnds: what Chromium's EventSource makes of each way in which a stream ends, or is
+// refused.
 func TestBrowserEnds(t *testing.T) {
 	testenv.Long(t)
 	visit := browse(t)
@@ -229,7 +233,8 @@ func TestBrowserEnds(t *testing.T) {
 
 type visitFunc = func(t *testing.T, page *httptest.Server, feed string, options ...string) *tab
 
-// testExpiry: the browser comes back by itself when the right to the stream expires, and gives up when the guard refuses it then.
+// testExpiry: the browser comes back by itself when the right to the stream expires, and gives up
+// when the guard refuses it then.
 func testExpiry(t *testing.T, visit visitFunc) {
 	var banned atomic.Bool
 	h := newHub(t, memory.Options{})
@@ -260,7 +265,8 @@ func testExpiry(t *testing.T, visit visitFunc) {
 	}
 }
 
-// testRevocation: a revocation at one instance ends the stream at another one, over a backend that they share.
+// testRevocation: a revocation at one instance ends the stream at another one, over a backend that
+// they share.
 func testRevocation(t *testing.T, visit visitFunc) {
 	var banned atomic.Bool
 	var sites [2]*site
@@ -319,8 +325,9 @@ func testRevocation(t *testing.T, visit visitFunc) {
 	}
 }
 
-// testFinish: the page does nothing about the event close. The browser waits for as long as it was asked to before it comes back, and
-// stops at the 204 that it gets then: here at once, with the place that it would come back with.
+// testFinish: the page does nothing about the event close. The browser waits for as long as it was
+// asked to before it comes back, and stops at the 204 that it gets then: here at once, with the
+// place that it would come back with.
 func testFinish(t *testing.T, visit visitFunc) {
 	h := newHub(t, memory.Options{})
 	s := newSite(t, h, ginsse.Options{}, everybody, ginsse.CORS{})
@@ -372,7 +379,8 @@ func testLimit(t *testing.T, visit visitFunc) {
 	one.stays(false)
 }
 
-// testOrigins: a page of a listed origin reads a feed that asks for a cookie, and one of an origin that is not listed does not.
+// testOrigins: a page of a listed origin reads a feed that asks for a cookie, and one of an origin
+// that is not listed does not.
 func testOrigins(t *testing.T, visit visitFunc) {
 	pages := func() *httptest.Server {
 		return newServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -21,7 +21,8 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// TestChurn: clients that come and go at random moments leave nothing behind, and each generator's deferred function has run before its handler returned.
+// TestChurn: clients that come and go at random moments leave nothing behind, and each generator's
+// deferred function has run before its handler returned.
 func TestChurn(t *testing.T) {
 	visits, atOnce := testenv.Sized(400, 2000), 20
 	h := newHub(t, memory.Options{})
@@ -33,7 +34,8 @@ func TestChurn(t *testing.T) {
 			early.Add(1)
 		}
 	})
-	// No heartbeat and no rotation come to the help of a stream that does not notice its client's leaving.
+	// No heartbeat and no rotation come to the help of a stream that does not notice its client's
+	// leaving.
 	options := ginsse.Options{Heartbeat: time.Hour, NoRotation: true, Logger: quiet}
 	generated := ginsse.SSE[struct{}]("/generated").Options(options).Handle(func(c *ginsse.Context[struct{}]) seq {
 		return func(yield func(sse.Event, error) bool) {
@@ -108,8 +110,9 @@ func TestChurn(t *testing.T) {
 	}
 }
 
-// visit opens a connection, leaves at a chosen moment, and reports whether it saw the stream's status. events < 0: before the whole request is sent; 0: before
-// the answer is read; else after that many lines.
+// visit opens a connection, leaves at a chosen moment, and reports whether it saw the stream's
+// status. events < 0: before the whole request is sent; 0: before the answer is read; else after
+// that many lines.
 func visit(t *testing.T, address, path string, lines int) bool {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -149,7 +152,8 @@ func settle(t *testing.T, h *hub.Hub) {
 	})
 }
 
-// eventually waits for something that announces itself to nobody, such as the end of a goroutine of net/http. It fails only at the deadline.
+// eventually waits for something that announces itself to nobody, such as the end of a goroutine of
+// net/http. It fails only at the deadline.
 func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	testenv.Eventually(t, "waiting until "+what, check)
@@ -165,7 +169,8 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-// TestStalledReader (G7): a reader that never reads costs bounded memory, loses nothing that is retained and holds up nobody.
+// TestStalledReader (G7): a reader that never reads costs bounded memory, loses nothing that is
+// retained and holds up nobody.
 func TestStalledReader(t *testing.T) {
 	const size = 16 << 10
 	messages := testenv.Sized(2000, 4000) // 32 or 64 MB
@@ -204,7 +209,8 @@ func TestStalledReader(t *testing.T) {
 	if grown := int64(peak) - int64(before.HeapAlloc); grown > 20<<20 {
 		t.Errorf("the heap has grown by %d MB for %d MB published", grown>>20, messages*size>>20)
 	}
-	// The stalled one begins to read: first what was under way, then a gap, then what is retained, to the end, in order.
+	// The stalled one begins to read: first what was under way, then a gap, then what is retained, to
+	// the end, in order.
 	last, gap := "", false
 	newest := publish(t, h, "big", 1, 1)[0]
 	for last != newest {

@@ -18,7 +18,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// cuttingProxy passes connections on to a server and cuts each behind a random number of the server's bytes.
+// cuttingProxy passes connections on to a server and cuts each behind a random number of the
+// server's bytes.
 type cuttingProxy struct {
 	listener net.Listener
 	target   string
@@ -85,8 +86,8 @@ func (c *cuttingProxy) pass(client net.Conn) {
 	}
 }
 
-// TestClientThroughCuts: connections are cut at random bytes, and the program is started again now and then. It gets each message once, in order, and no
-// gap.
+// TestClientThroughCuts: connections are cut at random bytes, and the program is started again now
+// and then. It gets each message once, in order, and no gap.
 func TestClientThroughCuts(t *testing.T) {
 	cuts := testenv.Sized(100, 1000)
 	h := newHub(t, roomy(1_000_000))

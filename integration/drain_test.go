@@ -75,7 +75,8 @@ type reader struct {
 	next    int // the number that is due
 }
 
-// read reads until a message with the number, or until the stream ends. It returns the time to wait that the stream said as its last word.
+// read reads until a message with the number, or until the stream ends. It returns the time to wait
+// that the stream said as its last word.
 func (r *reader) read(server *httptest.Server, ready func(), until int) (retry time.Duration, err error) {
 	s, err := open(server, "/news", r.cursor, 0)
 	if err != nil {
@@ -130,7 +131,8 @@ func (r *reader) run(ready func(), came func(), last int) error {
 	return nil
 }
 
-// TestDrain: a server with many streams shuts down in time, its clients come to another instance at times of their own, and none of them loses a message.
+// TestDrain: a server with many streams shuts down in time, its clients come to another instance at
+// times of their own, and none of them loses a message.
 func TestDrain(t *testing.T) {
 	streams := testenv.Sized(150, 2000)
 	t.Run("server first", func(t *testing.T) {
@@ -147,7 +149,8 @@ func TestDrain(t *testing.T) {
 		})
 	})
 	t.Run("hub meanwhile", func(t *testing.T) {
-		// As where the time for the server's shutdown is shorter than the window: those whose moment has not come do not come all at once either.
+		// As where the time for the server's shutdown is shorter than the window: those whose moment has
+		// not come do not come all at once either.
 		d := newDrained(t)
 		d.shutdown(streams, func(ctx context.Context) error {
 			d.drain.Begin()
@@ -168,7 +171,8 @@ func (d *drained) stopServer(ctx context.Context) error {
 	return errors.Join(d.old.server.Config.Shutdown(ctx), d.drain.Wait(ctx))
 }
 
-// warm has one client come and go at both instances: what a hub has once is there before goroutines are counted.
+// warm has one client come and go at both instances: what a hub has once is there before goroutines
+// are counted.
 func (d *drained) warm() {
 	d.t.Helper()
 	for _, i := range []*instance{d.old, d.new} {

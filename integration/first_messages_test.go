@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestCursorOfFirstMessages: nine topics that have had one message each, at different times: nothing here waits for anything else.
+// TestCursorOfFirstMessages: nine topics that have had one message each, at different times:
+// nothing here waits for anything else.
 func TestCursorOfFirstMessages(t *testing.T) {
 	s := startSingle(t)
 	i := startInstance(t, s, feeds{"/nine": nine()})

@@ -45,7 +45,8 @@ func expect(t testing.TB, c *connection, want ...string) {
 	}
 }
 
-// TestPriming (G2): a client that drops before its first event has been given a place, and loses nothing.
+// TestPriming (G2): a client that drops before its first event has been given a place, and loses
+// nothing.
 func TestPriming(t *testing.T) {
 	h := newHub(t, memory.Options{})
 	server := serve(t, h, ginsse.Options{})
@@ -66,7 +67,8 @@ func TestPriming(t *testing.T) {
 	expect(t, c, "message "+ids[0]+" 4")
 }
 
-// TestRetention (G2): a cursor that the retention has passed gets a gap before the oldest retained message; one at its edge, or at the tail, gets none.
+// TestRetention (G2): a cursor that the retention has passed gets a gap before the oldest retained
+// message; one at its edge, or at the tail, gets none.
 func TestRetention(t *testing.T) {
 	h := newHub(t, memory.Options{MaxMessages: 10})
 	server := serve(t, h, ginsse.Options{})
@@ -97,7 +99,8 @@ func TestRetention(t *testing.T) {
 	})
 }
 
-// TestRestart (G2, G10): the cursor of a memory hub's former life gives a gap, neither silence nor a status.
+// TestRestart (G2, G10): the cursor of a memory hub's former life gives a gap, neither silence nor
+// a status.
 func TestRestart(t *testing.T) {
 	before := newHub(t, memory.Options{})
 	cursor := publish(t, before, "news", 1, 5)[4]
@@ -166,7 +169,8 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// TestShutdown (G9): a shutdown ends streams cleanly with a time to come back, and http.Server.Shutdown then returns.
+// TestShutdown (G9): a shutdown ends streams cleanly with a time to come back, and
+// http.Server.Shutdown then returns.
 func TestShutdown(t *testing.T) {
 	h := newHub(t, memory.Options{})
 	server := serve(t, h, ginsse.Options{})
@@ -195,7 +199,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestMemoryExpiry: retention by age on fake time, through the hub: what has expired is gone, and said.
+// TestMemoryExpiry: retention by age on fake time, through the hub: what has expired is gone, and
+// said.
 func TestMemoryExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, memory.Options{MaxAge: time.Minute})
@@ -218,7 +223,8 @@ func TestMemoryExpiry(t *testing.T) {
 	})
 }
 
-// TestGinRecoveryAborts (FAILURES 32): a panic in a generator does not look like the end of its stream, although gin.Recovery catches it.
+// TestGinRecoveryAborts (FAILURES 32): a panic in a generator does not look like the end of its
+// stream, although gin.Recovery catches it.
 func TestGinRecoveryAborts(t *testing.T) {
 	r := gin.New()
 	r.Use(gin.RecoveryWithWriter(discard{}))

@@ -22,7 +22,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// halfOpenVariable says which part of TestHalfOpen a process has: "" starts the others, "near" has the servers, "far" the clients that vanish.
+// halfOpenVariable says which part of TestHalfOpen a process has: "" starts the others, "near" has
+// the servers, "far" the clients that vanish.
 const halfOpenVariable = "HEADRACE_HALF_OPEN"
 
 const (
@@ -31,8 +32,9 @@ const (
 	halfOpenTimeout = time.Second
 )
 
-// TestHalfOpen: a client that vanishes without a word, with its address, is noticed soon, although what it is sent finds room in the socket's buffer. The two ends of the
-// connection are processes with networks of their own, which need no rights where users may make namespaces.
+// TestHalfOpen: a client that vanishes without a word, with its address, is noticed soon, although
+// what it is sent finds room in the socket's buffer. The two ends of the connection are processes
+// with networks of their own, which need no rights where users may make namespaces.
 func TestHalfOpen(t *testing.T) {
 	switch os.Getenv(halfOpenVariable) {
 	case "near":
@@ -134,7 +136,8 @@ func testHalfOpen(t *testing.T) {
 		{way{"parked", true, false}, nil},
 		{way{"detached", true, true}, nil},
 		{way{"ordinary, behind feed.Listener", false, false}, feed.Listener},
-		// The guard of this test, last: here nothing but the system's patience ends the stream, after a quarter of an hour.
+		// The guard of this test, last: here nothing but the system's patience ends the stream, after a
+		// quarter of an hour.
 		{way{"ordinary", false, false}, nil},
 	} {
 		listener, err := net.Listen("tcp4", nearAddress+":0")

@@ -91,7 +91,8 @@ func (m *model) run(t *testing.T) {
 	}
 }
 
-// wait waits until so many more versions, or version from on, are published. No change is held back while it is urgent.
+// wait waits until so many more versions, or version from on, are published. No change is held back
+// while it is urgent.
 func (m *model) wait(from, more int, urgent bool) {
 	m.clock.L.Lock()
 	if from < 0 {
@@ -133,8 +134,9 @@ func (m *model) at(version int) (counters, bool) {
 	return m.history[version], true
 }
 
-// snapshot returns the state. Changes are published before it is read, one of them for certain after the stream has got its place, and after it: so each snapshot is overtaken
-// and each has news that come again, however fast anything is.
+// snapshot returns the state. Changes are published before it is read, one of them for certain
+// after the stream has got its place, and after it: so each snapshot is overtaken and each has news
+// that come again, however fast anything is.
 func (m *model) snapshot(*ginsse.Context[struct{}]) (any, error) {
 	m.wait(-1, 2, true)
 	m.clock.L.Lock()

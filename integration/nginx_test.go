@@ -39,7 +39,8 @@ http {
 }
 `
 
-// startNginx starts an nginx with its default proxy settings in front of a server, but for the time it lets pass in silence, and returns its URL.
+// startNginx starts an nginx with its default proxy settings in front of a server, but for the time
+// it lets pass in silence, and returns its URL.
 func startNginx(t *testing.T, upstream string) string {
 	t.Helper()
 	program := testenv.Need(t, "nginx")
@@ -74,8 +75,9 @@ func startNginx(t *testing.T, upstream string) string {
 	}).Addr
 }
 
-// TestThroughNginx (FAILURES 13): with nginx's defaults, which hold back a response until it is whole, each event comes at once, heartbeats keep a silent stream
-// open for longer than proxy_read_timeout, and a client that leaves is noticed.
+// TestThroughNginx (FAILURES 13): with nginx's defaults, which hold back a response until it is
+// whole, each event comes at once, heartbeats keep a silent stream open for longer than
+// proxy_read_timeout, and a client that leaves is noticed.
 func TestThroughNginx(t *testing.T) {
 	h := newHub(t, memory.Options{})
 	server := serve(t, h, ginsse.Options{Heartbeat: 500 * time.Millisecond})
@@ -89,7 +91,8 @@ func TestThroughNginx(t *testing.T) {
 	ids := publish(t, h, "news", 1, 1)
 	expect(t, c, "message "+ids[0]+" 1")
 
-	// The next message comes after a silence of more than nginx's read timeout, which a busy machine's heartbeats meet by far.
+	// The next message comes after a silence of more than nginx's read timeout, which a busy machine's
+	// heartbeats meet by far.
 	silence := time.NewTimer(7 * time.Second)
 	<-silence.C
 	ids = append(ids, publish(t, h, "news", 2, 2)...)

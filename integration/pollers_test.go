@@ -70,8 +70,8 @@ func pollAll(urls []string, cursor string) (got []string, err error) {
 	}
 }
 
-// ofTopics returns what came of each of several topics, without the cursors, which depend on the order
-// between topics.
+// ofTopics returns what came of each of several topics, without the cursors, which depend on the
+// order between topics.
 func ofTopics(got []string) map[string][]string {
 	topics := make(map[string][]string)
 	for _, line := range got {

@@ -17,7 +17,8 @@ type raw struct {
 	body io.Reader
 }
 
-// dialRaw connects a client whose side of the connection holds about buffer bytes, if that is positive.
+// dialRaw connects a client whose side of the connection holds about buffer bytes, if that is
+// positive.
 func dialRaw(address string, buffer, bite int) (*raw, error) {
 	dialer := net.Dialer{Timeout: deadline}
 	if buffer > 0 {

@@ -23,7 +23,8 @@ const (
 	reconnects = 1000 // at least so many
 )
 
-// perConnection is how many messages of a total a connection reads on average, less than it would take for just as many connections.
+// perConnection is how many messages of a total a connection reads on average, less than it would
+// take for just as many connections.
 func perConnection(total int) int { return total * 8 / 10 / reconnects }
 
 // load publishes messages from several goroutines to one topic and keeps what each publisher sent.
@@ -70,7 +71,8 @@ func (l *load) took() {
 	}
 }
 
-// history checks what one reader gets: with the memory backend the IDs of a lone topic count without holes, and each publisher's messages are numbered.
+// history checks what one reader gets: with the memory backend the IDs of a lone topic count
+// without holes, and each publisher's messages are numbered.
 type history struct {
 	epoch string
 	n     uint64 // of the newest message
@@ -189,7 +191,8 @@ func TestReconnectHub(t *testing.T) {
 	}
 }
 
-// follow reads a feed over HTTP, reconnecting at random with Last-Event-ID, until n messages were seen or done says that it is enough.
+// follow reads a feed over HTTP, reconnecting at random with Last-Event-ID, until n messages were
+// seen or done says that it is enough.
 func follow(t *testing.T, client *http.Client, url, cursor string, seen *history, took func(), average int, done func() bool) (connections int) {
 	gap := false
 	for !done() {
@@ -249,7 +252,8 @@ func TestReconnectHTTP(t *testing.T) {
 	}
 }
 
-// TestReconnectSmallRetention: with a retention that does not hold everything, each missing message lies behind a gap that was said.
+// TestReconnectSmallRetention: with a retention that does not hold everything, each missing message
+// lies behind a gap that was said.
 func TestReconnectSmallRetention(t *testing.T) {
 	total, reconnects := testenv.Sized(40_000, 200_000), testenv.Sized(reconnects/10, reconnects)
 	h := newHub(t, memory.Options{MaxMessages: 50}, hub.Options{Window: 20})

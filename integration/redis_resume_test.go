@@ -42,8 +42,9 @@ func (b *countingBackend) reset() {
 	b.reads, b.total = make(map[pageKey]int), 0
 }
 
-// resume is the scene of many readers that come back at the same time to the same place of one topic, such as after a restart of the process: far
-// behind the window, with the end of the topic in it.
+// resume is the scene of many readers that come back at the same time to the same place of one
+// topic, such as after a restart of the process: far behind the window, with the end of the topic
+// in it.
 type resume struct {
 	servers servers
 	ids     []hub.ID // of all messages of the topic
@@ -55,7 +56,8 @@ const (
 	resumeWindow  = 64
 )
 
-// newResume publishes a topic of so many messages, the one that the readers have and the one that ends it included.
+// newResume publishes a topic of so many messages, the one that the readers have and the one that
+// ends it included.
 func newResume(t testing.TB, messages int) *resume {
 	t.Helper()
 	r := &resume{servers: startSingle(t)}
@@ -89,7 +91,8 @@ type resumed struct {
 	own      time.Duration
 }
 
-// run has all readers read at once, from after the first message to the end, on a hub that has nothing of that in its window.
+// run has all readers read at once, from after the first message to the end, on a hub that has
+// nothing of that in its window.
 func (r *resume) run(t testing.TB) (cost resumed) {
 	t.Helper()
 	ctx := t.Context()
@@ -171,9 +174,10 @@ func (r *resume) commands(t testing.TB) (n int) {
 // readsPerPage is how many Reads a page may cost, however many readers want it.
 const readsPerPage = 20
 
-// TestResumeTogether: 5,000 readers that resume at the same place cost at most 20 reads of the stream a page, as counted at the backend and by
-// Redis itself, and each of them gets every message once and in order. A page is handed on for a second after it was read: where the readers take several
-// seconds there may be as many more.
+// TestResumeTogether: 5,000 readers that resume at the same place cost at most 20 reads of the
+// stream a page, as counted at the backend and by Redis itself, and each of them gets every message
+// once and in order. A page is handed on for a second after it was read: where the readers take
+// several seconds there may be as many more.
 func TestResumeTogether(t *testing.T) {
 	testenv.Long(t)
 	r := newResume(t, 1200)
@@ -190,7 +194,8 @@ func TestResumeTogether(t *testing.T) {
 	}
 }
 
-// BenchmarkResume reports what 5,000 readers cost that resume at the same place. One iteration is all of them, on a new hub.
+// BenchmarkResume reports what 5,000 readers cost that resume at the same place. One iteration is
+// all of them, on a new hub.
 func BenchmarkResume(b *testing.B) {
 	r := newResume(b, 2000)
 	var sum resumed

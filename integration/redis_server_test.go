@@ -66,7 +66,8 @@ func startCluster(t testing.TB) servers {
 	return nodes
 }
 
-// newBackend returns a backend with connections of its own, as another process would have. It is closed with the test.
+// newBackend returns a backend with connections of its own, as another process would have. It is
+// closed with the test.
 func (s servers) newBackend(t testing.TB) hub.Backend {
 	t.Helper()
 	var client redis.UniversalClient
@@ -165,7 +166,8 @@ func (s *redisServer) info(t testing.TB, section, name string) string {
 	return ""
 }
 
-// pubsub returns how many Pub/Sub connections a server has, and how many channels they are subscribed to.
+// pubsub returns how many Pub/Sub connections a server has, and how many channels they are
+// subscribed to.
 func (s *redisServer) pubsub(t testing.TB) (connections, channels int) {
 	t.Helper()
 	list, err := s.Do(context.Background(), "client", "list", "type", "pubsub").Text()

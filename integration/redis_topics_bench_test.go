@@ -21,10 +21,12 @@ const (
 	paceData       = 200 // bytes of a message
 )
 
-// BenchmarkManyTopics follows 10,000 topics on one instance, each with a reader, while another instance publishes 2,000 messages a second to them in turn. It
-// reports how long a message takes from the call of Publish to its reader, and the processor time of Redis and of this process, which has both instances
-// and the readers, for each message. late-p99-ms is how late the publishers' own timers were: what a busy machine adds to every wait. One iteration is
-// five seconds.
+// BenchmarkManyTopics follows 10,000 topics on one instance, each with a reader, while another
+// instance publishes 2,000 messages a second to them in turn. It reports how long a message takes
+// from the call of Publish to its reader, and the processor time of Redis and of this process,
+// which has both instances and the readers, for each message. late-p99-ms is how late the
+// publishers' own timers were: what a busy machine adds to every wait. One iteration is five
+// seconds.
 func BenchmarkManyTopics(b *testing.B) {
 	for _, scene := range []struct {
 		name  string
@@ -41,7 +43,8 @@ func BenchmarkManyTopics(b *testing.B) {
 
 			p := newPace(subscriptions)
 			defer p.stop()
-			// Whoever publishes to a topic for the first time makes its stream; that is not what is measured.
+			// Whoever publishes to a topic for the first time makes its stream; that is not what is
+			// measured.
 			inParallel(b, manyTopics, func(i int) error { return p.publish(publisher, i) })
 			p.drain(b)
 			p.arrived, p.late = p.arrived[:0], p.late[:0]
@@ -82,7 +85,8 @@ func BenchmarkManyTopics(b *testing.B) {
 	}
 }
 
-// pace is a load of messages that hold the time of their publishing, and the readers that look at it.
+// pace is a load of messages that hold the time of their publishing, and the readers that look at
+// it.
 type pace struct {
 	base    time.Time
 	readers sync.WaitGroup
@@ -142,8 +146,9 @@ func (p *pace) publish(h *hub.Hub, topic int) error {
 	return err
 }
 
-// load publishes for paceTime, to one topic after the other from a first one on. Each publisher has a schedule of its own that does not wait for
-// what is late: who falls behind publishes at once until it has caught up.
+// load publishes for paceTime, to one topic after the other from a first one on. Each publisher has
+// a schedule of its own that does not wait for what is late: who falls behind publishes at once
+// until it has caught up.
 func (p *pace) load(b *testing.B, h *hub.Hub, first int) (published int) {
 	const period = time.Second * pacePublishers / paceRate
 	const each = int(paceTime / period)

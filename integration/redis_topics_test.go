@@ -16,11 +16,12 @@ import (
 // manyTopics is how many topics one instance follows.
 const manyTopics = 10_000
 
-// goroutinesMore is how many goroutines an instance may have more when it follows topics, however many: those of its few connections, and the
-// runtime's own.
+// goroutinesMore is how many goroutines an instance may have more when it follows topics, however
+// many: those of its few connections, and the runtime's own.
 const goroutinesMore = 24
 
-// followTopics subscribes to so many topics, some at a time. The subscriptions are closed with the test.
+// followTopics subscribes to so many topics, some at a time. The subscriptions are closed with the
+// test.
 func followTopics(t testing.TB, h *hub.Hub, topics int) []*hub.Subscription {
 	t.Helper()
 	subscriptions := make([]*hub.Subscription, topics)
@@ -36,7 +37,8 @@ func followTopics(t testing.TB, h *hub.Hub, topics int) []*hub.Subscription {
 	return subscriptions
 }
 
-// inParallel calls f with each number below n, on 64 goroutines, and fails the test with the first error.
+// inParallel calls f with each number below n, on 64 goroutines, and fails the test with the first
+// error.
 func inParallel(t testing.TB, n int, f func(i int) error) {
 	t.Helper()
 	const workers = 64
@@ -64,8 +66,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestManyTopics: a hub that follows many topics has one Pub/Sub connection to each Redis node and no goroutine per topic, idle and after messages;
-// and every topic's message arrives.
+// TestManyTopics: a hub that follows many topics has one Pub/Sub connection to each Redis node and
+// no goroutine per topic, idle and after messages; and every topic's message arrives.
 func TestManyTopics(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -134,7 +136,8 @@ func TestManyTopics(t *testing.T) {
 	}
 }
 
-// only returns the one message that a subscription has, or will have, without a goroutine of its own.
+// only returns the one message that a subscription has, or will have, without a goroutine of its
+// own.
 func only(ctx context.Context, s *hub.Subscription) (*hub.Message, error) {
 	for {
 		b := s.Poll(nil, 10, 1<<20)

@@ -14,10 +14,12 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// smallBuffer is little enough to be full soon, and enough for TCP to go on at once when the client reads.
+// smallBuffer is little enough to be full soon, and enough for TCP to go on at once when the client
+// reads.
 const smallBuffer = 4 << 10
 
-// departures are the ways a client leaves in the middle of what the server writes. reads says that it has read on before; the others' connections are full.
+// departures are the ways a client leaves in the middle of what the server writes. reads says that
+// it has read on before; the others' connections are full.
 var departures = []struct {
 	name  string
 	reads bool
@@ -30,12 +32,14 @@ var departures = []struct {
 	{"half-reading", true, func(c *raw) { _ = c.CloseWrite() }},
 }
 
-// TestResetsMidWrite: clients that leave in every way, most of them while a write to them is stuck, leave nothing behind and hold nobody up.
+// TestResetsMidWrite: clients that leave in every way, most of them while a write to them is stuck,
+// leave nothing behind and hold nobody up.
 func TestResetsMidWrite(t *testing.T) {
 	clients := testenv.Sized(60, 300)
 	// Much more than a connection holds, and then messages during which the clients leave.
 	const fill, leaving, size = 48, 48, 8 << 10
-	// No heartbeat, rotation or timeout comes to the help of a stream that does not notice: what it waits for is the end of the client, or the end of the test.
+	// No heartbeat, rotation or timeout comes to the help of a stream that does not notice: what it
+	// waits for is the end of the client, or the end of the test.
 	o := feed.Options{Heartbeat: time.Hour, NoRotation: true, WriteTimeout: time.Hour}
 	onEachWay(t, o, memory.Options{}, hub.Options{}, func(t *testing.T, l *lab) {
 		before := l.holding(t)
@@ -77,7 +81,8 @@ func TestResetsMidWrite(t *testing.T) {
 		}
 		gone.Wait()
 		if l.way.direct {
-			// A client that has closed its side is gone, though its connection takes the server's word that it is not.
+			// A client that has closed its side is gone, though its connection takes the server's word that
+			// it is not.
 			l.allEnded(t, names)
 		}
 		for _, c := range all {

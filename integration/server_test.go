@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
-// deadline is how long a test waits for what must happen. It is generous: it only matters when a test fails.
+// deadline is how long a test waits for what must happen. It is generous: it only matters when a
+// test fails.
 const deadline = 2 * time.Minute
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))

@@ -16,7 +16,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// TestSlowClients: clients that read slowly, a byte or a few at a time through a small window, get every byte and no other, in whole chunks, and hold nobody up.
+// TestSlowClients: clients that read slowly, a byte or a few at a time through a small window, get
+// every byte and no other, in whole chunks, and hold nobody up.
 func TestSlowClients(t *testing.T) {
 	const messages, size = 120, 1000
 	clients := []struct{ buffer, bite, leave int }{
@@ -28,7 +29,7 @@ func TestSlowClients(t *testing.T) {
 		{buffer: smallBuffer, bite: 999},
 	}
 	last := regexp.MustCompile(`retry: \d+\nevent: close\n`)
-	head := regexp.MustCompile(`^: ok\nretry: \d+\nevent: checkpoint\ndata: \nid: [^\n]+\n\n`)
+	head := regexp.MustCompile(`^(?::\n)?: ok\nretry: \d+\nevent: checkpoint\ndata: \nid: [^\n]+\n\n`)
 	o := feed.Options{Heartbeat: time.Hour, NoRotation: true, WriteTimeout: time.Hour}
 	onEachWay(t, o, memory.Options{}, hub.Options{}, func(t *testing.T, l *lab) {
 		before := l.holding(t)
@@ -95,7 +96,8 @@ func TestSlowClients(t *testing.T) {
 	})
 }
 
-// TestWriteTimeout: clients that never read are given up, each when nothing could be written for WriteTimeout, and what was kept for them is let go; nobody waits for them.
+// TestWriteTimeout: clients that never read are given up, each when nothing could be written for
+// WriteTimeout, and what was kept for them is let go; nobody waits for them.
 func TestWriteTimeout(t *testing.T) {
 	const (
 		clients      = 40
@@ -116,7 +118,8 @@ func TestWriteTimeout(t *testing.T) {
 			all[i], err = openRaw(l.address(), "/clients/"+names[i], smallBuffer, 0)
 			return err
 		})
-		// More than a connection holds at once, so that a write is stuck from the beginning; then more, while nothing of it can be written.
+		// More than a connection holds at once, so that a write is stuck from the beginning; then more,
+		// while nothing of it can be written.
 		sent := 100
 		for done := 0; done < clients; {
 			g.publish(t, 20, size)

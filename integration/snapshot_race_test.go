@@ -101,7 +101,8 @@ type race struct {
 	failed bool
 }
 
-// newRace starts the server. With a buffer, connections hold little, so that a client that does not read is soon behind.
+// newRace starts the server. With a buffer, connections hold little, so that a client that does not
+// read is soon behind.
 func newRace(t *testing.T, retain memory.Options, window, buffer int) *race {
 	t.Helper()
 	h := newHub(t, retain, hub.Options{Window: window})
@@ -210,7 +211,8 @@ func (r *race) document(replica *replica) (cursor string, err error) {
 	return resp.Header.Get("Last-Event-ID"), replica.load(body)
 }
 
-// TestSnapshotRace: the state that a client makes of a snapshot and the messages after it is the model's at every event, at whatever moment the client comes, comes back or leaves.
+// TestSnapshotRace: the state that a client makes of a snapshot and the messages after it is the
+// model's at every event, at whatever moment the client comes, comes back or leaves.
 func TestSnapshotRace(t *testing.T) {
 	const ahead, each = 20_000, 100
 	clients, versions := testenv.Sized(10, 500), testenv.Sized(1000, 20_000) // that they are spread over
@@ -271,13 +273,15 @@ func TestSnapshotRace(t *testing.T) {
 	})
 }
 
-// TestSnapshotRaceGaps: the same where messages are lost: all that a client needs is in the gap and the snapshot that follows.
+// TestSnapshotRaceGaps: the same where messages are lost: all that a client needs is in the gap and
+// the snapshot that follows.
 func TestSnapshotRaceGaps(t *testing.T) {
 	const retained, burst, stall, rounds = 200, 500, 2000, 3
 	clients, versions := testenv.Sized(10, 500), testenv.Sized(1000, 20_000) // that they are spread over
 	r := newRace(t, memory.Options{MaxMessages: retained}, 50, 64<<10)
 	m := r.model
-	// The model changes in bursts, with a pause for somebody to come close: so some clients keep up for a while, and others do not.
+	// The model changes in bursts, with a pause for somebody to come close: so some clients keep up
+	// for a while, and others do not.
 	reading, newest, pause := 0, 0, 0
 	m.hold = func() bool {
 		if len(m.history) < pause {
@@ -338,11 +342,13 @@ func TestSnapshotRaceGaps(t *testing.T) {
 				return err
 			}
 			if rng.IntN(2) == 0 {
-				// Come back when the backend has dropped what comes after the cursor. The hub may have it still, for a moment.
+				// Come back when the backend has dropped what comes after the cursor. The hub may have it
+				// still, for a moment.
 				m.wait(-1, 5*retained, false)
 			}
 		}
-		// How many gaps and messages that makes depends on how fast everything is. Each client has one of both, however long it takes.
+		// How many gaps and messages that makes depends on how fast everything is. Each client has one of
+		// both, however long it takes.
 		for replica.gaps == 0 || replica.applied == 0 {
 			if replica.gaps == 0 {
 				m.wait(-1, 5*retained, false)

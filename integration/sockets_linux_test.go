@@ -2,8 +2,9 @@ package integration
 
 import "syscall"
 
-// shrink makes a socket's receive buffer small, before it connects: afterwards the window that was offered stands. A buffer of one byte becomes the least that the kernel knows, some
-// hundred bytes; its window is so small that TCP sends a segment every 200 ms or so.
+// shrink makes a socket's receive buffer small, before it connects: afterwards the window that was
+// offered stands. A buffer of one byte becomes the least that the kernel knows, some hundred bytes;
+// its window is so small that TCP sends a segment every 200 ms or so.
 func shrink(bytes int) func(network, address string, raw syscall.RawConn) error {
 	return func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
@@ -14,7 +15,8 @@ func shrink(bytes int) func(network, address string, raw syscall.RawConn) error 
 	}
 }
 
-// mostFiles returns how many files the process may have open. Package os has raised it to the most that is allowed.
+// mostFiles returns how many files the process may have open. Package os has raised it to the most
+// that is allowed.
 func mostFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

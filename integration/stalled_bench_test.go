@@ -21,7 +21,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// readersVariable, when it is set, makes a process of BenchmarkStalledReader the one that has the readers.
+// readersVariable, when it is set, makes a process of BenchmarkStalledReader the one that has the
+// readers.
 const readersVariable = "HEADRACE_READERS"
 
 const (
@@ -30,11 +31,15 @@ const (
 	stalledRuns     = 5      // with stalled readers, and as many without
 )
 
-// BenchmarkStalledReader compares how long a publish takes, and how long a message is under way to 10,000 readers, with and without some more that never read. The readers have a process of their own.
-// Runs with and without alternate, five of each; the metrics are ratios with/without of the medians over the runs: of the runs' median latencies, and of their 99th percentiles.
-// heap-MB is by how much the heap is greater with stalled readers than without, each the median over the runs. One iteration is the whole comparison.
+// BenchmarkStalledReader compares how long a publish takes, and how long a message is under way to
+// 10,000 readers, with and without some more that never read. The readers have a process of their
+// own. Runs with and without alternate, five of each; the metrics are ratios with/without of the
+// medians over the runs: of the runs' median latencies, and of their 99th percentiles. heap-MB is
+// by how much the heap is greater with stalled readers than without, each the median over the runs.
+// One iteration is the whole comparison.
 //
-// The aims are a ratio of at most 1.2 for the median and 1.5 for the 99th percentile of a publish. The comparison takes some minutes, and a machine that does nothing else:
+// The aims are a ratio of at most 1.2 for the median and 1.5 for the 99th percentile of a publish.
+// The comparison takes some minutes, and a machine that does nothing else:
 //
 //	go -C integration test -run '^$' -bench StalledReader -benchtime 1x -timeout 30m
 //
@@ -174,7 +179,8 @@ func (s *stalledBench) hear(b *testing.B, word string) string {
 	return ""
 }
 
-// run publishes messages, each when the one before it is everywhere: each run works at its own full speed.
+// run publishes messages, each when the one before it is everywhere: each run works at its own full
+// speed.
 func (s *stalledBench) run(b *testing.B, stalled int) (l latencies) {
 	b.Helper()
 	for range stalled {
@@ -214,7 +220,8 @@ func dial(b *testing.B, address, header string) net.Conn {
 	return conn
 }
 
-// readAll has the readers, in a process of their own. It says when all have begun, and when each message is everywhere, with how long it took to some of them.
+// readAll has the readers, in a process of their own. It says when all have begun, and when each
+// message is everywhere, with how long it took to some of them.
 func readAll() error {
 	var address string
 	var readers int
@@ -279,7 +286,8 @@ func readAll() error {
 	return failed
 }
 
-// readStamps reads messages that hold the time of their publishing, and says how long each was under way. ready is called when the stream has begun.
+// readStamps reads messages that hold the time of their publishing, and says how long each was
+// under way. ready is called when the stream has begun.
 func readStamps(conn net.Conn, ready func(), took func(time.Duration)) {
 	buf := make([]byte, 1024)
 	var text []byte

@@ -14,8 +14,9 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// TestStalledReaders: while some never read, the others get everything, and the server holds for each of them no more than what it was just writing. When they read at last, they
-// are told what they have missed. BenchmarkStalledReader has what they cost the others in time.
+// TestStalledReaders: while some never read, the others get everything, and the server holds for
+// each of them no more than what it was just writing. When they read at last, they are told what
+// they have missed. BenchmarkStalledReader has what they cost the others in time.
 func TestStalledReaders(t *testing.T) {
 	testenv.Long(t)
 	const (
@@ -23,7 +24,8 @@ func TestStalledReaders(t *testing.T) {
 		size     = 16 << 10
 		messages = 1500 // 24 MB, many times what is retained
 		retained = 256 << 10
-		// perReader is what a stalled reader may cost: a batch of 64 KiB with the message that reaches it, the list of its frames, a goroutine and what one connection is.
+		// perReader is what a stalled reader may cost: a batch of 64 KiB with the message that reaches
+		// it, the list of its frames, a goroutine and what one connection is.
 		perReader = 128 << 10
 		slack     = 2 << 20
 	)
@@ -77,7 +79,8 @@ func TestStalledReaders(t *testing.T) {
 	})
 }
 
-// readAgain reads what a stalled reader gets: messages in order, with a gap wherever some are missing, of which there is one at least, up to that with the number 0.
+// readAgain reads what a stalled reader gets: messages in order, with a gap wherever some are
+// missing, of which there is one at least, up to that with the number 0.
 func readAgain(body io.Reader) error {
 	d := sse.NewDecoder(body)
 	for last, gap, gaps := 0, false, 0; ; gap = false {

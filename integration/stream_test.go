@@ -16,8 +16,9 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// stream is one connection to a feed without net/http's client, which has two goroutines for each: of thousands of connections the race detector cannot count so many. Unlike
-// those of connection, its functions return errors, because they are called on goroutines of the test's own.
+// stream is one connection to a feed without net/http's client, which has two goroutines for each:
+// of thousands of connections the race detector cannot count so many. Unlike those of connection,
+// its functions return errors, because they are called on goroutines of the test's own.
 type stream struct {
 	*sse.Decoder
 	conn net.Conn
@@ -40,7 +41,8 @@ func (r *tailReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// open opens a feed, with a cursor unless it is "". buffer, if positive, is about how many bytes the client's side of the connection holds.
+// open opens a feed, with a cursor unless it is "". buffer, if positive, is about how many bytes
+// the client's side of the connection holds.
 func open(server *httptest.Server, path, cursor string, buffer int) (*stream, error) {
 	conn, err := net.DialTimeout("tcp", server.Listener.Addr().String(), deadline)
 	if err != nil {

@@ -49,7 +49,8 @@ func forge(rng *rand.Rand, own, foreign, mixed []string) string {
 	}
 }
 
-// TestForgedCursors: whatever a cursor says, only the topics that the route names are delivered, and the stream goes on.
+// TestForgedCursors: whatever a cursor says, only the topics that the route names are delivered,
+// and the stream goes on.
 func TestForgedCursors(t *testing.T) {
 	own := nine()
 	var secret []string

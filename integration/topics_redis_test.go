@@ -19,7 +19,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// longestCursor is how long a cursor over nine Redis topics may be, in bytes: longer ones need a preflight from other origins.
+// longestCursor is how long a cursor over nine Redis topics may be, in bytes: longer ones need a
+// preflight from other origins.
 const longestCursor = 128
 
 // nine are the topics of the tests.
@@ -56,7 +57,8 @@ func startInstance(t *testing.T, s servers, routes feeds) *instance {
 	return &instance{h, newServer(t, r)}
 }
 
-// wander has clients read a feed over two instances, dropping connections at random, while publishers at both publish each messages to each topic.
+// wander has clients read a feed over two instances, dropping connections at random, while
+// publishers at both publish each messages to each topic.
 func wander(t *testing.T, instances [2]*instance, path string, topics []string, clients, each, drops int) (longest int) {
 	t.Helper()
 	seed := rand.Uint64()
@@ -137,7 +139,8 @@ func wander(t *testing.T, instances [2]*instance, path string, topics []string, 
 	return longest
 }
 
-// TestTopicsOverInstances: clients that drop and change the instance at random get each topic's messages once and in order.
+// TestTopicsOverInstances: clients that drop and change the instance at random get each topic's
+// messages once and in order.
 func TestTopicsOverInstances(t *testing.T) {
 	s := startSingle(t)
 	routes := feeds{"/nine": nine()}
@@ -148,7 +151,8 @@ func TestTopicsOverInstances(t *testing.T) {
 	}
 }
 
-// colliding returns two names of topics with the same first four bytes of SHA-256, by which cursors know topics.
+// colliding returns two names of topics with the same first four bytes of SHA-256, by which cursors
+// know topics.
 var colliding = sync.OnceValue(func() (pair [2]string) {
 	seen := make(map[uint32]int)
 	name := func(i int) string { return fmt.Sprintf("rooms/%d/events", i) }
@@ -162,7 +166,8 @@ var colliding = sync.OnceValue(func() (pair [2]string) {
 	}
 })
 
-// TestTopicsThatCollide: topics whose short hashes are the same are kept apart, over two instances too.
+// TestTopicsThatCollide: topics whose short hashes are the same are kept apart, over two instances
+// too.
 func TestTopicsThatCollide(t *testing.T) {
 	pair := colliding()
 	s := startSingle(t)
@@ -186,7 +191,8 @@ func TestTopicsThatCollide(t *testing.T) {
 		send(t, instances[0].hub, pair[0], pair[0], 0)
 	}
 	read(instances[0], "/first")
-	// A route that has the other one may take it for its own, one of 2^32 times. That is the price of short cursors; no message of what it does not name comes of it.
+	// A route that has the other one may take it for its own, one of 2^32 times. That is the price of
+	// short cursors; no message of what it does not name comes of it.
 	w.cursor, w.opened, w.next = first, nil, nil
 	read(instances[1], "/second")
 	if len(w.got[pair[0]]) != 1 {
@@ -201,7 +207,8 @@ func TestTopicsThatCollide(t *testing.T) {
 	}
 }
 
-// TestTopicsThatGrow: a route that had one topic and has nine says one gap and goes on; its new cursor works everywhere, and on a route that has shrunk again.
+// TestTopicsThatGrow: a route that had one topic and has nine says one gap and goes on; its new
+// cursor works everywhere, and on a route that has shrunk again.
 func TestTopicsThatGrow(t *testing.T) {
 	topics := nine()
 	s := startSingle(t)

@@ -7,7 +7,8 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// keeper is a decoder that keeps a torn frame over connections: WebKit's EventSource, or npm eventsource 1 and 2, whose decoder was made from it.
+// keeper is a decoder that keeps a torn frame over connections: WebKit's EventSource, or npm
+// eventsource 1 and 2, whose decoder was made from it.
 type keeper struct {
 	npm bool
 

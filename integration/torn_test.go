@@ -27,9 +27,11 @@ type torn struct {
 	name    string
 	handler http.Handler
 	cursor  string // that the client begins with
-	// again are types that may come again, because they have no ID of their own; sometimes those that a client may get with each connection, with data x.
+	// again are types that may come again, because they have no ID of their own; sometimes those that
+	// a client may get with each connection, with data x.
 	again, sometimes []string
-	// vector says that the cursor holds positions in several topics. Another connection may come to it in another way.
+	// vector says that the cursor holds positions in several topics. Another connection may come to it
+	// in another way.
 	vector bool
 }
 
@@ -216,8 +218,8 @@ func (s *tornSite) cut(k *keeper, refuse bool, n int) *keeper {
 	return c
 }
 
-// TestTornFrames breaks streams of every kind after each byte, the next ones too. A client that keeps torn frames gets what was sent, all of it and nothing
-// else, and has the right cursor.
+// TestTornFrames breaks streams of every kind after each byte, the next ones too. A client that
+// keeps torn frames gets what was sent, all of it and nothing else, and has the right cursor.
 func TestTornFrames(t *testing.T) {
 	step := testenv.Sized(31, 1)
 	for _, kind := range tornKinds(t) {
@@ -296,7 +298,8 @@ func (kind torn) breakAll(t *testing.T, s *tornSite, client *keeper, step int) (
 	return cuts, wrong
 }
 
-// seenEarly reports whether nothing but the blank line is missing of a frame that is cut after n bytes. npm eventsource 1 and 2 take the ID for seen then.
+// seenEarly reports whether nothing but the blank line is missing of a frame that is cut after n
+// bytes. npm eventsource 1 and 2 take the ID for seen then.
 func seenEarly(stream string, n int) bool {
 	if n == 0 || stream[n] != '\n' || stream[n-1] != '\n' {
 		return false

@@ -22,10 +22,12 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// visitor is a client that comes and goes in one of the ways that clients do. It returns what the server did wrong.
+// visitor is a client that comes and goes in one of the ways that clients do. It returns what the
+// server did wrong.
 type visitor func(v *visits, c *raw) error
 
-// visitors are the kinds of visits. Those that are served have seen the stream, so that its end must be told.
+// visitors are the kinds of visits. Those that are served have seen the stream, so that its end
+// must be told.
 var visitors = []struct {
 	name   string
 	served bool
@@ -87,7 +89,8 @@ func (c *raw) babble(more string) error {
 	return err
 }
 
-// flood sends more than anybody need send: where the stream is served directly, the server closes the connection.
+// flood sends more than anybody need send: where the stream is served directly, the server closes
+// the connection.
 func (v *visits) flood(c *raw) error {
 	if err := c.request(floodPath); err != nil {
 		return err
@@ -123,7 +126,8 @@ func (v *visits) end(t *testing.T, n *atomic.Int64, causes ...error) func(feed.E
 	}
 }
 
-// TestVisits: clients that come and go at random moments, and send what they should not, leave nothing behind, and the server serves on.
+// TestVisits: clients that come and go at random moments, and send what they should not, leave
+// nothing behind, and the server serves on.
 func TestVisits(t *testing.T) {
 	total := testenv.Sized(150, 1000)
 	for _, way := range ways {
@@ -135,7 +139,8 @@ func TestVisits(t *testing.T) {
 			r.Use(way.middleware)
 			o := ginsse.Options{Start: hub.Earliest(), Heartbeat: time.Hour, NoRotation: true, Limits: limits, Drain: drain, Detach: way.detach, Logger: quiet}
 			if !way.direct {
-				// The server itself stops reading at what comes behind a request, and then sees no client leave.
+				// The server itself stops reading at what comes behind a request, and then sees no client
+				// leave.
 				o.Heartbeat = 50 * time.Millisecond
 			}
 			o.OnEnd = v.end(t, &v.ended, feed.ErrClientGone, feed.ErrWriteFailed)

@@ -18,7 +18,8 @@ type logs map[string][]string
 // old is the data of messages from before a test's own.
 const old = "old"
 
-// settleIDs publishes messages until each topic has ordinary IDs: the sequence number of the first one is large, so that nobody takes it for that of another life of the topic.
+// settleIDs publishes messages until each topic has ordinary IDs: the sequence number of the first
+// one is large, so that nobody takes it for that of another life of the topic.
 func settleIDs(t *testing.T, h *hub.Hub, topics []string) {
 	t.Helper()
 	for _, topic := range topics {
@@ -33,7 +34,8 @@ func settleIDs(t *testing.T, h *hub.Hub, topics []string) {
 	}
 }
 
-// readLogs reads what Redis retains, until there are so many messages of each topic, old ones apart.
+// readLogs reads what Redis retains, until there are so many messages of each topic, old ones
+// apart.
 func readLogs(t *testing.T, h *hub.Hub, topics []string, n int) logs {
 	t.Helper()
 	l := make(logs)
@@ -73,7 +75,8 @@ func newWanderer(cursor string) *wanderer {
 	return &wanderer{cursor: cursor, got: make(logs), next: make(map[string]int)}
 }
 
-// numbers makes the wanderer look at the numbers that the publishers of a topic give their messages: what is missing there would else be waited for.
+// numbers makes the wanderer look at the numbers that the publishers of a topic give their
+// messages: what is missing there would else be waited for.
 func (w *wanderer) numbers(data string) error {
 	i := strings.LastIndexByte(data, ' ')
 	publisher, number := data[:i], data[i+1:]
@@ -104,7 +107,8 @@ func (w *wanderer) take(e sse.Event) error {
 	return nil
 }
 
-// read reads so many events of a feed on one connection, or until enough says so. Each event is followed by a call of after.
+// read reads so many events of a feed on one connection, or until enough says so. Each event is
+// followed by a call of after.
 func (w *wanderer) read(i *instance, path string, events int, enough func() bool, after func()) error {
 	s, err := open(i.server, path, w.cursor, 0)
 	if err != nil {
@@ -164,7 +168,8 @@ func newPacer(readers int) *pacer {
 	return p
 }
 
-// next waits until one more message may be sent, and reports false when none is to be sent any more.
+// next waits until one more message may be sent, and reports false when none is to be sent any
+// more.
 func (p *pacer) next(ahead int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

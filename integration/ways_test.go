@@ -29,7 +29,8 @@ type way struct {
 
 var ways = []way{{"parked", true, false}, {"detached", true, true}, {"ordinary", false, false}}
 
-// wrapped is the writer of a middleware: what it does with what is written nobody but itself knows, so a stream behind it is served on the ordinary way.
+// wrapped is the writer of a middleware: what it does with what is written nobody but itself knows,
+// so a stream behind it is served on the ordinary way.
 type wrapped struct{ gin.ResponseWriter }
 
 func (w wrapped) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -48,10 +49,12 @@ func (w way) check(t testing.TB, e feed.End) {
 	}
 }
 
-// tight is a listener whose connections hold little on their way to the client, so that a client that does not read is noticed after a few messages.
+// tight is a listener whose connections hold little on their way to the client, so that a client
+// that does not read is noticed after a few messages.
 type tight struct{ net.Listener }
 
-// tightBytes is no less than what loopback puts into one segment: below, TCP waits for delayed acknowledgements, which has nothing to do with who reads.
+// tightBytes is no less than what loopback puts into one segment: below, TCP waits for delayed
+// acknowledgements, which has nothing to do with who reads.
 const tightBytes = 64 << 10
 
 func (l tight) Accept() (net.Conn, error) {
@@ -62,7 +65,8 @@ func (l tight) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// lab is a server with the topic "load" at /clients/:name. It knows how the streams of each name have ended.
+// lab is a server with the topic "load" at /clients/:name. It knows how the streams of each name
+// have ended.
 type lab struct {
 	way    way
 	hub    *hub.Hub
@@ -73,7 +77,8 @@ type lab struct {
 	ended map[string][]feed.End
 }
 
-// onEachWay runs a test on each way, one after the other because tests count what the process holds.
+// onEachWay runs a test on each way, one after the other because tests count what the process
+// holds.
 func onEachWay(t *testing.T, o feed.Options, retain memory.Options, window hub.Options, test func(t *testing.T, l *lab)) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) { test(t, newLab(t, way, o, newHub(t, retain, window), nil)) })
@@ -136,7 +141,8 @@ func (l *lab) allEnded(t *testing.T, names []string) {
 	})
 }
 
-// settled waits until nothing of a test's streams is left, and checks that each name's has ended once, by one of the causes.
+// settled waits until nothing of a test's streams is left, and checks that each name's has ended
+// once, by one of the causes.
 func (l *lab) settled(t *testing.T, names []string, before held, causes ...error) {
 	t.Helper()
 	l.allEnded(t, names)
@@ -156,7 +162,8 @@ func (l *lab) settled(t *testing.T, names []string, before held, causes ...error
 // held is what the process holds that streams leave behind when they leak.
 type held struct{ goroutines, files int }
 
-// holding counts what is held once a first stream has come and gone, because that leaves pools and a followed topic.
+// holding counts what is held once a first stream has come and gone, because that leaves pools and
+// a followed topic.
 func (l *lab) holding(t *testing.T) held {
 	t.Helper()
 	s, err := open(l.server, "/clients/first", "", 0)
@@ -193,7 +200,8 @@ func (h held) back(t *testing.T) {
 	})
 }
 
-// group is healthy readers of a lab: each gets the messages "load 1", "load 2" and so on, one by one and in order.
+// group is healthy readers of a lab: each gets the messages "load 1", "load 2" and so on, one by
+// one and in order.
 type group struct {
 	lab     *lab
 	names   []string
@@ -202,7 +210,8 @@ type group struct {
 	running sync.WaitGroup
 }
 
-// follow has n healthy readers begin to read; from the next message on. None else may be connected yet.
+// follow has n healthy readers begin to read; from the next message on. None else may be connected
+// yet.
 func (l *lab) follow(t *testing.T, n int) *group {
 	t.Helper()
 	g := &group{lab: l, pacer: newPacer(n)}
@@ -258,7 +267,8 @@ func (g *group) read(i int, s *stream) error {
 	}
 }
 
-// publish publishes messages of about a size, each when all healthy readers have all but a few of those before. It returns the last one.
+// publish publishes messages of about a size, each when all healthy readers have all but a few of
+// those before. It returns the last one.
 func (g *group) publish(t *testing.T, messages, size int) (id hub.ID, data []byte) {
 	t.Helper()
 	padding := strings.Repeat("x", size)

@@ -27,6 +27,10 @@ const second = 1000;
 // each heartbeat, so a stall is noticed before two have passed.
 const quiet = 1.5;
 
+// patience is for a browser that comes back by itself: it waits for as long as the server has asked
+// it to, which it does not tell.
+const patience = 120 * second;
+
 // longest is how many events a tab that joins remembers of the leader.
 const longest = 1000;
 
@@ -47,6 +51,7 @@ class Feed extends EventTarget {
   // whole says that the cursor is exactly where this tab is. A message may be mapped to several
   // events, of which only the last one has its id: between them it is not.
   #whole = true;
+  #wider; // types were added, and nobody has been told yet
   #types = new Set(["message", "checkpoint", "snapshot", "gap", "close", "heartbeat"]);
 
   // The connection, of a tab that leads or joins.
@@ -79,6 +84,7 @@ class Feed extends EventTarget {
   constructor(url, { cursor, user = "", credentials = false, heartbeat = 10, share = true, remember = false } = {}) {
     super();
     this.#url = new URL(url, document.baseURI);
+    heartbeat = Math.min(60, Math.max(5, +heartbeat || 10)); // as the server does
     this.#url.searchParams.set("heartbeat", heartbeat);
     this.#credentials = credentials;
     this.#beat = heartbeat * second;
@@ -113,8 +119,12 @@ class Feed extends EventTarget {
     super.addEventListener(type, ...rest);
     if (type !== "statechange" && !this.#types.has(type)) {
       this.#types.add(type);
-      this.#widen();
-      this.#ask();
+      // Behind the other listeners that the caller is about to add.
+      this.#wider ??= queueMicrotask(() => {
+        this.#wider = undefined;
+        this.#widen();
+        this.#ask();
+      }) ?? true;
     }
   }
 
@@ -214,10 +224,15 @@ class Feed extends EventTarget {
     // Messages can be of type open or error, too: those have data.
     const on = (type, f) => source.addEventListener(type, (e) => source === this.#source && f(e));
     for (const type of this.#types) on(type, (e) => "data" in e && this.#event(e));
-    on("open", (e) => "data" in e || (this.#whole = true)); // the browser came back by itself
+    on("open", (e) => {
+      if ("data" in e) return;
+      this.#whole = true; // the browser came back by itself
+      this.#heard = Date.now();
+    });
     on("error", (e) => {
       if ("data" in e) return;
       this.#become("reconnecting");
+      this.#heard = Date.now() + patience;
       if (source.readyState === EventSource.CLOSED) this.#retry(() => this.#explore());
     });
   }

@@ -29,10 +29,10 @@ func newFile(contentType string, content []byte) file {
 }
 
 // Handler returns a handler that serves headrace.js and headrace.d.ts, by the last element of the
-// request's path, wherever it is mounted; other names are answered 404. Browsers may keep the files,
-// but ask each time whether they have changed, so that a page never runs the module of another
-// version than its server's. Methods other than GET and HEAD are answered 405. The handler may be
-// used concurrently, and holds no state.
+// request's path, wherever it is mounted; other names are answered 404. Browsers may keep the
+// files, but ask each time whether they have changed, so that a page never runs the module of
+// another version than its server's. Methods other than GET and HEAD are answered 405. The handler
+// may be used concurrently, and holds no state.
 func Handler() http.Handler {
 	files := map[string]file{
 		"headrace.js":   newFile("text/javascript; charset=utf-8", module),

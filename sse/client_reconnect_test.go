@@ -257,8 +257,8 @@ func TestClientReconnects(t *testing.T) {
 	}
 }
 
-// TestClientOfAServerThatGreetsAndDies: whatever the greeting is, and however the connection ends, a
-// server that is not there yet is left in peace.
+// TestClientOfAServerThatGreetsAndDies: whatever the greeting is, and however the connection ends,
+// a server that is not there yet is left in peace.
 func TestClientOfAServerThatGreetsAndDies(t *testing.T) {
 	const within = 2 * time.Second
 	for name, greeting := range map[string]string{

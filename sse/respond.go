@@ -60,8 +60,8 @@ func Respond(w http.ResponseWriter, r *http.Request) (*Writer, error) {
 	return writer, nil
 }
 
-// consumed reports whether a request's body was read to its end. Then the server waits for the client
-// to leave, and would take a deadline that is over for that.
+// consumed reports whether a request's body was read to its end. Then the server waits for the
+// client to leave, and would take a deadline that is over for that.
 func (w *Writer) consumed(r *http.Request) bool {
 	if r.Body == nil {
 		return true
@@ -79,10 +79,11 @@ func (w *Writer) consumed(r *http.Request) bool {
 }
 
 // SetHeaders sets the response headers of a stream on h: Content-Type, with the
-// charset for clients that take text without one for Latin-1, Cache-Control without caching and transforming, and X-Accel-Buffering, which
-// stops nginx from holding events back. It deletes Content-Length. Connection
-// becomes keep-alive on HTTP/1 when it is not set, and is deleted on later
-// versions, which forbid it.
+// charset for clients that take text without one for Latin-1, Cache-Control
+// without caching and transforming, and X-Accel-Buffering, which stops nginx
+// from holding events back. It deletes Content-Length. Connection becomes
+// keep-alive on HTTP/1 when it is not set, and is deleted on later versions,
+// which forbid it.
 func SetHeaders(h http.Header, protoMajor int) {
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-cache, no-transform")
@@ -99,9 +100,9 @@ func SetHeaders(h http.Header, protoMajor int) {
 // LastEventID returns the last event ID that a request states, and whether it
 // states one: the header Last-Event-ID, else a query parameter of that name.
 // Clients spell it lastEventId, lastEventID, last-event-id, last_event_id or
-// evs_last_event_id: letter case, "-" and "_" do not count. Of several the last
-// one counts, because clients append theirs to the URL they were given. The
-// header comes first because a reconnecting client updates it, while the query
+// evs_last_event_id: letter case, "-" and "_" do not count. Of several parameters
+// the last one counts, because clients append theirs to the URL they were given.
+// The header comes first because a reconnecting client updates it, while the query
 // stays what it was. An empty value states nothing.
 //
 // The id is what the client sent: it can be of any length and hold any bytes.

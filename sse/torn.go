@@ -45,8 +45,8 @@ func AppendTorn(dst []byte, r *http.Request) []byte {
 }
 
 // mayHoldTorn reports whether a client may hold a torn frame, and takes a block without data for
-// nothing. The engines of Chromium and Firefox hold none, whatever in them asks, and no client in Go
-// is known to.
+// nothing. The engines of Chromium and Firefox hold none, whatever in them asks, and no client in
+// Go is known to.
 func mayHoldTorn(h http.Header) bool {
 	for _, agent := range h["User-Agent"] {
 		if strings.Contains(agent, "Chrome/") || strings.Contains(agent, "Firefox/") || strings.HasPrefix(agent, "Go-http-client/") {

@@ -198,8 +198,10 @@ func rejectedMeansAbsent(s *suite) {
 		m.Key = "key"
 		try(s.ctx, m)
 	}
+	var fence hub.ID
 	if s.c.Outage == nil {
 		s.Log("Config.Outage is not set: Publish is not tested while the store is unreachable")
+		fence = s.fence(s.b, topic, r)
 	} else {
 		restore := s.c.Outage(s.TB, s.b)
 		for i := range 3 {
@@ -208,9 +210,8 @@ func rejectedMeansAbsent(s *suite) {
 			cancel()
 		}
 		restore()
-		s.reachable(topic)
+		fence = s.reachable(topic)
 	}
-	fence := s.fence(s.b, topic, r)
 	ms := s.delivered(r, fence)
 	if s.traits.Replay {
 		read, _ := s.readAll(s.b, topic, "")

@@ -33,8 +33,8 @@ func retentionByPrefix(s *suite) {
 	}
 }
 
-// within ends the test unless what is retained is within a tenth of the bound. Of what was published
-// since began, a slow machine may have been so long about it that some is too old by now.
+// within ends the test unless what is retained is within a tenth of the bound. Of what was
+// published since began, a slow machine may have been so long about it that some is too old by now.
 func within(s *suite, r hub.Retention, began time.Time, what string, got, bound int) {
 	s.Helper()
 	old := r.Age > 0 && time.Since(began) > r.Age/2

@@ -324,17 +324,17 @@ func (s *suite) same(how string, got, want hub.Message) {
 	}
 }
 
-// reachable publishes until it succeeds, after an outage.
-func (s *suite) reachable(topic string) {
+// reachable publishes until it succeeds, after an outage, and returns the ID.
+func (s *suite) reachable(topic string) hub.ID {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, s.c.Timeout)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_, err := s.b.Publish(ctx, topic, text("reachable"))
+		id, err := s.b.Publish(ctx, topic, text("reachable"))
 		if err == nil {
-			return
+			return id
 		}
 		select {
 		case <-tick.C:

@@ -108,8 +108,8 @@ func (b *Backend) Publish(ctx context.Context, name string, m hub.Message) (hub.
 	return id, nil
 }
 
-// PublishAll implements hub.Backend. It fails as Publish does. Messages that are more than the topic
-// retains are appended all the same, and the oldest go at once.
+// PublishAll implements hub.Backend. It fails as Publish does. Messages that are more than the
+// topic retains are appended all the same, and the oldest go at once.
 func (b *Backend) PublishAll(ctx context.Context, name string, ms []hub.Message) ([]hub.ID, error) {
 	t, err := b.toPublish(ctx, name)
 	if err != nil {

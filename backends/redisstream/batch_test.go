@@ -11,8 +11,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// written makes messages of texts: "text", "text@key", and with "!" before it one with AfterEnd. The
-// text "end" is a message that ends the topic.
+// written makes messages of texts: "text", "text@key", and with "!" before it one with AfterEnd.
+// The text "end" is a message that ends the topic.
 func written(list string) (ms []hub.Message) {
 	for word := range strings.FieldsSeq(list) {
 		var m hub.Message

@@ -127,7 +127,8 @@ func (cs *connections) refuse(gone, masters, nodes map[string]bool) {
 
 // silent closes the connections to a server that were silent for as long as one of them was waited
 // for in vain. Where a network has forgotten a connection it has mostly forgotten all of them, and
-// each would cost somebody a timeout of his own. One that brought a little is slow, and not forgotten.
+// each would cost somebody a timeout of his own. One that brought a little is slow, and not
+// forgotten.
 func (cs *connections) silent(which *connection, since int64) {
 	if which.heard.Load() >= since {
 		return
@@ -223,7 +224,8 @@ func (c *connection) putOff(at, d int64) {
 	_ = c.Conn.SetReadDeadline(time.Now().Add(time.Duration(left))) // a connection that is closed says so at the next Read
 }
 
-// errUnsent is with the error of a Write, and so of the commands in it, if nothing of them was sent.
+// errUnsent is with the error of a Write, and so of the commands in it, if nothing of them was
+// sent.
 var errUnsent = errors.New("redisstream: not sent")
 
 // Write implements net.Conn.
@@ -276,8 +278,8 @@ func (c *connection) Close() (err error) {
 }
 
 // checkedConnection is one that go-redis can look at before it uses it again, for that it was
-// closed meanwhile. It does so with plain connections only; servers and balancers close those of TLS
-// as well.
+// closed meanwhile. It does so with plain connections only; servers and balancers close those of
+// TLS as well.
 type checkedConnection struct {
 	*connection
 	raw        syscall.Conn
@@ -305,9 +307,9 @@ func rawOf(c net.Conn) (raw syscall.Conn, beneathTLS bool) {
 	return nil, false
 }
 
-// idleTLS is what lies beneath a TLS connection that nobody uses. Bytes that wait there are no reply
-// but a record of TLS itself, and mostly that of its end. go-redis would ask the TLS connection for
-// a reply then, and wait for ever.
+// idleTLS is what lies beneath a TLS connection that nobody uses. Bytes that wait there are no
+// reply but a record of TLS itself, and mostly that of its end. go-redis would ask the TLS
+// connection for a reply then, and wait for ever.
 type idleTLS struct{ syscall.RawConn }
 
 // Read implements syscall.RawConn.

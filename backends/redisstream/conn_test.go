@@ -168,7 +168,8 @@ func TestSlowIsNotDead(t *testing.T) {
 	})
 }
 
-// TestIdleConnections: connections that lie in the pools are closed. Nothing is rejected or unknown.
+// TestIdleConnections: connections that lie in the pools are closed. Nothing is rejected or
+// unknown.
 func TestIdleConnections(t *testing.T) {
 	t.Parallel()
 	work := func(t *testing.T, b *Backend) {

@@ -13,12 +13,12 @@
 //
 //	XRANGE headrace:{tickets/42} - + COUNT 10
 //
-// shows a topic. The fields of an entry are hr (the version 1, followed by b for binary data, f
-// for the message that ends the topic, o with the bytes before it in a topic with a bound of bytes,
-// s for the first entry of a stream, and p with an ID for the first one after everything was
+// shows a topic. The fields of an entry are hr (the version 1, followed by b for binary data, f for
+// the message that ends the topic, o with the bytes before it in a topic with a bound of bytes, s
+// for the first entry of a stream, and p with an ID for the first one after everything was
 // trimmed), type, h:<name> for each header, and data. Entries that are no messages have no data: d
-// marks the one that a deleted topic begins with, and e one that took a message away, whose ID is in
-// the field erases.
+// marks the one that a deleted topic begins with, and e one that took a message away, whose ID is
+// in the field erases.
 //
 // <stream>:keys is a hash of the IDs of messages by digests of their idempotency keys, 16 bytes of
 // SHA-256, and since is when it was begun. When it has Options.MaxKeys keys, or is as old as
@@ -69,12 +69,12 @@
 // gap, and so has whoever comes back to an empty topic after a time in which one may have come and
 // gone, which is that of a finished topic. Options.FinishedExpiry makes that time another one.
 //
-// A repeated idempotency key appends nothing within Options.KeyWindow (24 hours) of the message with
-// it, by Redis' clock, as long as it is one of the topic's newest Options.MaxKeys (10,000). That holds
-// whatever became of the message, and also when the topic has expired. A program that relays
-// messages, and tries again what it did not see acknowledged, must not be further behind than that.
-// After the window a key may be used again. At most twice as many keys are there, and until a window
-// after the last one; Delete forgets them.
+// A repeated idempotency key appends nothing within Options.KeyWindow (24 hours) of the message
+// with it, by Redis' clock, as long as it is one of the topic's newest Options.MaxKeys (10,000).
+// That holds whatever became of the message, and also when the topic has expired. A program that
+// relays messages, and tries again what it did not see acknowledged, must not be further behind
+// than that. After the window a key may be used again. At most twice as many keys are there, and
+// until a window after the last one; Delete forgets them.
 //
 // # What survives
 //
@@ -99,18 +99,19 @@
 // connection that was closed, the errors MOVED, READONLY, CLUSTERDOWN and MASTERDOWN. It does so at
 // most once a second, and without any sign every three seconds. Connections to a former master are
 // closed, so publishers, live readers and new readers are at the new one a second or two after it
-// takes writes. A command that was certainly not sent is sent again; one whose connection was closed
-// under it has an unknown outcome.
+// takes writes. A command that was certainly not sent is sent again; one whose connection was
+// closed under it has an unknown outcome.
 //
 // The word of the sentinels counts, also where the former master lives on and can be reached. For
-// that the backend holds one connection of the client that New was given, and waits at it with XREAD,
-// or sends PING over it where it may not. It leaves a client whose pool has only one alone, and
-// notices by its question every three seconds. go-redis asks one of the sentinels; if that one is cut
-// off from the others together with the old master, its word is old.
+// that the backend holds one connection of the client that New was given, and waits at it with
+// XREAD, or sends PING over it where it may not. It leaves a client whose pool has only one alone,
+// and notices by its question every three seconds. go-redis asks one of the sentinels; if that one
+// is cut off from the others together with the old master, its word is old.
 //
 // A timeout ends all connections to the server that were silent as long, since a network that has
-// forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link is
-// waited for while it goes on, at 1 KiB in each timeout or faster, but no longer than 30 seconds.
+// forgotten one has mostly forgotten all. Timeouts are for silence: a long reply over a slow link
+// is waited for while it goes on, at 1 KiB in each timeout or faster, but no longer than 30
+// seconds.
 //
 // maxmemory-policy should be noeviction: any other one evicts whole topics, which readers see as
 // gaps.
@@ -123,10 +124,10 @@
 // warning are said in one line with their number. The cause is that of the errors, see
 // [ErrUnreachable] and the others; no line has an address, a password or contents.
 //
-// go-redis has a logger of its own for the whole process, which this package leaves alone. It writes
-// a line for each connection that fails to the standard error output, with the address of the
-// server. redis.SetLogger takes another one, once at the start of a program; the example GoRedisLog
-// sends the lines to slog:
+// go-redis has a logger of its own for the whole process, which this package leaves alone. It
+// writes a line for each connection that fails to the standard error output, with the address of
+// the server. redis.SetLogger takes another one, once at the start of a program; the example
+// GoRedisLog sends the lines to slog:
 //
 //	func (redisLog) Printf(ctx context.Context, format string, args ...any) {
 //		slog.DebugContext(ctx, "go-redis", "text", fmt.Sprintf(format, args...))
@@ -139,8 +140,8 @@
 // and MaxAge bound a topic; Redis trims whole nodes of 100 entries, so somewhat more is kept. A
 // process has one Pub/Sub connection, which it keeps without readers too, and up to a handful each
 // for publishing and reading, for each node; see Backend.PoolStats. The client-output-buffer-limit
-// for pubsub must hold what is announced while a process pauses; one that exceeds it is disconnected
-// and heals.
+// for pubsub must hold what is announced while a process pauses; one that exceeds it is
+// disconnected and heals.
 //
 // # Rights
 //
@@ -170,16 +171,16 @@
 //	+wait
 //
 // Without +pttl an erasure behind the end of a topic hides that it is finished from who subscribes
-// then, without +zscore and +get a reader at an erased message is told of a gap, and without +persist
-// a topic that is kept for ever expires after it was deleted and used again.
+// then, without +zscore and +get a reader at an erased message is told of a gap, and without
+// +persist a topic that is kept for ever expires after it was deleted and used again.
 //
-// A user needs neither INFO nor CONFIG; where CONFIG GET is allowed, a dangerous maxmemory-policy is
-// logged, and where INFO is, the version of a server that is too old. A database other than 0 needs
-// +select, and a client with a name +client|setname.
+// A user needs neither INFO nor CONFIG; where CONFIG GET is allowed, a dangerous maxmemory-policy
+// is logged, and where INFO is, the version of a server that is too old. A database other than 0
+// needs +select, and a client with a name +client|setname.
 //
 // New has all commands tried, in forms that change nothing. What is missing is logged by name: a
-// warning for what nothing works without, a line for the rest with what is lost. The errors of calls
-// name it too.
+// warning for what nothing works without, a line for the rest with what is lost. The errors of
+// calls name it too.
 //
 // # Cluster
 //

@@ -140,7 +140,8 @@ func (e *entry) follows(id entryID) bool {
 }
 
 // before reports whether an entry is older than a position, by the clock: then the topic was not
-// empty there, and nobody was given the position. Of an ID that somebody has chosen nothing is known.
+// empty there, and nobody was given the position. Of an ID that somebody has chosen nothing is
+// known.
 func (e *entry) before(place entryID) bool {
 	id, ok := parseID(e.id)
 	return ok && id.ms >= earliestPlace && id.ms < place.seq

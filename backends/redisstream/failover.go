@@ -96,8 +96,8 @@ func (f *failover) spare() bool {
 }
 
 // listen doubts the master whenever go-redis closes the connections of the user's client, or the
-// network does. It waits at a stream that never is, which ends at that moment, and where that is not
-// allowed it asks for a sign of life.
+// network does. It waits at a stream that never is, which ends at that moment, and where that is
+// not allowed it asks for a sign of life.
 func (f *failover) listen(ctx context.Context, t *topology) {
 	// With the same connections, and a timeout whatever the user's is.
 	client := f.client.WithTimeout(followTimeout)

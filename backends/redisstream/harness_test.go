@@ -113,8 +113,8 @@ func both(t *testing.T, f func(t *testing.T, addr string)) {
 	t.Run("redis-server", func(t *testing.T) { f(t, startServer(t).addr) })
 }
 
-// mostly is both, on miniredis in the long form only: it needs seconds for what redis-server does in
-// tenths.
+// mostly is both, on miniredis in the long form only: it needs seconds for what redis-server does
+// in tenths.
 func mostly(t *testing.T, long bool, f func(t *testing.T, addr string)) {
 	if long {
 		both(t, f)

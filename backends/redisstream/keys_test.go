@@ -168,8 +168,8 @@ func TestKeyWindow(t *testing.T) {
 	}
 }
 
-// TestKeysAreForgotten: nothing of a topic's keys is left when it is deleted, also when its messages
-// are gone.
+// TestKeysAreForgotten: nothing of a topic's keys is left when it is deleted, also when its
+// messages are gone.
 func TestKeysAreForgotten(t *testing.T) {
 	both(t, func(t *testing.T, addr string) {
 		admin := redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})

@@ -81,8 +81,8 @@ func (l *lanes) run(ctx context.Context, stream string, j *job) (any, error) {
 	return reply, nil
 }
 
-// script runs a script for keys of one topic, the first of which is its stream. The last argument of
-// one that writes is a string.
+// script runs a script for keys of one topic, the first of which is its stream. The last argument
+// of one that writes is a string.
 func (l *lanes) script(ctx context.Context, s script, keys []string, args ...any) (any, error) {
 	var last *lastArg
 	if l.writes {
@@ -117,8 +117,8 @@ func (l *lanes) batcher(client *redis.Client) *batcher {
 // keptFor is how long a batcher is kept that nobody uses. A cluster's servers come and go.
 const keptFor = 10 * time.Minute
 
-// newBatcher makes the batcher for a server, and forgets those of servers that nobody asks any more.
-// mu is held.
+// newBatcher makes the batcher for a server, and forgets those of servers that nobody asks any
+// more. mu is held.
 func (l *lanes) newBatcher(client *redis.Client) *batcher {
 	for c, b := range l.batchers {
 		if l.cluster != nil && time.Since(b.used) > keptFor {
@@ -277,8 +277,8 @@ func (l *lanes) redirect(ctx context.Context, j *job) {
 	j.replicas = w.replicas
 }
 
-// unanswered gives a command of a pipeline the error of the pipeline if it has none of its own, nor a
-// value: go-redis leaves it so when the server refused the connection. An empty list is a value.
+// unanswered gives a command of a pipeline the error of the pipeline if it has none of its own, nor
+// a value: go-redis leaves it so when the server refused the connection. An empty list is a value.
 func unanswered(cmd redis.Cmder, err error) {
 	if c, ok := cmd.(interface{ Val() any }); ok && err != nil && cmd.Err() == nil && c.Val() == nil {
 		cmd.SetErr(err)

@@ -66,8 +66,8 @@ func TestNodesThatKnowNoBetter(t *testing.T) {
 	})
 }
 
-// TestFormerMastersStayRefused: a cluster does not name a node that fails, and who still takes it for
-// the master must not wait for it.
+// TestFormerMastersStayRefused: a cluster does not name a node that fails, and who still takes it
+// for the master must not wait for it.
 func TestFormerMastersStayRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const one, other = "10.0.0.1:6379", "10.0.0.2:6379"

@@ -169,7 +169,8 @@ func (o *Options) age(topic string) time.Duration {
 	return o.MaxAge
 }
 
-// expiry is how long a topic without new messages, and with no age of its own, is there; 0 for ever.
+// expiry is how long a topic without new messages, and with no age of its own, is there; 0 for
+// ever.
 func (o *Options) expiry() time.Duration { return o.expiryAfter(o.MaxAge) }
 
 // expiryOf is expiry for a topic, which may have an age of its own.

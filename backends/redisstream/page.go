@@ -14,8 +14,8 @@ import (
 // maxPage bounds what one Read asks Redis for, whatever its limit.
 const maxPage = 1 << 16
 
-// page reads a page of a stream; see Backend.Read. A topic that is gone leaves no trace after expiry.
-// What is passed over, because it cannot be transferred, counts as not retained.
+// page reads a page of a stream; see Backend.Read. A topic that is gone leaves no trace after
+// expiry. What is passed over, because it cannot be transferred, counts as not retained.
 func (h *history) page(ctx context.Context, stream string, after hub.ID, limit int, expiry time.Duration) (hub.Page, error) {
 	for {
 		from := h.obstacles.behind(spot{stream, after})
@@ -134,7 +134,8 @@ func (h *history) span(ctx context.Context, stream string, after hub.ID, limit, 
 	return s, nil
 }
 
-// state looks at a stream in one step, with a page of its entries from an ID on, "-" for the oldest.
+// state looks at a stream in one step, with a page of its entries from an ID on, "-" for the
+// oldest.
 func (h *history) state(ctx context.Context, stream string, after hub.ID, from string, limit int) (state, error) {
 	a, err := h.ask(ctx, stream, after, limit, 0)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// TestReplicas: Publish waits for replicas, and says when they do not have the message. A retry with
-// the key asks again, and appends nothing.
+// TestReplicas: Publish waits for replicas, and says when they do not have the message. A retry
+// with the key asks again, and appends nothing.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	master := startServer(t, "--repl-diskless-sync-delay", "0")

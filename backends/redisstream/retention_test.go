@@ -29,8 +29,8 @@ func (r *rig) retained(t testing.TB, topic string) (ms []hub.Message) {
 	return ms
 }
 
-// load publishes messages of up to some size to a topic, from several publishers, until look reports
-// that it has seen enough of what is retained.
+// load publishes messages of up to some size to a topic, from several publishers, until look
+// reports that it has seen enough of what is retained.
 func load(t *testing.T, r *rig, topic string, size int, look func(retained []hub.Message) (done bool)) {
 	t.Helper()
 	const publishers = 4

@@ -166,9 +166,6 @@ func rigOver(t testing.TB, client redis.UniversalClient, g *gate, o Options) *ri
 func (r *rig) breakLive(t testing.TB) (restore func()) {
 	t.Helper()
 	r.liveShut.Store(true)
-	for _, s := range r.sessions() {
-		_ = s.ps.Close()
-	}
 	if r.xreaders != nil {
 		r.mu.Lock()
 		for _, c := range r.waiting {
@@ -178,7 +175,13 @@ func (r *rig) breakLive(t testing.TB) (restore func()) {
 		before := r.refused.Load()
 		waitFor(t, "the end of the live path", func() bool { return r.refused.Load() > before })
 	}
-	waitFor(t, "the end of the live path", func() bool { return len(r.sessions()) == 0 })
+	waitFor(t, "the end of the live path", func() bool {
+		sessions := r.sessions()
+		for _, s := range sessions { // one may have been dialed a moment before
+			_ = s.ps.Close()
+		}
+		return len(sessions) == 0
+	})
 	return func() { r.liveShut.Store(false) }
 }
 

@@ -52,8 +52,8 @@ var (
 	eraseScript   = newScript(idSource + lifeSource + eraseSource)
 )
 
-// moreSource puts what few runs of the publish script need into one function, which makes the others
-// when it is called: to make a function costs Redis as much as a short command.
+// moreSource puts what few runs of the publish script need into one function, which makes the
+// others when it is called: to make a function costs Redis as much as a short command.
 func moreSource() string {
 	return "local function more()\n" + rareSource + boundsSource + batchSource + "return {rare = rare, bounds = bounds, batch = batch}\nend\n"
 }

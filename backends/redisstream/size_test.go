@@ -104,7 +104,8 @@ func ofTopic(cmd redis.Cmder) bool {
 	})
 }
 
-// betweenReads counts the commands for topics over a client, and calls a function after the first one.
+// betweenReads counts the commands for topics over a client, and calls a function after the first
+// one.
 type betweenReads struct {
 	do func()
 	n  atomic.Int64

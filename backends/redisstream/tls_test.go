@@ -69,8 +69,8 @@ func certify(t testing.TB, hosts ...string) (certFile, keyFile string, made *x50
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", secret), made
 }
 
-// startTLSSentinel starts a sentinel, and ends it with the test. The configuration may depend on its
-// port.
+// startTLSSentinel starts a sentinel, and ends it with the test. The configuration may depend on
+// its port.
 func startTLSSentinel(t testing.TB, over *tls.Config, lines func(port string) []string) *server {
 	t.Helper()
 	path, dir := testenv.Need(t, "redis"), t.TempDir()

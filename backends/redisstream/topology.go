@@ -129,8 +129,8 @@ func (l *layout) share(ctx context.Context) {
 	}
 }
 
-// ask returns the layout: the answer of the last second, or that of a node. A node that was silent a
-// moment ago is passed over, or each client would wait for it in its turn.
+// ask returns the layout: the answer of the last second, or that of a node. A node that was silent
+// a moment ago is passed over, or each client would wait for it in its turn.
 func (l *layout) ask(ctx context.Context, origin string, next redis.ProcessHook) ([]redis.ClusterSlot, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -213,8 +213,8 @@ func mastersOf(slots []redis.ClusterSlot) (masters, nodes map[string]bool) {
 }
 
 // compare closes the connections to nodes that were masters in the former layout. What a node has
-// been asked is answered within a moment if it lives, and then the answer is better than none. mu is
-// held.
+// been asked is answered within a moment if it lives, and then the answer is better than none. mu
+// is held.
 func (l *layout) compare(masters, nodes map[string]bool) {
 	gone := make(map[string]bool)
 	for addr := range l.masters {

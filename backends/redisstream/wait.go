@@ -7,8 +7,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// replicaWait is with the context of a command that a cluster's client sends to where it is redirected:
-// the replicas of that server are waited for, over the connection that ran the command.
+// replicaWait is with the context of a command that a cluster's client sends to where it is
+// redirected: the replicas of that server are waited for, over the connection that ran the command.
 type replicaWait struct {
 	of       redis.Cmder
 	wait     func() *redis.Cmd

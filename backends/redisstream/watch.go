@@ -120,8 +120,8 @@ func (o *outage) log(level slog.Level, text string, args ...any) {
 	o.lines = append(o.lines, func() { o.logger.Log(context.Background(), level, text, args...) })
 }
 
-// flush logs the lines there are, unless somebody does. Whoever holds live.mu waits for mu, so a log
-// that hangs must not hold that.
+// flush logs the lines there are, unless somebody does. Whoever holds live.mu waits for mu, so a
+// log that hangs must not hold that.
 func (o *outage) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -205,8 +205,8 @@ func (r *xreader) run() {
 	}
 }
 
-// poll waits until one of the streams has something new, at most for as long as given, and
-// returns those that have. It does not wait, and leaves them out, while there are others to read on.
+// poll waits until one of the streams has something new, at most for as long as given, and returns
+// those that have. It does not wait, and leaves them out, while there are others to read on.
 func poll(ctx context.Context, client *redis.Client, fs []*xfollow, block time.Duration) (map[string]bool, error) {
 	from := make(map[string]entryID, len(fs))
 	ahead := false

@@ -11,8 +11,10 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// attempts is a publisher that counts how often each message was published, and loses answers on request: the message is appended, and whoever published it is told that this is
-// unknown, as by a network that fails at the wrong moment. It is for this demonstration; leave it out of an application.
+// attempts is a publisher that counts how often each message was published, and loses answers on
+// request: the message is appended, and whoever published it is told that this is unknown, as by a
+// network that fails at the wrong moment. It is for this demonstration; leave it out of an
+// application.
 type attempts struct {
 	message.Publisher
 
@@ -57,7 +59,8 @@ func (a *attempts) loseNext(n int) {
 	a.lose = n
 }
 
-// tally is how often the newest messages were published, by UUID, and how many answers are still to be lost.
+// tally is how often the newest messages were published, by UUID, and how many answers are still to
+// be lost.
 type tally struct {
 	Attempts map[string]int `json:"attempts"`
 	ToLose   int            `json:"to_lose"`

@@ -37,14 +37,16 @@ type buses struct {
 	ended    chan error // of the router, once
 }
 
-// newBuses connects a desk to a hub. Commands travel within the process; another Pub/Sub in the place of the GoChannel takes them to other ones.
+// newBuses connects a desk to a hub. Commands travel within the process; another Pub/Sub in the
+// place of the GoChannel takes them to other ones.
 func newBuses(h *hub.Hub, logger wm.LoggerAdapter) (*buses, error) {
 	b := &buses{waiting: newWaiting(maxCommands), ended: make(chan error, 1)}
 	b.attempts = &attempts{Publisher: watermill.NewPublisher(h, watermill.PublisherOptions{}), counts: make(map[string]int)}
 	events, err := cqrs.NewEventBusWithConfig(b.attempts, cqrs.EventBusConfig{
 		GeneratePublishTopic: func(cqrs.GenerateEventPublishTopicParams) (string, error) { return eventsTopic, nil },
-		// The bus makes a message, with a UUID of its own, each time it is asked to publish. The event's ID makes it the same message each time: the UUID is the
-		// idempotency key, and of all attempts at most one appends.
+		// The bus makes a message, with a UUID of its own, each time it is asked to publish. The event's
+		// ID makes it the same message each time: the UUID is the idempotency key, and of all attempts at
+		// most one appends.
 		OnPublish: func(p cqrs.OnEventSendParams) error {
 			p.Message.UUID = p.Event.(event).id()
 			return nil
@@ -74,8 +76,9 @@ func newBuses(h *hub.Hub, logger wm.LoggerAdapter) (*buses, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A handler that failed runs again after a pause, with the same command. When the last attempt fails too, the GoChannel delivers the command once more, and so on: nothing that
-	// was accepted is given up while the program runs.
+	// A handler that failed runs again after a pause, with the same command. When the last attempt
+	// fails too, the GoChannel delivers the command once more, and so on: nothing that was accepted is
+	// given up while the program runs.
 	b.router.AddMiddleware(middleware.Retry{
 		MaxRetries: 5, InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: .5,
 		Logger: logger,
@@ -94,7 +97,8 @@ func newBuses(h *hub.Hub, logger wm.LoggerAdapter) (*buses, error) {
 	return b, processor.AddHandlers(handler[BookRoom](b), handler[CancelBooking](b), handler[CheckIn](b), handler[CheckOut](b), handler[CleanRoom](b))
 }
 
-// handler returns the handler of a kind of command. The message of a command has its ID, which stays the same when the handler runs again.
+// handler returns the handler of a kind of command. The message of a command has its ID, which
+// stays the same when the handler runs again.
 func handler[C command](b *buses) cqrs.CommandHandler {
 	var c C
 	return cqrs.NewCommandHandler(names.Name(c), func(ctx context.Context, c *C) error {
@@ -106,7 +110,8 @@ func handler[C command](b *buses) cqrs.CommandHandler {
 	})
 }
 
-// run starts the handlers and opens the desk. Commands may be sent when it has returned: the GoChannel drops those that nobody listens to.
+// run starts the handlers and opens the desk. Commands may be sent when it has returned: the
+// GoChannel drops those that nobody listens to.
 func (b *buses) run(ctx context.Context) error {
 	go func() { b.ended <- b.router.Run(context.WithoutCancel(ctx)) }()
 	select {
@@ -115,7 +120,8 @@ func (b *buses) run(ctx context.Context) error {
 		b.ended <- err
 		return errors.Join(errors.New("cqrs: the router has ended"), err)
 	}
-	// That the desk is open is the first event. If it cannot be published now, the first command does it.
+	// That the desk is open is the first event. If it cannot be published now, the first command does
+	// it.
 	opening, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := b.desk.publishOutbox(opening); err != nil {
@@ -142,7 +148,8 @@ func (b *buses) send(ctx context.Context, id string, c command) error {
 	return err
 }
 
-// close takes no more commands, lets those that were accepted be decided and published until ctx ends, and stops the handlers. An error says what was left undone.
+// close takes no more commands, lets those that were accepted be decided and published until ctx
+// ends, and stops the handlers. An error says what was left undone.
 func (b *buses) close(ctx context.Context) error {
 	err := errors.Join(b.waiting.wait(ctx), b.router.Close())
 	return errors.Join(err, <-b.ended)

@@ -17,7 +17,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// shaky is a backend that is away for a number of attempts to publish, or appends and loses the answer.
+// shaky is a backend that is away for a number of attempts to publish, or appends and loses the
+// answer.
 type shaky struct {
 	hub.Backend
 	attempts   atomic.Int64
@@ -89,7 +90,8 @@ func settle() {
 	synctest.Wait()
 }
 
-// TestLostAnswers: an event is published, and whoever published it does not learn that. The handler runs again, the event has the same UUID, and the feed has it once.
+// TestLostAnswers: an event is published, and whoever published it does not learn that. The handler
+// runs again, the event has the same UUID, and the feed has it once.
 func TestLostAnswers(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -127,7 +129,8 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// TestBackendAway: what was accepted while nothing could be published comes in its order once it can, however long that took.
+// TestBackendAway: what was accepted while nothing could be published comes in its order once it
+// can, however long that took.
 func TestBackendAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := &shaky{}
@@ -196,7 +199,8 @@ func TestTooManyCommands(t *testing.T) {
 	})
 }
 
-// TestStop: a command that was accepted is decided and published, even if the backend comes back only after the server was told to stop. If it does not come back, stop says so in time.
+// TestStop: a command that was accepted is decided and published, even if the backend comes back
+// only after the server was told to stop. If it does not come back, stop says so in time.
 func TestStop(t *testing.T) {
 	for _, comesBack := range []bool{true, false} {
 		t.Run(fmt.Sprint("the backend comes back ", comesBack), func(t *testing.T) {

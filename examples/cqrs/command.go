@@ -20,14 +20,16 @@ type room struct {
 	Version int    `json:"version"` // one more with each change
 }
 
-// command is what somebody wants to be done to a room. decide returns the room as it becomes and the event that says so, or a refusal; it changes nothing, so that a command can
-// be decided and refused without a trace.
+// command is what somebody wants to be done to a room. decide returns the room as it becomes and
+// the event that says so, or a refusal; it changes nothing, so that a command can be decided and
+// refused without a trace.
 type command interface {
 	number() int
 	decide(r room) (room, func(fact) event, error)
 }
 
-// The commands. Their names, which are the names of their types, are their topics on the command bus.
+// The commands. Their names, which are the names of their types, are their topics on the command
+// bus.
 type (
 	// BookRoom reserves a free room for a guest.
 	BookRoom struct {

@@ -20,7 +20,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// controller has the routes: commands go in by POST, what happened comes out as a feed, and the rooms are there to be asked for.
+// controller has the routes: commands go in by POST, what happened comes out as a feed, and the
+// rooms are there to be asked for.
 type controller struct {
 	hub     *hub.Hub
 	buses   *buses
@@ -86,7 +87,8 @@ const maxBody = 4 << 10
 // idLetters are what the ID of a command may be made of.
 const idLetters = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// command accepts a command. It is answered before it is decided: what becomes of it, a refusal too, is an event that has its ID.
+// command accepts a command. It is answered before it is decided: what becomes of it, a refusal
+// too, is an event that has its ID.
 func (d *controller) command(c *gin.Context) {
 	parse := parsers[c.Param("command")]
 	if parse == nil {

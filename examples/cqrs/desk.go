@@ -17,9 +17,11 @@ const (
 // remembered is how many of the newest commands the desk knows again.
 const remembered = 1000
 
-// desk is the model: the rooms, and what has happened to them and is not published yet. It may be used concurrently.
+// desk is the model: the rooms, and what has happened to them and is not published yet. It may be
+// used concurrently.
 //
-// An application keeps it in a database, in one transaction with the outbox. Everything else stays as it is.
+// An application keeps it in a database, in one transaction with the outbox. Everything else stays
+// as it is.
 type desk struct {
 	id      string
 	publish func(context.Context, event) error
@@ -32,7 +34,8 @@ type desk struct {
 	order   []string // the keys of decided, oldest first
 }
 
-// newDesk returns a desk with all rooms free. publish is called for one event at a time, in their order, and again until it succeeds.
+// newDesk returns a desk with all rooms free. publish is called for one event at a time, in their
+// order, and again until it succeeds.
 func newDesk(publish func(context.Context, event) error) *desk {
 	d := &desk{id: rand.Text(), publish: publish, turn: make(chan struct{}, 1), decided: make(map[string]bool)}
 	for floor := range floors {
@@ -44,8 +47,9 @@ func newDesk(publish func(context.Context, event) error) *desk {
 	return d
 }
 
-// handle decides a command, unless it was decided before, and publishes what has happened. When publishing fails it is called again with the same command: the room is not
-// changed twice, and the event has the same ID.
+// handle decides a command, unless it was decided before, and publishes what has happened. When
+// publishing fails it is called again with the same command: the room is not changed twice, and the
+// event has the same ID.
 func (d *desk) handle(ctx context.Context, id string, c command) error {
 	d.decide(id, c)
 	return d.publishOutbox(ctx)
@@ -89,8 +93,8 @@ func (d *desk) room(number int) *room {
 	return nil
 }
 
-// publishOutbox publishes what has happened, oldest first: an event that cannot be published holds up those after it. Handlers of several commands may come here at once; one
-// publishes for all.
+// publishOutbox publishes what has happened, oldest first: an event that cannot be published holds
+// up those after it. Handlers of several commands may come here at once; one publishes for all.
 func (d *desk) publishOutbox(ctx context.Context) error {
 	select {
 	case d.turn <- struct{}{}:

@@ -106,7 +106,8 @@ func TestDeskKnowsACommandAgain(t *testing.T) {
 	}
 }
 
-// TestDeskPublishesInOrder: an event that cannot be published holds up those after it, is published with the same ID again, and is gone once it was.
+// TestDeskPublishesInOrder: an event that cannot be published holds up those after it, is published
+// with the same ID again, and is gone once it was.
 func TestDeskPublishesInOrder(t *testing.T) {
 	away := errors.New("away")
 	fail := away

@@ -4,7 +4,8 @@ import "time"
 
 // fact is what all events say.
 type fact struct {
-	// ID is the UUID of the event's message, and so what makes it the same however often it is published. It is made from the ID of the command.
+	// ID is the UUID of the event's message, and so what makes it the same however often it is
+	// published. It is made from the ID of the command.
 	ID      string    `json:"id"`
 	Desk    string    `json:"desk"` // which life of the desk it is of
 	Command string    `json:"command,omitempty"`
@@ -17,7 +18,8 @@ func (f fact) id() string { return f.ID }
 // event is anything that has happened.
 type event interface{ id() string }
 
-// The events. Their names, which are the names of their types, are the names of the events in a browser.
+// The events. Their names, which are the names of their types, are the names of the events in a
+// browser.
 type (
 	// DeskOpened begins a life of the desk: all rooms are free, whatever was before.
 	DeskOpened struct{ fact }
@@ -31,7 +33,8 @@ type (
 	GuestCheckedOut struct{ fact }
 	// RoomCleaned says that the room is fit for the next guest.
 	RoomCleaned struct{ fact }
-	// CommandRefused says that nothing has happened, and why. A command is answered before it is decided, so the answer to it comes here.
+	// CommandRefused says that nothing has happened, and why. A command is answered before it is
+	// decided, so the answer to it comes here.
 	CommandRefused struct {
 		fact
 		Reason string `json:"reason"`

@@ -1,5 +1,6 @@
-// Command cqrs is the front desk of a small hotel, in commands and events: a Watermill command bus carries what people want, handlers decide and change the rooms, and
-// an event bus publishes what happened into a feed that all pages follow.
+// Command cqrs is the front desk of a small hotel, in commands and events: a Watermill command bus
+// carries what people want, handlers decide and change the rooms, and an event bus publishes what
+// happened into a feed that all pages follow.
 //
 //	go -C examples run ./cqrs
 package main
@@ -30,8 +31,8 @@ const (
 	openTimeout = 10 * time.Second // for the backend
 	stopTimeout = 10 * time.Second
 
-	// How many streams may be open at once, and how many of one address, which may be an office's. Pages that a browser keeps for its back button hold theirs, seven in a tab
-	// over HTTP/2.
+	// How many streams may be open at once, and how many of one address, which may be an office's.
+	// Pages that a browser keeps for its back button hold theirs, seven in a tab over HTTP/2.
 	allStreams    = 1000
 	clientStreams = 50
 )

@@ -35,7 +35,8 @@ type app struct {
 	url     string
 }
 
-// serve starts the application with its events in memory; the handler that wrap returns, if not nil, stands between the network and it.
+// serve starts the application with its events in memory; the handler that wrap returns, if not
+// nil, stands between the network and it.
 func serve(t *testing.T, wrap func(http.Handler) http.Handler) *app {
 	t.Helper()
 	return serveOver(t, "memory://", wrap)
@@ -102,7 +103,8 @@ func (a *app) do(method, path, body string, header ...string) (int, string) {
 	return resp.StatusCode, string(answer)
 }
 
-// follow opens the feed, from what came after an event if one is given, and returns what decodes it.
+// follow opens the feed, from what came after an event if one is given, and returns what decodes
+// it.
 func follow(t *testing.T, base, after string) *sse.Decoder {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/events?last_event_id="+url.QueryEscape(after), nil)
@@ -133,7 +135,8 @@ func next(t *testing.T, d *sse.Decoder) (what, id string) {
 	return sentenceOf(t, e.Type, []byte(e.Text())), e.ID
 }
 
-// TestFeed: commands go in, events come out, each once though two answers are lost, and again for who comes back.
+// TestFeed: commands go in, events come out, each once though two answers are lost, and again for
+// who comes back.
 func TestFeed(t *testing.T) {
 	for _, backend := range []string{"memory://", "miniredis://cqrs"} {
 		t.Run(backend, func(t *testing.T) {

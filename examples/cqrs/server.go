@@ -25,7 +25,8 @@ type server struct {
 	buses *buses
 }
 
-// newServer puts the application together, with its handlers running; limits bound its streams. stop releases it, with the hub; so does newServer when it fails.
+// newServer puts the application together, with its handlers running; limits bound its streams.
+// stop releases it, with the hub; so does newServer when it fails.
 func newServer(ctx context.Context, h *hub.Hub, limits *feed.Limits) (*server, error) {
 	// What Watermill says of every message is more than an operator wants to read.
 	levels := map[slog.Level]slog.Level{slog.LevelInfo: slog.LevelDebug}
@@ -42,9 +43,11 @@ func newServer(ctx context.Context, h *hub.Hub, limits *feed.Limits) (*server, e
 		return nil, errors.Join(err, s.stop(ctx))
 	}
 	s.Server = &http.Server{
-		// Pages of other sites can make a browser send requests here; those that change something are refused.
+		// Pages of other sites can make a browser send requests here; those that change something are
+		// refused.
 		Handler: http.NewCrossOriginProtection().Handler(router),
-		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they set a deadline for each write.
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they
+		// set a deadline for each write.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -75,8 +78,10 @@ func secure(c *gin.Context) {
 	c.Header("Referrer-Policy", "no-referrer")
 }
 
-// stop ends everything, in the order in which nothing is lost: the commands that were accepted are decided and their events published, while there is a hub to publish to; the
-// hub ends the streams; the server, which would wait for the streams, waits for what is left. What is not done when ctx ends is cut off and reported.
+// stop ends everything, in the order in which nothing is lost: the commands that were accepted are
+// decided and their events published, while there is a hub to publish to; the hub ends the streams;
+// the server, which would wait for the streams, waits for what is left. What is not done when ctx
+// ends is cut off and reported.
 func (s *server) stop(ctx context.Context) error {
 	// A backend that is away must not use up the time of the streams.
 	deciding, cancel := context.WithTimeout(ctx, commandsTimeout)

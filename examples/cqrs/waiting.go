@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// waiting counts the commands that were accepted and are not done, so that there are never too many, and none is left behind at the end.
+// waiting counts the commands that were accepted and are not done, so that there are never too
+// many, and none is left behind at the end.
 type waiting struct {
 	most int
 

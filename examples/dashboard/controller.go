@@ -50,7 +50,8 @@ func (d *controller) Routes(r gin.IRouter) error {
 			Map(eventsOf).
 			Events("hello", "point", "calibration", "alarm", "note").
 			Options(ginsse.Options{
-				// Who comes for the first time begins with what the backend retains: the last minutes. It goes through Filter and Map like everything that follows.
+				// Who comes for the first time begins with what the backend retains: the last minutes. It goes
+				// through Filter and Map like everything that follows.
 				Start:  hub.Earliest(),
 				Retry:  time.Second,
 				Limits: d.limits,
@@ -67,7 +68,8 @@ func knownSite(c *siteContext) error {
 	return nil
 }
 
-// siteTopics names all topics of a site. They are the same for everybody: it is Filter that keeps messages from people.
+// siteTopics names all topics of a site. They are the same for everybody: it is Filter that keeps
+// messages from people.
 func siteTopics(c *siteContext) ([]string, error) {
 	topics := []string{alarmsTopic(c.Params.Site)}
 	for _, s := range sensors {
@@ -96,7 +98,8 @@ func mayRead(c *siteContext, _ string, m *hub.Message) bool {
 	return false
 }
 
-// eventsOf makes what the page needs of what the machines publish. What it cannot read, of a foreign publisher perhaps, is passed over.
+// eventsOf makes what the page needs of what the machines publish. What it cannot read, of a
+// foreign publisher perhaps, is passed over.
 func eventsOf(c *siteContext, topic string, m *hub.Message) []sse.Event {
 	if topic == alarmsTopic(c.Params.Site) {
 		return alarmEvents(m)

@@ -16,7 +16,8 @@ const canaryRaw = 47110815
 
 var backendURLs = []string{"memory://", "miniredis://dashboard"}
 
-// TestViewerSeesNoMaintenance: neither of what is retained nor of what comes, in no topic, and not with an operator's cursor either.
+// TestViewerSeesNoMaintenance: neither of what is retained nor of what comes, in no topic, and not
+// with an operator's cursor either.
 func TestViewerSeesNoMaintenance(t *testing.T) {
 	for _, url := range backendURLs {
 		t.Run(url, func(t *testing.T) {
@@ -49,7 +50,8 @@ func TestViewerSeesNoMaintenance(t *testing.T) {
 			expect(start, []int64{1, 2, 3}, 2)
 			viewers := []*stream{
 				a.follow("Vera", "oslo", "").greeted(),
-				// A cursor says where somebody is, not what is allowed there: this one is an operator's, from before the maintenance.
+				// A cursor says where somebody is, not what is allowed there: this one is an operator's, from
+				// before the maintenance.
 				a.follow("Vera", "oslo", start.firstCursor()).greeted(),
 			}
 			expect(viewers[0], []int64{1, 3}, 0)
@@ -77,8 +79,9 @@ func (s *stream) firstCursor() string {
 	return string(id)
 }
 
-// TestCheckpointAndRoleChange: a checkpoint moves a viewer's cursor past what the viewer does not get. Who comes back with it as an operator sees what comes from then
-// on, and not what was passed; without a cursor everything; and an operator who comes back as a viewer sees no more of it.
+// TestCheckpointAndRoleChange: a checkpoint moves a viewer's cursor past what the viewer does not
+// get. Who comes back with it as an operator sees what comes from then on, and not what was passed;
+// without a cursor everything; and an operator who comes back as a viewer sees no more of it.
 func TestCheckpointAndRoleChange(t *testing.T) {
 	for _, url := range backendURLs {
 		t.Run(url, func(t *testing.T) {
@@ -145,7 +148,8 @@ func TestCheckpointAndRoleChange(t *testing.T) {
 	}
 }
 
-// TestReconnect: whoever comes back with the cursor gets each message of each topic that is for them, once and in order, wherever the stream was cut.
+// TestReconnect: whoever comes back with the cursor gets each message of each topic that is for
+// them, once and in order, wherever the stream was cut.
 func TestReconnect(t *testing.T) {
 	for _, url := range backendURLs {
 		for _, p := range people {
@@ -168,7 +172,8 @@ func TestReconnect(t *testing.T) {
 						}
 					}
 				}
-				// publish publishes one message, of any topic, and reports whether it is for this person; when there are no more it has nothing to do.
+				// publish publishes one message, of any topic, and reports whether it is for this person; when
+				// there are no more it has nothing to do.
 				published := make(map[string]int64)
 				publish := func() bool {
 					if len(topics) == 0 {

@@ -12,7 +12,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// TestMachines: in two minutes each sensor publishes at the rate, in sequence, within the chart; alarms are raised and cleared, and there is maintenance to be seen.
+// TestMachines: in two minutes each sensor publishes at the rate, in sequence, within the chart;
+// alarms are raised and cleared, and there is maintenance to be seen.
 func TestMachines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, err := hub.New(memory.New(memory.Options{}), hub.Options{})

@@ -1,5 +1,6 @@
-// Command dashboard shows the machines of two sites as they run: measurements of several sensors and the alarms of a site come as several topics on one stream, and what a
-// user gets of them depends on the user's role.
+// Command dashboard shows the machines of two sites as they run: measurements of several sensors
+// and the alarms of a site come as several topics on one stream, and what a user gets of them
+// depends on the user's role.
 //
 //	go -C examples run ./dashboard
 package main
@@ -31,8 +32,8 @@ const (
 	stopTimeout = 10 * time.Second
 	maxRate     = 20 // readings a second
 
-	// How many streams may be open at once, and how many of one address, which may be an office's. Pages that a browser keeps for its back button hold theirs, seven in a tab
-	// over HTTP/2.
+	// How many streams may be open at once, and how many of one address, which may be an office's.
+	// Pages that a browser keeps for its back button hold theirs, seven in a tab over HTTP/2.
 	allStreams    = 1000
 	clientStreams = 50
 )

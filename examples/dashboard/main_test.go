@@ -63,7 +63,8 @@ func newHub(t *testing.T, url string) *hub.Hub {
 	return h
 }
 
-// serve starts an instance over a hub. The handler that wrap returns, if not nil, stands between the network and it.
+// serve starts an instance over a hub. The handler that wrap returns, if not nil, stands between
+// the network and it.
 func serve(t *testing.T, h *hub.Hub, wrap func(http.Handler) http.Handler) *app {
 	t.Helper()
 	s, err := newServer(h, nil)
@@ -274,7 +275,8 @@ func (s *stream) lacks(words ...string) {
 	}
 }
 
-// TestRunStopsWithStreamsOpen starts the program as a user does, sees its machines publish, and stops it.
+// TestRunStopsWithStreamsOpen starts the program as a user does, sees its machines publish, and
+// stops it.
 func TestRunStopsWithStreamsOpen(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

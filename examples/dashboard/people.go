@@ -29,8 +29,9 @@ var people = []person{{"Vera", viewer}, {"Otto", operator}}
 // signedIn is who sent a request. Nobody has signed in where it is not set.
 var signedIn = ginsse.NewKey[person]("person")
 
-// sessionCookie holds the name of who has signed in. It stands for a real session: anybody can write a name into a cookie, so an application puts a token there
-// that cannot be guessed, made after a password or whatever else proves who somebody is.
+// sessionCookie holds the name of who has signed in. It stands for a real session: anybody can
+// write a name into a cookie, so an application puts a token there that cannot be guessed, made
+// after a password or whatever else proves who somebody is.
 const sessionCookie = "dashboard"
 
 // sessionOf returns the name that a request comes with.
@@ -52,7 +53,8 @@ func personNamed(name string) (person, bool) {
 	return person{}, false
 }
 
-// authenticate is middleware that finds out who sent a request. Whether that person may do it is decided by guards and handlers.
+// authenticate is middleware that finds out who sent a request. Whether that person may do it is
+// decided by guards and handlers.
 func authenticate(c *gin.Context) {
 	if p, ok := personNamed(sessionOf(c.Request)); ok {
 		signedIn.Set(c, p)
@@ -74,7 +76,8 @@ func session(c *gin.Context) {
 	c.JSON(http.StatusOK, gin.H{"name": p.Name, "people": people, "sites": sites})
 }
 
-// signIn makes the browser somebody's. Streams that are open already stay what they were; see the tickets example for a session that ends its streams.
+// signIn makes the browser somebody's. Streams that are open already stay what they were; see the
+// tickets example for a session that ends its streams.
 func signIn(c *gin.Context) {
 	var body struct{ Name string }
 	if err := json.NewDecoder(http.MaxBytesReader(c.Writer, c.Request.Body, 1<<10)).Decode(&body); err != nil {

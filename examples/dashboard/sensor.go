@@ -49,7 +49,8 @@ const (
 	typeMaintenance = "maintenance" // in any topic, for operators only
 )
 
-// reading is what a machine publishes to the topic of a sensor: steps of the converter, which mean nothing without the sensor's data sheet.
+// reading is what a machine publishes to the topic of a sensor: steps of the converter, which mean
+// nothing without the sensor's data sheet.
 type reading struct {
 	Seq int64 `json:"seq"` // 1, 2, … of each sensor
 	At  int64 `json:"at"`  // milliseconds since 1970
@@ -66,7 +67,8 @@ func (r reading) MessageType() string {
 	return typeReading
 }
 
-// alarm says that a sensor's value went over its limit, or is well below it again. It says what is, so getting it twice does no harm.
+// alarm says that a sensor's value went over its limit, or is well below it again. It says what is,
+// so getting it twice does no harm.
 type alarm struct {
 	Sensor string `json:"sensor"`
 	At     int64  `json:"at"`

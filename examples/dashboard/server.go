@@ -23,7 +23,8 @@ type server struct {
 	drain *feed.Drain
 }
 
-// newServer puts the application together; limits bound its streams. stop releases it, with the hub.
+// newServer puts the application together; limits bound its streams. stop releases it, with the
+// hub.
 func newServer(h *hub.Hub, limits *feed.Limits) (*server, error) {
 	s := &server{hub: h, drain: &feed.Drain{Window: drainWindow}}
 	router, err := newRouter(&controller{hub: h, drain: s.drain, limits: limits})
@@ -33,7 +34,8 @@ func newServer(h *hub.Hub, limits *feed.Limits) (*server, error) {
 	s.Server = &http.Server{
 		// A page of another site must not sign somebody in here.
 		Handler: http.NewCrossOriginProtection().Handler(router),
-		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they set a deadline for each write.
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they
+		// set a deadline for each write.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -69,9 +71,11 @@ func fail(c *gin.Context, code int, text string) {
 	c.AbortWithStatusJSON(code, gin.H{"error": text})
 }
 
-// stop stops the server, which has the streams end and waits for them, and then the hub, which has no readers left.
+// stop stops the server, which has the streams end and waits for them, and then the hub, which has
+// no readers left.
 func (s *server) stop(ctx context.Context) error {
-	// The server does not wait for streams whose connections were taken over from it; the drain waits for all.
+	// The server does not wait for streams whose connections were taken over from it; the drain waits
+	// for all.
 	err := errors.Join(s.Shutdown(ctx), s.drain.Wait(ctx))
 	if err != nil {
 		err = errors.Join(err, s.Close())

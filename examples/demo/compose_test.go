@@ -128,7 +128,8 @@ func TestComposeRedis(t *testing.T) {
 	}
 }
 
-// TestComposeInstances: all instances have the same backend, wait until it is healthy, and are started with flags that the examples have.
+// TestComposeInstances: all instances have the same backend, wait until it is healthy, and are
+// started with flags that the examples have.
 func TestComposeInstances(t *testing.T) {
 	examples := make(map[string]int)
 	backend := ""
@@ -183,7 +184,8 @@ func TestComposeInstances(t *testing.T) {
 	}
 }
 
-// TestComposeNginx: nginx is given this demo's template where its image looks for templates, a value for each variable in it, and all instances.
+// TestComposeNginx: nginx is given this demo's template where its image looks for templates, a
+// value for each variable in it, and all instances.
 func TestComposeNginx(t *testing.T) {
 	c := readCompose(t)
 	nginx := c.Services["nginx"]
@@ -203,7 +205,8 @@ func TestComposeNginx(t *testing.T) {
 	}
 	for name, s := range c.instances() {
 		_, port, _ := strings.Cut(s.flags(t)["addr"], ":")
-		// A name without "resolve" would be looked up once, and a container that comes back may have another address.
+		// A name without "resolve" would be looked up once, and a container that comes back may have
+		// another address.
 		if got, want := nginx.Environment[variable(name)], name+":"+port+" resolve"; got != want {
 			t.Errorf("%s is %q, want %q", variable(name), got, want)
 		}

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// stopTimeout is how long the programs may take to end, each stage of them: a little longer than the examples give themselves.
+// stopTimeout is how long the programs may take to end, each stage of them: a little longer than
+// the examples give themselves.
 const stopTimeout = 12 * time.Second
 
 // module is where the examples are. The demo has to run within its folder, so that go finds it.
@@ -36,7 +37,8 @@ type demo struct {
 	unwatch  context.CancelFunc
 }
 
-// start builds the examples and starts everything. What it started before an error is stop's to end.
+// start builds the examples and starts everything. What it started before an error is stop's to
+// end.
 func (d *demo) start(ctx context.Context) error {
 	redis, err := find("redis-server")
 	nginx, missing := find("nginx")
@@ -125,8 +127,9 @@ func (d *demo) services() []*service {
 	return all
 }
 
-// stop ends everything in the order in which nothing is cut off: nginx takes no more requests and waits for those at hand; the instances end
-// their streams, which nginx passes on; Redis is needed until they have ended.
+// stop ends everything in the order in which nothing is cut off: nginx takes no more requests and
+// waits for those at hand; the instances end their streams, which nginx passes on; Redis is needed
+// until they have ended.
 func (d *demo) stop(ctx context.Context) error {
 	if d.unwatch != nil {
 		d.unwatch()

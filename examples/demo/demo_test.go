@@ -36,7 +36,8 @@ const asDemo = "HEADRACE_TEST_AS_DEMO"
 // patience is how long one step may take before the test gives up.
 const patience = time.Minute
 
-// request sends a request and returns the status and the body, or an error when there was no whole answer.
+// request sends a request and returns the status and the body, or an error when there was no whole
+// answer.
 func request(t *testing.T, method, url, body string, header ...string) (int, string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -83,7 +84,8 @@ func follow(t *testing.T, url string) *sse.Decoder {
 // outline is what the demo prints about one of its programs.
 var outline = regexp.MustCompile(`^(\S+) +pid (\d+) +(\S+)$`)
 
-// introduction reads what the demo prints when all is there: the URLs and the pids of its programs, by name.
+// introduction reads what the demo prints when all is there: the URLs and the pids of its programs,
+// by name.
 func introduction(lines *bufio.Scanner) (urls, pids map[string]string, err error) {
 	urls, pids = make(map[string]string), make(map[string]string)
 	for lines.Scan() && lines.Text() != "Ctrl-C ends it." {
@@ -99,7 +101,8 @@ func introduction(lines *bufio.Scanner) (urls, pids map[string]string, err error
 	return urls, pids, err
 }
 
-// TestRun starts the demo as a user does: what is published at any place is followed at any other, and at the end nothing is left.
+// TestRun starts the demo as a user does: what is published at any place is followed at any other,
+// and at the end nothing is left.
 func TestRun(t *testing.T) {
 	testenv.Need(t, "redis")
 	testenv.Need(t, "nginx")
@@ -184,7 +187,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// checkHosts: through nginx and without it the instances answer under the names of this machine, and under no other.
+// checkHosts: through nginx and without it the instances answer under the names of this machine,
+// and under no other.
 func checkHosts(t *testing.T, urls map[string]string) {
 	t.Helper()
 	for _, place := range []string{"nginx", "tickets-1", "tickets-2", "gateway-1", "gateway-2"} {
@@ -232,8 +236,8 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// nothingIsLeft fails the test if a folder for temporary files has some, or a process names it in its command line, as all that the demo starts do but for
-// nginx's workers.
+// nothingIsLeft fails the test if a folder for temporary files has some, or a process names it in
+// its command line, as all that the demo starts do but for nginx's workers.
 func nothingIsLeft(t *testing.T, dir string) {
 	t.Helper()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -257,7 +261,8 @@ func script(t *testing.T, name, text string) string {
 	return dir
 }
 
-// TestStartFails: whatever keeps the demo from starting is said, and what was started before it ends.
+// TestStartFails: whatever keeps the demo from starting is said, and what was started before it
+// ends.
 func TestStartFails(t *testing.T) {
 	testenv.Long(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -318,7 +323,8 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// TestStoppedWhileStarting: told to end before all is there, the demo ends without an error and what it started ends too.
+// TestStoppedWhileStarting: told to end before all is there, the demo ends without an error and
+// what it started ends too.
 func TestStoppedWhileStarting(t *testing.T) {
 	testenv.Long(t)
 	testenv.Need(t, "redis")

@@ -24,7 +24,8 @@ func TestEnd(t *testing.T) {
 	testenv.Long(t)
 	testenv.Need(t, "redis")
 	testenv.Need(t, "nginx")
-	// Under nohup SIGHUP is ignored here, and the demo would inherit that. What is handled here it does not inherit.
+	// Under nohup SIGHUP is ignored here, and the demo would inherit that. What is handled here it
+	// does not inherit.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)

@@ -150,8 +150,8 @@ type stage struct {
 	unsure   int      // requests without an answer from an instance
 }
 
-// TestKill: instances are killed in turns while changes are made. The page and a program that follow through nginx go on with the other instance and get
-// each change once, in order.
+// TestKill: instances are killed in turns while changes are made. The page and a program that
+// follow through nginx go on with the other instance and get each change once, in order.
 func TestKill(t *testing.T) {
 	testenv.Long(t)
 	testenv.Need(t, "redis")
@@ -217,7 +217,8 @@ func TestKill(t *testing.T) {
 		t.Error("to the program a stream that was cut looked as if it had ended")
 	}
 
-	// Everything else comes back too: nginx, whose workers have its port until they are ended, and Redis with its data.
+	// Everything else comes back too: nginx, whose workers have its port until they are ended, and
+	// Redis with its data.
 	for _, victim := range []*service{s.demo.nginx, s.demo.redis} {
 		killed := s.kill(victim)
 		<-killed.done
@@ -249,7 +250,8 @@ func (s *stage) create() {
 	s.ticket = made.ID
 }
 
-// comment makes a change through nginx. When the outcome is unknown it looks before it tries again, as whoever must not do a thing twice does.
+// comment makes a change through nginx. When the outcome is unknown it looks before it tries again,
+// as whoever must not do a thing twice does.
 func (s *stage) comment() {
 	s.t.Helper()
 	text := fmt.Sprintf("comment %d.", len(s.made)+1)
@@ -268,7 +270,8 @@ func (s *stage) comment() {
 	s.made = append(s.made, text)
 }
 
-// killAndGoOn kills one instance with changes before, at and after it, sees them arrive through the other, and lets the one come back.
+// killAndGoOn kills one instance with changes before, at and after it, sees them arrive through the
+// other, and lets the one come back.
 func (s *stage) killAndGoOn(victim, other *service) {
 	s.t.Helper()
 	for range 10 {
@@ -287,7 +290,8 @@ func (s *stage) killAndGoOn(victim, other *service) {
 	for range 10 {
 		s.comment()
 	}
-	// One request at a time is made: the one that was at the instance, and perhaps one that its socket still took.
+	// One request at a time is made: the one that was at the instance, and perhaps one that its socket
+	// still took.
 	if n := s.unsure - unsure; n > 2 {
 		s.t.Errorf("%d requests got no answer though one instance was there", n)
 	}
@@ -323,7 +327,8 @@ func (s *stage) revived(victim *service, killed *process) {
 	})
 }
 
-// complete waits until the page and the program have all changes, and checks that they have them in order, each once.
+// complete waits until the page and the program have all changes, and checks that they have them in
+// order, each once.
 func (s *stage) complete() {
 	s.t.Helper()
 	want := len(s.made) + 1 // and the creation

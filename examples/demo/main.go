@@ -1,9 +1,11 @@
-// Command demo shows the examples as several instances: two tickets servers and two gateways on one Redis, behind one nginx. Whatever is killed
-// comes back after a moment, as under compose, and what is followed through nginx goes on meanwhile.
+// Command demo shows the examples as several instances: two tickets servers and two gateways on one
+// Redis, behind one nginx. Whatever is killed comes back after a moment, as under compose, and what
+// is followed through nginx goes on meanwhile.
 //
 //	go -C examples run ./demo
 //
-// It needs redis-server, nginx and Go, builds the examples from the folder it runs in, and leaves nothing behind when it ends.
+// It needs redis-server, nginx and Go, builds the examples from the folder it runs in, and leaves
+// nothing behind when it ends.
 package main
 
 import (
@@ -20,8 +22,8 @@ import (
 )
 
 func main() {
-	// Until run has returned, a second signal changes nothing: the programs would be left alone. So they would be if the demo ended because nobody
-	// reads its output any more.
+	// Until run has returned, a second signal changes nothing: the programs would be left alone. So
+	// they would be if the demo ended because nobody reads its output any more.
 	signal.Ignore(syscall.SIGPIPE)
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup makes it

@@ -9,7 +9,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// TestMiniredis: what redis:// does for several processes, miniredis:// does for several hubs in one, without a server.
+// TestMiniredis: what redis:// does for several processes, miniredis:// does for several hubs in
+// one, without a server.
 func TestMiniredis(t *testing.T) {
 	var hubs []*hub.Hub
 	for range 2 {

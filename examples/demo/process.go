@@ -33,7 +33,8 @@ func begin(cmd *exec.Cmd) (*process, error) {
 	isolate(cmd)
 	started := make(chan error)
 	go func() {
-		// Linux ends a program when the thread that started it ends, see outlived: this one must not be another goroutine's to end.
+		// Linux ends a program when the thread that started it ends, see outlived: this one must not be
+		// another goroutine's to end.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -99,7 +100,8 @@ func (p *process) end(ctx context.Context, graceful syscall.Signal) error {
 	return err
 }
 
-// tail keeps the end of what a program prints, for the message about its failure. It may be used concurrently.
+// tail keeps the end of what a program prints, for the message about its failure. It may be used
+// concurrently.
 type tail struct {
 	mu   sync.Mutex
 	text []byte

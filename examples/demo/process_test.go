@@ -66,7 +66,8 @@ func TestStopOrder(t *testing.T) {
 
 // TestEndKills: a program that does not end when asked is killed, with what it started.
 func TestEndKills(t *testing.T) {
-	// The child says its number itself: its "ready" may be read before anything that its parent prints.
+	// The child says its number itself: its "ready" may be read before anything that its parent
+	// prints.
 	s := shell("deaf", "trap '' TERM; sh -c 'trap \"\" TERM; echo child $$; "+forever+"' & wait")
 	if err := s.start(t.Context()); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,8 @@ func find(program string) (string, error) {
 // probeTimeout is for one try to talk to a program that is starting.
 const probeTimeout = 2 * time.Second
 
-// newRedis returns a redis-server that keeps its data in a folder, so that it has them still when it comes back.
+// newRedis returns a redis-server that keeps its data in a folder, so that it has them still when
+// it comes back.
 func newRedis(path, dir string) *service {
 	return &service{
 		name:     "redis",
@@ -42,7 +43,8 @@ func newRedis(path, dir string) *service {
 		graceful: syscall.SIGTERM,
 		command: func(addr string) (*exec.Cmd, error) {
 			host, port, _ := net.SplitHostPort(addr)
-			// No configuration file, hence nothing of the machine's; noeviction, because a backend cannot keep messages that Redis throws away.
+			// No configuration file, hence nothing of the machine's; noeviction, because a backend cannot
+			// keep messages that Redis throws away.
 			return command(path, "--bind", host, "--port", port, "--dir", dir, "--save", "", "--appendonly", "yes",
 				"--maxmemory-policy", "noeviction"), nil
 		},
@@ -50,7 +52,8 @@ func newRedis(path, dir string) *service {
 	}
 }
 
-// pingRedis succeeds when the server at the address is the process that was started, and not one that had the port before it.
+// pingRedis succeeds when the server at the address is the process that was started, and not one
+// that had the port before it.
 func pingRedis(ctx context.Context, s *service, p *process) error {
 	conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, "tcp", s.addr)
 	if err != nil {
@@ -75,7 +78,8 @@ func pingRedis(ctx context.Context, s *service, p *process) error {
 	return nil
 }
 
-// newInstance returns an instance of an example, behind an nginx that is reached under the hosts, beside the loopback names.
+// newInstance returns an instance of an example, behind an nginx that is reached under the hosts,
+// beside the loopback names.
 func newInstance(name, program, backendURL, hosts string) *service {
 	return &service{
 		name:     name,
@@ -103,8 +107,9 @@ func newInstance(name, program, backendURL, hosts string) *service {
 //go:embed nginx.conf.template
 var nginxTemplate string
 
-// nginxMain is what nginx's image brings along: the rest of the configuration. All paths are relative to the folder that is given with -p, whose own
-// path may have characters that mean something here.
+// nginxMain is what nginx's image brings along: the rest of the configuration. All paths are
+// relative to the folder that is given with -p, whose own path may have characters that mean
+// something here.
 const nginxMain = `daemon off;
 pid nginx.pid;
 error_log stderr;
@@ -120,7 +125,8 @@ http {
 }
 `
 
-// newNginx returns an nginx in front of the instances, whose names become those of the template's variables: tickets-1 is TICKETS_1.
+// newNginx returns an nginx in front of the instances, whose names become those of the template's
+// variables: tickets-1 is TICKETS_1.
 func newNginx(path, dir, addr string, instances []*service) *service {
 	return &service{
 		name:     "nginx",
@@ -140,7 +146,8 @@ func newNginx(path, dir, addr string, instances []*service) *service {
 			return cmd, err
 		},
 		check: func(ctx context.Context, s *service, p *process) error {
-			// It writes this file when it has the port. Before that a worker of a master that was killed may answer.
+			// It writes this file when it has the port. Before that a worker of a master that was killed may
+			// answer.
 			if pid, _ := fs.ReadFile(os.DirFS(dir), "nginx.pid"); strings.TrimSpace(string(pid)) != strconv.Itoa(p.pid()) {
 				return fmt.Errorf("it has not got its port: its pid file has %q", pid)
 			}
@@ -152,7 +159,8 @@ func newNginx(path, dir, addr string, instances []*service) *service {
 // variable returns the name of the template's variable with a service's address.
 func variable(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
-// fill replaces the variables that have a value. Like the envsubst of nginx's image it leaves all others, which are nginx's.
+// fill replaces the variables that have a value. Like the envsubst of nginx's image it leaves all
+// others, which are nginx's.
 func fill(template string, values map[string]string) string {
 	return os.Expand(template, func(name string) string {
 		if value, ok := values[name]; ok {

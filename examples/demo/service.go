@@ -18,7 +18,8 @@ const (
 	attempts     = 3                // at a free port, which another process may take first
 )
 
-// service is a program of the demo that listens at an address. It is started again when it ends by itself, at the same address: the others know it.
+// service is a program of the demo that listens at an address. It is started again when it ends by
+// itself, at the same address: the others know it.
 type service struct {
 	name     string
 	addr     string // host:port; a port that is 0 is replaced by a free one at the first start
@@ -51,7 +52,8 @@ func (s *service) start(ctx context.Context) error {
 	}
 }
 
-// launch starts the program at its address and returns when it answers, or with an error and no process.
+// launch starts the program at its address and returns when it answers, or with an error and no
+// process.
 func (s *service) launch(ctx context.Context) error {
 	cmd, err := s.command(s.addr)
 	if err != nil {
@@ -119,8 +121,8 @@ func (s *service) stop(ctx context.Context) error {
 	return nil
 }
 
-// freeAddr returns an address of a host at which nobody listens. Its port lies below those that systems give to connections: one of
-// these could take it while the program is away.
+// freeAddr returns an address of a host at which nobody listens. Its port lies below those that
+// systems give to connections: one of these could take it while the program is away.
 func freeAddr(host string) (string, error) {
 	const first, count = 20_000, 9000
 	for try := 1; ; try++ {

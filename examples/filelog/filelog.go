@@ -167,7 +167,8 @@ func newEpoch() string { return strings.ToLower(rand.Text()[:epochLen]) }
 
 func join(epoch string, number int) hub.ID { return hub.ID(epoch + "-" + strconv.Itoa(number)) }
 
-// split returns what an ID is made of. There is one spelling of each: IDs are compared for equality.
+// split returns what an ID is made of. There is one spelling of each: IDs are compared for
+// equality.
 func split(id hub.ID) (epoch string, number int, ok bool) {
 	epoch, digits, _ := strings.Cut(string(id), "-")
 	number, err := strconv.Atoi(digits)

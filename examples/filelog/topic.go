@@ -218,8 +218,8 @@ func (t *topic) close() error {
 }
 
 // follower is a sink. It is called with the topic locked: so calls are serial, and a Read that
-// begins behind one sees what was delivered. Stopping must not want the lock: a sink may stop itself,
-// or wait for somebody who stops it.
+// begins behind one sees what was delivered. Stopping must not want the lock: a sink may stop
+// itself, or wait for somebody who stops it.
 type follower struct {
 	sink    hub.Sink
 	stopped atomic.Bool

@@ -37,10 +37,12 @@ func (g *gateway) Routes(r gin.IRouter) error {
 	)
 }
 
-// topicOf makes a topic's name of the rest of a path, which begins with a slash. The name may have slashes of its own, written as such or as %2F.
+// topicOf makes a topic's name of the rest of a path, which begins with a slash. The name may have
+// slashes of its own, written as such or as %2F.
 func topicOf(rest string) string { return strings.TrimPrefix(rest, "/") }
 
-// validTopic is a guard that says what is wrong with a name, instead of the plain 404 that a feed would answer.
+// validTopic is a guard that says what is wrong with a name, instead of the plain 404 that a feed
+// would answer.
 func validTopic(c *ginsse.Context[topicParams]) error {
 	if err := hub.CheckTopic(topicOf(c.Params.Topic)); err != nil {
 		return ginsse.Status(http.StatusBadRequest, reason(err))
@@ -86,7 +88,8 @@ func (g *gateway) publish(c *gin.Context) {
 // rules are the errors of messages that are against the rules: the publisher's to put right.
 var rules = []error{hub.ErrTopic, hub.ErrType, hub.ErrData, hub.ErrKey, hub.ErrNoKeys}
 
-// refuse answers a message that was not appended for certain. Texts of a backend's errors stay inside: they may name hosts.
+// refuse answers a message that was not appended for certain. Texts of a backend's errors stay
+// inside: they may name hosts.
 func refuse(c *gin.Context, err error) {
 	for _, rule := range rules {
 		if errors.Is(err, rule) {
@@ -107,7 +110,8 @@ func refuse(c *gin.Context, err error) {
 	fail(c, http.StatusServiceUnavailable, "the message was not appended: try again")
 }
 
-// reason returns the rule that a message or a name breaks, without the operation and the topic that the hub's error adds.
+// reason returns the rule that a message or a name breaks, without the operation and the topic that
+// the hub's error adds.
 func reason(err error) error {
 	if operation, ok := errors.AsType[*hub.Error](err); ok {
 		err = operation.Err

@@ -166,7 +166,8 @@ func publishAndFollow(t *testing.T, url string) {
 	next(t, follow(t, url+"/topics/news", second), sse.Event{ID: third, Type: "photo;base64", Data: "/9g="})
 }
 
-// TestTopicsWithSlashes: a slash in a name may be escaped or not, and everything else about a name counts.
+// TestTopicsWithSlashes: a slash in a name may be escaped or not, and everything else about a name
+// counts.
 func TestTopicsWithSlashes(t *testing.T) {
 	url := serve(t, &faulty{})
 	d := follow(t, url+"/topics/tickets%2F42", "")

@@ -1,5 +1,6 @@
-// Command gateway is a hub as a server: programs in any language publish to topics with POST, browsers and other programs follow them with GET.
-// It has no authentication and listens on the loopback interface unless told otherwise.
+// Command gateway is a hub as a server: programs in any language publish to topics with POST,
+// browsers and other programs follow them with GET. It has no authentication and listens on the
+// loopback interface unless told otherwise.
 //
 //	go -C examples run ./gateway
 package main

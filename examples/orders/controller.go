@@ -16,7 +16,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// controller has the routes: an order is changed by POST, and its state and its changes are one feed.
+// controller has the routes: an order is changed by POST, and its state and its changes are one
+// feed.
 type controller struct {
 	hub       *hub.Hub
 	store     *store
@@ -33,7 +34,8 @@ func (s *controller) Routes(r gin.IRouter) error {
 	for _, a := range actions {
 		r.POST("/orders/:order/"+a.name, func(c *gin.Context) { s.change(c, a) })
 	}
-	// The state is at the URL of its stream, by the Accept header. So the plain URLs are enough; with /events they are what a client expects that knows streams only.
+	// The state is at the URL of its stream, by the Accept header. So the plain URLs are enough; with
+	// /events they are what a client expects that knows streams only.
 	return ginsse.Mount(r,
 		s.feedOfOrder("/orders/:order"),
 		s.feedOfOrder("/orders/:order/events"),
@@ -62,7 +64,8 @@ func (s *controller) feedOfOrder(path string) *ginsse.Route[orderParams] {
 		Preload(). // so that there is a 404 for an order that does not exist
 		Topic(s.hub, "orders/{order}").
 		Snapshot(func(c *ginsse.Context[orderParams]) (any, error) {
-			// Loaded anew, though Preload has it: what changed since would be neither in that order nor among the messages. A Snapshot has references of its own for this.
+			// Loaded anew, though Preload has it: what changed since would be neither in that order nor
+			// among the messages. A Snapshot has references of its own for this.
 			return c.Params.Order.Get(c.Context())
 		}).
 		Events(stateNames...).
@@ -116,7 +119,8 @@ func (s *controller) change(c *gin.Context, a action) {
 // answer publishes what was changed, and answers with it or with what went wrong.
 func (s *controller) answer(c *gin.Context, code int, o Order, err error) {
 	if err == nil {
-		// A request that repeats one whose answer was lost comes here too, and publishes what the first did not.
+		// A request that repeats one whose answer was lost comes here too, and publishes what the first
+		// did not.
 		err = s.publisher.tell(c.Request.Context(), o.ID)
 	}
 	if err == nil {
@@ -146,7 +150,8 @@ func (s *controller) answer(c *gin.Context, code int, o Order, err error) {
 // keyLetters are what an idempotency key may be made of.
 const keyLetters = "-_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-// idempotencyKey returns the key of a request, a new one when it states none. It reports false when it has answered.
+// idempotencyKey returns the key of a request, a new one when it states none. It reports false when
+// it has answered.
 func idempotencyKey(c *gin.Context) (key string, ok bool) {
 	key = c.GetHeader("Idempotency-Key")
 	strange := func(r rune) bool { return !strings.ContainsRune(keyLetters, r) }

@@ -1,5 +1,7 @@
-// Command orders is the counter of a small shop: orders are paid, packed, shipped and delivered, cancelled and refunded, and every page shows the same list, the same till and the
-// same history, whatever happens to its connection. It shows feeds that begin with a snapshot of the state that their messages change.
+// Command orders is the counter of a small shop: orders are paid, packed, shipped and delivered,
+// cancelled and refunded, and every page shows the same list, the same till and the same history,
+// whatever happens to its connection. It shows feeds that begin with a snapshot of the state that
+// their messages change.
 //
 //	go -C examples run ./orders
 package main
@@ -32,8 +34,8 @@ const (
 	openTimeout = 10 * time.Second // for the backend
 	stopTimeout = 10 * time.Second
 
-	// How many streams may be open at once, and how many of one address, which may be an office's. Pages that a browser keeps for its back button hold theirs, seven in a tab
-	// over HTTP/2.
+	// How many streams may be open at once, and how many of one address, which may be an office's.
+	// Pages that a browser keeps for its back button hold theirs, seven in a tab over HTTP/2.
 	allStreams    = 1000
 	clientStreams = 50
 )

@@ -200,7 +200,8 @@ func follow(t *testing.T, url string) *stream {
 	return &stream{sse.NewDecoder(resp.Body), t, resp.Body}
 }
 
-// next returns the next event, whose type is certain, and decodes its data into v, unless that is nil.
+// next returns the next event, whose type is certain, and decodes its data into v, unless that is
+// nil.
 func (s *stream) next(kind string, v any) (id string) {
 	s.t.Helper()
 	e, err := s.Decode()
@@ -215,7 +216,8 @@ func (s *stream) next(kind string, v any) (id string) {
 	return e.ID
 }
 
-// TestProgram runs the program as a user does and uses it as the README says, with curl where that is installed; it stops with a stream open.
+// TestProgram runs the program as a user does and uses it as the README says, with curl where that
+// is installed; it stops with a stream open.
 func TestProgram(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

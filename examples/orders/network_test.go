@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// network stands between the browser and the application: it can break off all streams, and keep new ones waiting as if there were no way.
+// network stands between the browser and the application: it can break off all streams, and keep
+// new ones waiting as if there were no way.
 type network struct {
 	mu       sync.Mutex
 	whole    context.Context // of the streams that are open

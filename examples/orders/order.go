@@ -9,7 +9,8 @@ import (
 // State is where an order stands.
 type State string
 
-// The states of an order. They are also the types of the messages, and so the names of the events in a browser.
+// The states of an order. They are also the types of the messages, and so the names of the events
+// in a browser.
 const (
 	Placed    State = "placed"
 	Paid      State = "paid"
@@ -23,7 +24,8 @@ const (
 // stateNames are all states, for the description of the feeds.
 var stateNames = []string{string(Placed), string(Paid), string(Packed), string(Shipped), string(Delivered), string(Cancelled), string(Refunded)}
 
-// Order is an order of the shop. It is a value: a change makes a new one, and nobody writes to Items or History.
+// Order is an order of the shop. It is a value: a change makes a new one, and nobody writes to
+// Items or History.
 type Order struct {
 	ID       string `json:"id"`
 	Customer string `json:"customer"`
@@ -54,8 +56,9 @@ type Step struct {
 	At      time.Time `json:"at"`
 }
 
-// OrderEvent is the message of a change: the whole order as it is since. Whoever has that version or a later one drops it, so it does no harm to get one twice, or to have seen
-// its outcome before. In JSON it is the order itself, as in a snapshot.
+// OrderEvent is the message of a change: the whole order as it is since. Whoever has that version
+// or a later one drops it, so it does no harm to get one twice, or to have seen its outcome before.
+// In JSON it is the order itself, as in a snapshot.
 type OrderEvent struct{ Order }
 
 // MessageType implements hub.Typed.
@@ -114,7 +117,8 @@ type Shop struct {
 	TillCents int64   `json:"till_cents"`
 }
 
-// tillOf returns what was paid less what was refunded. A sum kept beside the orders could come to disagree with them.
+// tillOf returns what was paid less what was refunded. A sum kept beside the orders could come to
+// disagree with them.
 func tillOf(orders []Order) (cents int64) {
 	for _, o := range orders {
 		cents += o.PaidCents - o.RefundedCents

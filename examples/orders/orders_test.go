@@ -96,7 +96,8 @@ func TestStateAndStream(t *testing.T) {
 	}
 }
 
-// TestSnapshotIsFresh: a change after the request came and before the snapshot is taken is in it, or comes after it.
+// TestSnapshotIsFresh: a change after the request came and before the snapshot is taken is in it,
+// or comes after it.
 func TestSnapshotIsFresh(t *testing.T) {
 	a := serve(t, setup{})
 	o := a.place()
@@ -173,7 +174,8 @@ func TestTill(t *testing.T) {
 	late.next("close", nil)
 }
 
-// TestRepeats: with the same key a request changes nothing more, is answered the same, and sends no second message.
+// TestRepeats: with the same key a request changes nothing more, is answered the same, and sends no
+// second message.
 func TestRepeats(t *testing.T) {
 	a := serve(t, setup{})
 	o := a.must("/orders", mug, "Idempotency-Key", "one")
@@ -220,7 +222,8 @@ func TestKeyIsHandedOn(t *testing.T) {
 	}
 }
 
-// TestLostAnswers: the change is made once and announced once, though the server is told again and again that the outcome is unknown; who repeats the request is answered like the first time.
+// TestLostAnswers: the change is made once and announced once, though the server is told again and
+// again that the outcome is unknown; who repeats the request is answered like the first time.
 func TestLostAnswers(t *testing.T) {
 	a := serve(t, setup{})
 	o := a.place()
@@ -243,7 +246,8 @@ func TestLostAnswers(t *testing.T) {
 	all.next("packed", nil)
 }
 
-// TestBackendAway: the change is made, and announced by itself when the backend is back, with those after it.
+// TestBackendAway: the change is made, and announced by itself when the backend is back, with those
+// after it.
 func TestBackendAway(t *testing.T) {
 	a := serve(t, setup{})
 	o := a.place()

@@ -18,7 +18,8 @@ const (
 	longestWait    = 5 * time.Second
 )
 
-// publisher publishes the events in the store: those of an order in the order of its versions. What cannot be published now is tried again until it is.
+// publisher publishes the events in the store: those of an order in the order of its versions. What
+// cannot be published now is tried again until it is.
 type publisher struct {
 	hub   *hub.Hub
 	store *store
@@ -43,7 +44,8 @@ func newPublisher(h *hub.Hub, s *store, all string) *publisher {
 // topicOf is the topic of an order's own changes, as the template of the route has it.
 func topicOf(id string) string { return hub.JoinTopic("orders", id) }
 
-// tell publishes what is not published of an order. After an error, which is errUntold, it goes on trying by itself.
+// tell publishes what is not published of an order. After an error, which is errUntold, it goes on
+// trying by itself.
 func (p *publisher) tell(ctx context.Context, id string) error {
 	// Who made the request may leave. The change stays, so its message has to come.
 	err := p.flush(context.WithoutCancel(ctx), id)
@@ -114,8 +116,10 @@ func (p *publisher) turn(id string) chan struct{} {
 	return p.turns[id]
 }
 
-// publish publishes an event to both topics, and finishes the order's own one when nothing can follow. It may be called again with the same event: the key, which is the client's own if it
-// stated one, makes it the same message; where the backend has no keys, the version makes a second one harmless.
+// publish publishes an event to both topics, and finishes the order's own one when nothing can
+// follow. It may be called again with the same event: the key, which is the client's own if it
+// stated one, makes it the same message; where the backend has no keys, the version makes a second
+// one harmless.
 func (p *publisher) publish(ctx context.Context, u unsent) error {
 	data, err := json.Marshal(u.event)
 	if err != nil {

@@ -7,9 +7,11 @@ import (
 	"time"
 )
 
-// store holds the orders in memory. A change and the event about it are one step, so that neither is without the other. Its methods are safe for concurrent use.
+// store holds the orders in memory. A change and the event about it are one step, so that neither
+// is without the other. Its methods are safe for concurrent use.
 //
-// An application keeps orders, keys and events in one database, and writes them in one transaction: then the events are an outbox.
+// An application keeps orders, keys and events in one database, and writes them in one transaction:
+// then the events are an outbox.
 type store struct {
 	mu     sync.RWMutex
 	orders map[string]*record
@@ -84,10 +86,12 @@ func (s *store) place(customer string, items []Item, key string) (Order, error) 
 	return o, nil
 }
 
-// newID returns the ID of a new order, at random: topics may outlive the orders, and a second order with the same ID would find the messages of the first.
+// newID returns the ID of a new order, at random: topics may outlive the orders, and a second order
+// with the same ID would find the messages of the first.
 func newID() string { return rand.Text()[:8] }
 
-// change does something to an order. Done again with the same key it changes nothing, and what came of it the first time is returned.
+// change does something to an order. Done again with the same key it changes nothing, and what came
+// of it the first time is returned.
 func (s *store) change(id string, a action, key string) (Order, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

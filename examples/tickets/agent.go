@@ -25,7 +25,8 @@ type session struct {
 	Expires time.Time `json:"expires,omitzero"`
 }
 
-// Roles. Whoever signs in chooses one, which proves nothing: it stands here for what an application looks up with the password.
+// Roles. Whoever signs in chooses one, which proves nothing: it stands here for what an application
+// looks up with the password.
 const (
 	roleAgent = "agent"
 	roleAdmin = "admin"
@@ -34,7 +35,8 @@ const (
 // agent is whose request it is. Requests of visitors, who have not signed in, do not have it.
 var agent = ginsse.NewKey[session]("agent")
 
-// perAgent returns a feed.Limits.Key: an agent's streams are counted together wherever they come from, those of visitors by what visitor says of a request.
+// perAgent returns a feed.Limits.Key: an agent's streams are counted together wherever they come
+// from, those of visitors by what visitor says of a request.
 func perAgent(visitor func(*http.Request) string) func(*http.Request) string {
 	return func(r *http.Request) string {
 		if who, ok := agent.Get(r.Context()); ok {
@@ -50,14 +52,16 @@ func perAgent(visitor func(*http.Request) string) func(*http.Request) string {
 // leaseKey is what is revoked to end an agent's streams.
 func leaseKey(name string) string { return "agents/" + name }
 
-// identify is the guard of streams that belong to somebody: it finds out whose stream it is, and ends the stream when that does not hold any more. The browser comes back then, and is asked anew.
+// identify is the guard of streams that belong to somebody: it finds out whose stream it is, and
+// ends the stream when that does not hold any more. The browser comes back then, and is asked anew.
 func identify[P any](t *ticketController) func(*ginsse.Context[P]) error {
 	return func(c *ginsse.Context[P]) error {
 		claimed, ok := readCookie(c.Request())
 		if !ok {
 			return nil // a visitor
 		}
-		// First the lease, then the check: of a sign-out in between the lease is told, and one from before shows in the check.
+		// First the lease, then the check: of a sign-out in between the lease is told, and one from
+		// before shows in the check.
 		if err := c.Lease(t.hub, leaseKey(claimed.Name)); err != nil {
 			return err
 		}
@@ -84,7 +88,8 @@ func adminsOnly(c *ginsse.Context[struct{}]) error {
 	return nil
 }
 
-// cookie is what the browser keeps. The stores know its digest only, so what is said in it cannot be altered, and who reads a store cannot sign in with it.
+// cookie is what the browser keeps. The stores know its digest only, so what is said in it cannot
+// be altered, and who reads a store cannot sign in with it.
 type cookie struct {
 	Name  string `json:"name"`
 	Role  string `json:"role"`
@@ -159,7 +164,9 @@ func (t *ticketController) start(c *gin.Context, who session) error {
 	return nil
 }
 
-// setCookie sets the cookie, or deletes it with a time that is over. Scripts cannot read it, and requests that other sites bring about do not have it. Behind a proxy with TLS it should be Secure in any case.
+// setCookie sets the cookie, or deletes it with a time that is over. Scripts cannot read it, and
+// requests that other sites bring about do not have it. Behind a proxy with TLS it should be Secure
+// in any case.
 func setCookie(c *gin.Context, value string, expires time.Time) {
 	http.SetCookie(c.Writer, &http.Cookie{ //nolint:gosec // Secure where there is TLS: on the loopback interface there is none
 		Name: cookieName, Value: value, Path: "/", Expires: expires, HttpOnly: true, Secure: c.Request.TLS != nil, SameSite: http.SameSiteStrictMode,

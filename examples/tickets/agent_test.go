@@ -63,7 +63,8 @@ func (c *connection) ends() {
 	}
 }
 
-// TestSignOutEverywhere: it ends the sessions and streams of one agent on two instances, those of other sessions too, and of nobody else.
+// TestSignOutEverywhere: it ends the sessions and streams of one agent on two instances, those of
+// other sessions too, and of nobody else.
 func TestSignOutEverywhere(t *testing.T) {
 	overRedis(t, func(t *testing.T, url string) {
 		one, two := serveOver(t, url, nil), serveOver(t, url, nil)
@@ -109,7 +110,8 @@ func TestSignOutEverywhere(t *testing.T) {
 	})
 }
 
-// TestSignOutCanBeRepeated: when the streams could not be told, the session that asked for it is still known.
+// TestSignOutCanBeRepeated: when the streams could not be told, the session that asked for it is
+// still known.
 func TestSignOutCanBeRepeated(t *testing.T) {
 	a := serve(t, nil)
 	_, cookies := a.signIn("Ada", roleAdmin)
@@ -220,7 +222,8 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestLimits: what is beyond a limit is refused with a status that says so, and a browser is told to come back; a stream that ends makes room.
+// TestLimits: what is beyond a limit is refused with a status that says so, and a browser is told
+// to come back; a stream that ends makes room.
 func TestLimits(t *testing.T) {
 	o := ordinary()
 	o.limits = &feed.Limits{Max: 4, PerKey: 2}
@@ -252,14 +255,16 @@ func TestLimits(t *testing.T) {
 	a.follow("/dashboard/events", "", "Cookie", cookies).next("welcome")
 }
 
-// TestState: the URL of a stream answers with its state as JSON, and a stream goes on where that was.
+// TestState: the URL of a stream answers with its state as JSON, and a stream goes on where that
+// was.
 func TestState(t *testing.T) { everywhere(t, testState) }
 
 func testState(t *testing.T, url string) {
 	a := serveOver(t, url, nil)
 	made := a.create("one")
 	for path, plain := range map[string]string{"/desk/events": "/tickets", "/tickets/" + made.ID + "/events": "/tickets/" + made.ID} {
-		// Published in the course of time, so the cursor may be from before; what is repeated then has a known version.
+		// Published in the course of time, so the cursor may be from before; what is repeated then has a
+		// known version.
 		code, answer := a.do("GET", path, "", "Accept", "application/json")
 		if _, want := a.do("GET", plain, ""); code != http.StatusOK || answer != want {
 			t.Errorf("GET %s: status %d, %s; want %s", path, code, answer, want)
@@ -284,7 +289,8 @@ func testState(t *testing.T, url string) {
 	}
 }
 
-// TestClosedTicket: its feed ends, for who is there, who comes back and who comes first; opened again it has another one.
+// TestClosedTicket: its feed ends, for who is there, who comes back and who comes first; opened
+// again it has another one.
 func TestClosedTicket(t *testing.T) { everywhere(t, testClosedTicket) }
 
 func testClosedTicket(t *testing.T, url string) {

@@ -10,7 +10,8 @@ import (
 	"github.com/headrace/headrace/examples/internal/front"
 )
 
-// TestOneVisitor: of 20 places a visitor gets half, wherever the streams are, and others still come in.
+// TestOneVisitor: of 20 places a visitor gets half, wherever the streams are, and others still come
+// in.
 func TestOneVisitor(t *testing.T) {
 	// The test is the proxy, so that it can be at several addresses.
 	before := front.Front{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}
@@ -30,7 +31,8 @@ func TestOneVisitor(t *testing.T) {
 	}
 	got := 0
 	for i := range 40 {
-		// Of an IPv6 network every address is the same visitor's, and what a visitor says before the proxy does not count.
+		// Of an IPv6 network every address is the same visitor's, and what a visitor says before the
+		// proxy does not count.
 		if open(i, []string{"2001:db8::1", "2001:db8::2:3", "198.51.100.1, 2001:db8::4"}[i%3]) {
 			got++
 		}
@@ -46,7 +48,8 @@ func TestOneVisitor(t *testing.T) {
 			t.Errorf("another visitor has %d streams only", i)
 		}
 	}
-	// Who has signed in is counted by name, where a route looks at that: the changes alone are for everybody.
+	// Who has signed in is counted by name, where a route looks at that: the changes alone are for
+	// everybody.
 	_, cookies := a.signIn("192.0.2.1", roleAgent)
 	for i := range 4 {
 		if !open(1+i%2, "2001:db8::1", "Cookie", cookies) {

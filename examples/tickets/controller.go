@@ -57,7 +57,8 @@ func (t *ticketController) Routes(r gin.IRouter) error {
 	r.POST("/sign-out-everywhere", t.signOutEverywhere)
 	r.POST("/debug/drop", t.streams.Drop)
 
-	// The changes alone, in order, from where the client left off: for programs, and for pages of other sites if there are to be any.
+	// The changes alone, in order, from where the client left off: for programs, and for pages of
+	// other sites if there are to be any.
 	changes := ginsse.SSE[struct{}]("/tickets/events").
 		Use(t.streams.Track).
 		Options(t.options).

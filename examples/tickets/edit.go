@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// edit is one change that somebody asks for. What it may do is decided here, and so the same whatever store makes it.
+// edit is one change that somebody asks for. What it may do is decided here, and so the same
+// whatever store makes it.
 type edit struct {
 	kind  string
 	apply func(t *thread, now time.Time) (*comment, error)
@@ -60,7 +61,8 @@ func moving(to string) (edit, error) {
 	}}, err
 }
 
-// of makes the change to a copy of a ticket, and returns that with the change to publish. It returns errUnchanged when there is nothing to do.
+// of makes the change to a copy of a ticket, and returns that with the change to publish. It
+// returns errUnchanged when there is nothing to do.
 func (e edit) of(t thread) (thread, change, error) {
 	t = t.copy()
 	now := present()
@@ -78,13 +80,15 @@ func newThread(subject string) (thread, error) {
 	subject, err := required("subject", subject, maxSubject, false)
 	now := present()
 	return thread{
-		// Random, because the feeds of a durable backend may outlive the tickets: a number would then name another one.
+		// Random, because the feeds of a durable backend may outlive the tickets: a number would then
+		// name another one.
 		ticket:   ticket{ID: strings.ToLower(rand.Text()[:10]), Subject: subject, Status: statusOpen, Version: 1, Round: 1, Created: now, Updated: now},
 		Comments: []comment{},
 	}, err
 }
 
-// admit decides whether a store with so many tickets takes one more, and returns the change to publish.
+// admit decides whether a store with so many tickets takes one more, and returns the change to
+// publish.
 func admit(t thread, others int) (change, error) {
 	if others >= maxTickets {
 		return change{}, errFull

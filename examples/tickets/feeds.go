@@ -20,7 +20,8 @@ type ticketParams struct {
 	Round  int                 `query:"round"` // whose feed it is; 0 is the one that the ticket is in
 }
 
-// load is how references to tickets are loaded: a client that asks for a ticket that is not there gets a plain 404, before the first byte of a stream.
+// load is how references to tickets are loaded: a client that asks for a ticket that is not there
+// gets a plain 404, before the first byte of a stream.
 func (t *ticketController) load(ctx context.Context, id string) (*thread, error) {
 	found, err := t.tickets.get(ctx, id)
 	switch {
@@ -32,9 +33,11 @@ func (t *ticketController) load(ctx context.Context, id string) (*thread, error)
 	return &found, nil
 }
 
-// topicOf names the topic of a ticket's feed. A template such as "tickets/{ticket}" would do if each ticket had only one; which rounds there are the ticket itself says.
+// topicOf names the topic of a ticket's feed. A template such as "tickets/{ticket}" would do if
+// each ticket had only one; which rounds there are the ticket itself says.
 //
-// Who follows a round to its end states it. A cursor is a place in one topic, and the same URL may lead to another one when the client is back.
+// Who follows a round to its end states it. A cursor is a place in one topic, and the same URL may
+// lead to another one when the client is back.
 func topicOf(c *ginsse.Context[ticketParams]) (string, error) {
 	found, err := c.Params.Ticket.Get(c.Context())
 	if err != nil {
@@ -47,8 +50,9 @@ func topicOf(c *ginsse.Context[ticketParams]) (string, error) {
 	return topicOfRound(found.ID, round), nil
 }
 
-// thread is what a ticket's feed begins with. It is loaded anew: what the reference holds was loaded before the place in the topic was fixed, and a change in between would
-// be neither in it nor behind it.
+// thread is what a ticket's feed begins with. It is loaded anew: what the reference holds was
+// loaded before the place in the topic was fixed, and a change in between would be neither in it
+// nor behind it.
 func (t *ticketController) thread(c *ginsse.Context[ticketParams]) (any, error) {
 	return t.load(c.Context(), c.Params.Ticket.Key())
 }
@@ -62,16 +66,19 @@ func (t *ticketController) desk(c *ginsse.Context[struct{}]) (any, error) {
 	return all, nil
 }
 
-// greet tells the page as whom it is connected. Each connection begins with it, so a page learns of a sign-out, wherever it was made, when it is back.
+// greet tells the page as whom it is connected. Each connection begins with it, so a page learns of
+// a sign-out, wherever it was made, when it is back.
 func greet(c *ginsse.Context[struct{}]) (sse.Event, error) {
 	who, _ := agent.Get(c.Context())
 	return sse.Event{Type: "hello", Data: who}, nil
 }
 
-// dashboard greets, and then sends how many tickets have each status, now and whenever something has changed.
+// dashboard greets, and then sends how many tickets have each status, now and whenever something
+// has changed.
 func (t *ticketController) dashboard(c *ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] {
 	return func(yield func(sse.Event, error) bool) {
-		// What changed while nobody looked does not matter, only that something did: a gap is no reason to stop.
+		// What changed while nobody looked does not matter, only that something did: a gap is no reason
+		// to stop.
 		changes, err := t.all.Subscribe(c.Context(), hub.Latest(), hub.MarkGaps())
 		if err != nil {
 			yield(sse.Event{}, err)
@@ -84,7 +91,8 @@ func (t *ticketController) dashboard(c *ginsse.Context[struct{}]) iter.Seq2[sse.
 		if !yield(sse.Event{Type: "welcome", Data: who}, nil) {
 			return
 		}
-		// After Subscribe, so that no change falls between the first count and the first message. Each message comes after its change, so the last count is right.
+		// After Subscribe, so that no change falls between the first count and the first message. Each
+		// message comes after its change, so the last count is right.
 		counts := func() (sse.Event, error) {
 			all, err := t.tickets.list(c.Context())
 			return sse.Event{Type: "counts", Data: count(all)}, err
@@ -104,7 +112,8 @@ func (t *ticketController) dashboard(c *ginsse.Context[struct{}]) iter.Seq2[sse.
 	}
 }
 
-// logEnd says how a stream went, and why it ended: the client left, the session expired or was revoked, the server stops.
+// logEnd says how a stream went, and why it ended: the client left, the session expired or was
+// revoked, the server stops.
 func logEnd(e feed.End) {
 	slog.Info("tickets: a stream ended", "topics", e.Topics, "cause", e.Cause, "events", e.Events, "duration", e.Duration)
 }

@@ -24,7 +24,8 @@ func testFeeds(t *testing.T, url string) {
 			t.Errorf("ticket %s in version %d, want %s in version %d", got.Ticket.ID, got.Ticket.Version, id, version)
 		}
 	}
-	// The answer to a request does not wait for its message, which is in the ticket's own topic once it is in this one.
+	// The answer to a request does not wait for its message, which is in the ticket's own topic once
+	// it is in this one.
 	check(t, all.nextChange(kindCreated), first.ID, 1)
 	check(t, all.nextChange(kindCreated), second.ID, 1)
 	own := a.follow("/tickets/"+first.ID+"/events", "")
@@ -62,7 +63,8 @@ func testFeeds(t *testing.T, url string) {
 	}
 }
 
-// TestChangesArePublishedInTheirOrder: eight writers, one ticket. Its versions count the changes, so the feeds must count too.
+// TestChangesArePublishedInTheirOrder: eight writers, one ticket. Its versions count the changes,
+// so the feeds must count too.
 func TestChangesArePublishedInTheirOrder(t *testing.T) {
 	everywhere(t, testChangesArePublishedInTheirOrder)
 }
@@ -181,7 +183,8 @@ func testDashboard(t *testing.T, url string) {
 	}
 	counts := func(want string) {
 		t.Helper()
-		// One event for each change; counting is done when an event is made, so an early one may be ahead.
+		// One event for each change; counting is done when an event is made, so an early one may be
+		// ahead.
 		for {
 			if e := c.next("counts"); e.Text() == want {
 				return

@@ -1,5 +1,6 @@
-// Command tickets is a small help desk whose pages are live: what one person changes, all others see at once, and a page that lost its
-// connection gets what it missed. It shows feeds, guards and a generator of package ginsse beside ordinary Gin routes.
+// Command tickets is a small help desk whose pages are live: what one person changes, all others
+// see at once, and a page that lost its connection gets what it missed. It shows feeds, guards and
+// a generator of package ginsse beside ordinary Gin routes.
 //
 //	go -C examples run ./tickets
 package main

@@ -18,7 +18,8 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// TestRunStopsWithStreamsOpen starts the program as a user does, opens one stream of each sort, and stops it.
+// TestRunStopsWithStreamsOpen starts the program as a user does, opens one stream of each sort, and
+// stops it.
 func TestRunStopsWithStreamsOpen(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -72,7 +73,8 @@ func TestRunStopsWithStreamsOpen(t *testing.T) {
 	}
 }
 
-// TestStopPublishesWhatWasAccepted: a change that was answered with success is published, even if the backend comes back only after the server was told to stop.
+// TestStopPublishesWhatWasAccepted: a change that was answered with success is published, even if
+// the backend comes back only after the server was told to stop.
 func TestStopPublishesWhatWasAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := &flaky{Backend: memory.New(memory.Options{}), before: 3}

@@ -8,8 +8,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// memoryStore holds the tickets in memory. It puts every change into the outbox under the lock under which it makes it: so changes are published in the order in
-// which they were made, and exactly those that were made.
+// memoryStore holds the tickets in memory. It puts every change into the outbox under the lock
+// under which it makes it: so changes are published in the order in which they were made, and
+// exactly those that were made.
 type memoryStore struct {
 	outbox *outbox
 

@@ -13,10 +13,13 @@ import (
 
 // outbox publishes changes one after the other, in the order in which they were put in.
 //
-// Publishing right where a change is made has no good answer to a failure: the outcome may be unknown, one of the two topics may have the message and the other not, and a lock
-// that keeps the order would be held while the backend takes its time. With the outbox a change that was made is published sooner or later, and a backend that is away delays the feeds and nothing else.
+// Publishing right where a change is made has no good answer to a failure: the outcome may be
+// unknown, one of the two topics may have the message and the other not, and a lock that keeps the
+// order would be held while the backend takes its time. With the outbox a change that was made is
+// published sooner or later, and a backend that is away delays the feeds and nothing else.
 //
-// What is in it is lost with the process. So are the tickets in memory, so here it fits; where the tickets outlive the process, the outbox has to be with them, as in redis.go.
+// What is in it is lost with the process. So are the tickets in memory, so here it fits; where the
+// tickets outlive the process, the outbox has to be with them, as in redis.go.
 type outbox struct {
 	hub   *hub.Hub
 	queue chan change
@@ -43,7 +46,8 @@ func newOutbox(h *hub.Hub) *outbox {
 	return o
 }
 
-// put takes a change, or refuses it with errBusy: when too many wait for a backend that is away, or after close. It never blocks.
+// put takes a change, or refuses it with errBusy: when too many wait for a backend that is away, or
+// after close. It never blocks.
 func (o *outbox) put(c change) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -58,7 +62,8 @@ func (o *outbox) put(c change) error {
 	}
 }
 
-// close refuses further changes and returns when those that wait are published, or with an error when ctx ends before.
+// close refuses further changes and returns when those that wait are published, or with an error
+// when ctx ends before.
 func (o *outbox) close(ctx context.Context) error {
 	o.mu.Lock()
 	if !o.closed {
@@ -82,7 +87,8 @@ func (o *outbox) close(ctx context.Context) error {
 func (o *outbox) run() {
 	defer close(o.done)
 	for c := range o.queue {
-		// After one that was lost nothing may follow: a change that is missing is better at the end than in the middle.
+		// After one that was lost nothing may follow: a change that is missing is better at the end than
+		// in the middle.
 		if o.lost > 0 || !o.publish(c) {
 			o.lost++
 		}
@@ -98,7 +104,8 @@ func (o *outbox) publish(c change) bool {
 	return true
 }
 
-// send publishes a change to one topic, trying until it succeeds. It reports false when it may not go on.
+// send publishes a change to one topic, trying until it succeeds. It reports false when it may not
+// go on.
 func (o *outbox) send(topic string, c change) bool {
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
 		if o.ctx.Err() != nil {

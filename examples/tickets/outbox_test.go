@@ -59,7 +59,8 @@ func start(t *testing.T, backend hub.Backend) (*memoryStore, *hub.Hub, func()) {
 	}
 }
 
-// TestNothingIsLostWhileTheBackendIsAway: requests succeed, and the messages come once the backend is back, each once and in order.
+// TestNothingIsLostWhileTheBackendIsAway: requests succeed, and the messages come once the backend
+// is back, each once and in order.
 func TestNothingIsLostWhileTheBackendIsAway(t *testing.T) {
 	for name, backend := range map[string]*flaky{
 		"refusing":                   {before: 7},
@@ -144,7 +145,8 @@ func TestRefusedChangeIsNotMade(t *testing.T) {
 	})
 }
 
-// TestOutboxGoesOnAfterUnpublishable: a message that the hub will never take does not hold up those behind it.
+// TestOutboxGoesOnAfterUnpublishable: a message that the hub will never take does not hold up those
+// behind it.
 func TestOutboxGoesOnAfterUnpublishable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		backend := memory.New(memory.Options{})

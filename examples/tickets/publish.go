@@ -19,7 +19,9 @@ var errUnpublishable = errors.New("tickets: the change cannot be published")
 // rules are what a message can break before any backend is asked.
 var rules = []error{hub.ErrTopic, hub.ErrType, hub.ErrData, hub.ErrHeader, hub.ErrKey, hub.ErrNoKeys, hub.ErrTooLarge}
 
-// publish publishes a change to one topic, and ends the topic if the change is its last. After an error other than errUnpublishable it may be called again, and has to be if the feeds are to be whole.
+// publish publishes a change to one topic, and ends the topic if the change is its last. After an
+// error other than errUnpublishable it may be called again, and has to be if the feeds are to be
+// whole.
 func publish(ctx context.Context, h *hub.Hub, topic string, c change) error {
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -27,7 +29,8 @@ func publish(ctx context.Context, h *hub.Hub, topic string, c change) error {
 	}
 	m := hub.Message{Type: c.Kind, Data: data}
 	if h.Traits().Keys != hub.KeysNone {
-		// Of all attempts, whoever makes them, at most one appends. Where the backend has no keys the message may come twice, and the version tells.
+		// Of all attempts, whoever makes them, at most one appends. Where the backend has no keys the
+		// message may come twice, and the version tells.
 		m.Key = fmt.Sprintf("%s.%d", c.Ticket.ID, c.Ticket.Version)
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)

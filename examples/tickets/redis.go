@@ -15,11 +15,13 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// redisStore holds the tickets in Redis, for any number of instances. A change and its entry in the outbox are one transaction, so there is neither without the
-// other, whatever dies when; the relay of any instance publishes what is in the outbox.
+// redisStore holds the tickets in Redis, for any number of instances. A change and its entry in the
+// outbox are one transaction, so there is neither without the other, whatever dies when; the relay
+// of any instance publishes what is in the outbox.
 //
-// A transaction is executed only if the watched keys are as they were when they were read, and is tried anew otherwise. So two instances that change the same ticket
-// make two versions, one after the other, and the outbox has them in that order.
+// A transaction is executed only if the watched keys are as they were when they were read, and is
+// tried anew otherwise. So two instances that change the same ticket make two versions, one after
+// the other, and the outbox has them in that order.
 //
 // Changes of one ticket by this instance wait for each other: they would only lose races, and have
 // Redis execute what comes to nothing.
@@ -31,7 +33,8 @@ type redisStore struct {
 
 var _ store = (*redisStore)(nil)
 
-// The keys. What is in braces makes all of them live on the same node of a cluster: a transaction has to have its keys together.
+// The keys. What is in braces makes all of them live on the same node of a cluster: a transaction
+// has to have its keys together.
 const (
 	orderKey       = "{tickets}:order"     // list of IDs, oldest first
 	outboxKey      = "{tickets}:outbox"    // list of changes that are made and not published yet
@@ -106,7 +109,8 @@ func (s *redisStore) get(ctx context.Context, id string) (thread, error) {
 }
 
 func (s *redisStore) create(ctx context.Context, t thread) error {
-	// Only who creates a ticket writes the watched key: changes of tickets are not in the way, and tickets come into the list one after the other.
+	// Only who creates a ticket writes the watched key: changes of tickets are not in the way, and
+	// tickets come into the list one after the other.
 	return s.transact(ctx, orderKey, func(ctx context.Context, tx *redis.Tx) error {
 		p := tx.Pipeline()
 		others, waiting := p.LLen(ctx, orderKey), p.LLen(ctx, outboxKey)
@@ -179,7 +183,8 @@ func reading(ctx context.Context, p redis.Pipeliner, id string) func() (thread, 
 
 // commit executes the transaction that makes a change.
 func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting int64) error {
-	// The outbox is not watched, or all changes would be in each other's way. So it may become longer, by as many as are at this point at the same time.
+	// The outbox is not watched, or all changes would be in each other's way. So it may become longer,
+	// by as many as are at this point at the same time.
 	if waiting >= outboxSize {
 		return errBusy
 	}
@@ -209,7 +214,8 @@ func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting
 	return err
 }
 
-// transact runs f, which reads and then commits, until nobody else has written the key in between. It wakes the relay when f has succeeded.
+// transact runs f, which reads and then commits, until nobody else has written the key in between.
+// It wakes the relay when f has succeeded.
 func (s *redisStore) transact(ctx context.Context, key string, f func(context.Context, *redis.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()

@@ -27,7 +27,8 @@ func (i *instance) client() redis.UniversalClient {
 	return i.backend.(interface{ Client() redis.UniversalClient }).Client()
 }
 
-// silent returns an instance with a store whose relay does not run: one that was killed after each transaction, before it published anything.
+// silent returns an instance with a store whose relay does not run: one that was killed after each
+// transaction, before it published anything.
 func silent(t *testing.T, url string) *instance {
 	t.Helper()
 	i := dead(t, url, hub.Options{})
@@ -46,7 +47,8 @@ func inOrder(t *testing.T, who string, changes []change) {
 	}
 }
 
-// TestInstancesAgree: two instances over one Redis, writers at both, and the same two tickets. Both feeds have each version once and in order, and both instances the same state.
+// TestInstancesAgree: two instances over one Redis, writers at both, and the same two tickets. Both
+// feeds have each version once and in order, and both instances the same state.
 func TestInstancesAgree(t *testing.T) {
 	overRedis(t, func(t *testing.T, url string) {
 		apps := []*app{serveOver(t, url, nil), serveOver(t, url, nil)}
@@ -113,7 +115,8 @@ func TestInstancesAgree(t *testing.T) {
 	})
 }
 
-// remaining returns how many more messages a topic has than the versions of its tickets, once a marker behind them has arrived.
+// remaining returns how many more messages a topic has than the versions of its tickets, once a
+// marker behind them has arrived.
 func remaining(t *testing.T, h *hub.Hub, topic string) int {
 	t.Helper()
 	sub, err := h.Subscribe(t.Context(), topic, hub.Earliest())
@@ -175,7 +178,8 @@ func TestFullOutboxRefuses(t *testing.T) {
 	})
 }
 
-// TestCreateStopsAtTheLimit: two instances at once take exactly as many tickets as there is room for.
+// TestCreateStopsAtTheLimit: two instances at once take exactly as many tickets as there is room
+// for.
 func TestCreateStopsAtTheLimit(t *testing.T) {
 	overRedis(t, func(t *testing.T, url string) {
 		instances := []*instance{silent(t, url), silent(t, url)}
@@ -275,7 +279,8 @@ func TestLostReply(t *testing.T) {
 	})
 }
 
-// TestKeysOfOthers: what another program has deleted or overwritten is missing, and hides nothing else.
+// TestKeysOfOthers: what another program has deleted or overwritten is missing, and hides nothing
+// else.
 func TestKeysOfOthers(t *testing.T) {
 	overRedis(t, func(t *testing.T, url string) {
 		a := serveOver(t, url, nil)
@@ -317,7 +322,8 @@ func TestKeysOfOthers(t *testing.T) {
 	})
 }
 
-// TestCauseIsForMiddleware: the client is not told why the tickets are out of reach, but whoever logs requests is.
+// TestCauseIsForMiddleware: the client is not told why the tickets are out of reach, but whoever
+// logs requests is.
 func TestCauseIsForMiddleware(t *testing.T) {
 	answered := httptest.NewRecorder()
 	c, _ := gin.CreateTestContext(answered)
@@ -330,7 +336,8 @@ func TestCauseIsForMiddleware(t *testing.T) {
 	}
 }
 
-// TestRedisAway: while Redis is away everything is answered with 503 and without the cause, and afterwards everything goes on, also the feed.
+// TestRedisAway: while Redis is away everything is answered with 503 and without the cause, and
+// afterwards everything goes on, also the feed.
 func TestRedisAway(t *testing.T) {
 	m := miniredis.RunT(t)
 	a := serveOver(t, "redis://"+m.Addr(), nil)

@@ -15,17 +15,20 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// relay publishes what is in the outbox in Redis, from its head on: it publishes the head, and removes it then.
+// relay publishes what is in the outbox in Redis, from its head on: it publishes the head, and
+// removes it then.
 //
-// Each instance has one, and it does not matter which of them publishes a change. Two at once do no harm:
+// Each instance has one, and it does not matter which of them publishes a change. Two at once do no
+// harm:
 //
 //	relay A reads the head, change 1, and is held up
 //	relay B reads the head, change 1, publishes it, and removes it; change 2 is the head
 //	relay A publishes change 1: the backend has a message with this key, so nothing is appended
 //	relay A wants to remove change 1: that is not the head any more, so nothing is removed
 //
-// Nor does it when A dies anywhere in this. And since a change is only published while it is the head, everything before it has been: the feeds have the order of the
-// outbox. The backend remembers keys for a day unless told otherwise, far longer than A may be held up.
+// Nor does it when A dies anywhere in this. And since a change is only published while it is the
+// head, everything before it has been: the feeds have the order of the outbox. The backend
+// remembers keys for a day unless told otherwise, far longer than A may be held up.
 type relay struct {
 	client   redis.UniversalClient
 	hub      *hub.Hub
@@ -41,7 +44,8 @@ type relay struct {
 // lookEvery is how soon a relay finds what an instance has left that was killed.
 const lookEvery = time.Second
 
-// mostRefusals are as many refusals of a topic in a row as are taken for something that passes: about three seconds. Until then the feeds of all tickets wait.
+// mostRefusals are as many refusals of a topic in a row as are taken for something that passes:
+// about three seconds. Until then the feeds of all tickets wait.
 const mostRefusals = 6
 
 // entry is a change in the outbox.
@@ -98,7 +102,8 @@ func (r *relay) run() {
 	}
 }
 
-// close makes run look once more and return, at the latest when ctx ends. It must be called once, after run.
+// close makes run look once more and return, at the latest when ctx ends. It must be called once,
+// after run.
 func (r *relay) close(ctx context.Context) {
 	close(r.closed)
 	defer context.AfterFunc(ctx, r.cancel)()
@@ -119,7 +124,8 @@ func (r *relay) drain(ctx context.Context) error {
 		keys := []string{outboxKey}
 		err = r.publish(ctx, head)
 		if errors.Is(err, errUnpublishable) {
-			// A change that is missing in a feed until pages load anew is better than feeds that stand still.
+			// A change that is missing in a feed until pages load anew is better than feeds that stand
+			// still.
 			slog.Error("tickets: a change is left out of the feeds and put to the dead letters", "key", deadLettersKey, "err", err)
 			keys = append(keys, deadLettersKey)
 		} else if err != nil {
@@ -130,13 +136,15 @@ func (r *relay) drain(ctx context.Context) error {
 			return err
 		}
 		if !removed {
-			// The other relay goes on to the end, which is behind all that this one was woken for. To race it would be to do everything twice.
+			// The other relay goes on to the end, which is behind all that this one was woken for. To race
+			// it would be to do everything twice.
 			return nil
 		}
 	}
 }
 
-// publish publishes an entry to all of its topics, also to the rest of them after one that it cannot be published to.
+// publish publishes an entry to all of its topics, also to the rest of them after one that it
+// cannot be published to.
 func (r *relay) publish(ctx context.Context, head string) error {
 	var e entry
 	if err := json.Unmarshal([]byte(head), &e); err != nil {
@@ -170,8 +178,9 @@ func (r *relay) publish(ctx context.Context, head string) error {
 	return r.refuse(refused, serving)
 }
 
-// refuse counts the refusals of topics. It returns errUnpublishable when none of them is expected to pass. Redis may also refuse a command for a reason that is not the
-// topic's, such as too many clients: unless it is known to be serving, by what it said to another topic, nothing is counted.
+// refuse counts the refusals of topics. It returns errUnpublishable when none of them is expected
+// to pass. Redis may also refuse a command for a reason that is not the topic's, such as too many
+// clients: unless it is known to be serving, by what it said to another topic, nothing is counted.
 func (r *relay) refuse(refused map[string]error, serving bool) error {
 	passes := !serving
 	var causes []error

@@ -15,7 +15,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// hubOver returns a hub that ends with the test, over the backend of an instance behind another one.
+// hubOver returns a hub that ends with the test, over the backend of an instance behind another
+// one.
 func hubOver(t *testing.T, backend hub.Backend) *hub.Hub {
 	t.Helper()
 	h, err := hub.New(backend, hub.Options{})
@@ -30,7 +31,8 @@ func hubOver(t *testing.T, backend hub.Backend) *hub.Hub {
 	return h
 }
 
-// TestKilledInstance: what an instance has left in the outbox is published by another one, which nobody wakes.
+// TestKilledInstance: what an instance has left in the outbox is published by another one, which
+// nobody wakes.
 func TestKilledInstance(t *testing.T) {
 	overRedis(t, func(t *testing.T, url string) {
 		other := open(t, url)
@@ -60,7 +62,8 @@ func (r *reluctant) Publish(ctx context.Context, topic string, m hub.Message) (h
 	return r.Backend.Publish(ctx, topic, m)
 }
 
-// TestStoreClosesWithAnEmptyOutbox: an instance that stops in an orderly way leaves nothing to others, also when its relay just pauses after a failure.
+// TestStoreClosesWithAnEmptyOutbox: an instance that stops in an orderly way leaves nothing to
+// others, also when its relay just pauses after a failure.
 func TestStoreClosesWithAnEmptyOutbox(t *testing.T) {
 	overRedis(t, func(t *testing.T, url string) {
 		i := silent(t, url)
@@ -112,7 +115,8 @@ func (h *held) Publish(ctx context.Context, topic string, m hub.Message) (hub.ID
 	return h.Backend.Publish(ctx, topic, m)
 }
 
-// TestLateRelay is the race in the comment of relay: one is held up between reading the head and publishing it.
+// TestLateRelay is the race in the comment of relay: one is held up between reading the head and
+// publishing it.
 func TestLateRelay(t *testing.T) {
 	overRedis(t, func(t *testing.T, url string) {
 		i := silent(t, url)
@@ -134,7 +138,8 @@ func TestLateRelay(t *testing.T) {
 		if err := <-drained; err != nil {
 			t.Fatal(err)
 		}
-		// The late one saw that it is not alone and left the rest: for now, since nobody else does it here.
+		// The late one saw that it is not alone and left the rest: for now, since nobody else does it
+		// here.
 		if n := i.client().LLen(t.Context(), outboxKey).Val(); n != 1 {
 			t.Errorf("%d changes are in the outbox, want the one that was not published", n)
 		}
@@ -309,7 +314,8 @@ func (r *refusing) Publish(ctx context.Context, topic string, m hub.Message) (hu
 
 func rejected(cause error) error { return fmt.Errorf("%w: %w", hub.ErrRejected, cause) }
 
-// TestBothTopicsRefused: that keys are of another type says enough, also when no topic takes the change.
+// TestBothTopicsRefused: that keys are of another type says enough, also when no topic takes the
+// change.
 func TestBothTopicsRefused(t *testing.T) {
 	i := silent(t, "redis://"+miniredis.RunT(t).Addr())
 	h := hubOver(t, &refusing{Backend: i.backend, cause: rejected(redisstream.ErrWrongType)})
@@ -324,7 +330,8 @@ func TestBothTopicsRefused(t *testing.T) {
 	}
 }
 
-// TestRefusalsThatPass: what is not the topic's fault, or may have been appended, is tried for ever.
+// TestRefusalsThatPass: what is not the topic's fault, or may have been appended, is tried for
+// ever.
 func TestRefusalsThatPass(t *testing.T) {
 	for name, backend := range map[string]*refusing{
 		"Redis refuses all": {cause: rejected(redisstream.ErrReply)},

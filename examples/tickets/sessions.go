@@ -12,7 +12,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// sessions are who is signed in. They know a session by the digest of its cookie. The methods are safe for concurrent use; an error is errFull or errAway.
+// sessions are who is signed in. They know a session by the digest of its cookie. The methods are
+// safe for concurrent use; an error is errFull or errAway.
 type sessions interface {
 	// add keeps a session until it expires.
 	add(ctx context.Context, name, digest string, expires time.Time) error
@@ -74,7 +75,8 @@ func (s *memorySessions) removeAll(_ context.Context, name string) error {
 	return nil
 }
 
-// redisSessions are in Redis, for all instances: a sorted set for each agent, of digests by the time at which they expire.
+// redisSessions are in Redis, for all instances: a sorted set for each agent, of digests by the
+// time at which they expire.
 type redisSessions struct{ client redis.UniversalClient }
 
 const sessionKeys = "{tickets}:sessions:" // the agent's name follows

@@ -17,7 +17,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// everywhere runs a test over each place that tickets may live in. Instances over one URL of Redis share them.
+// everywhere runs a test over each place that tickets may live in. Instances over one URL of Redis
+// share them.
 func everywhere(t *testing.T, f func(t *testing.T, url string)) {
 	t.Run("memory", func(t *testing.T) { f(t, "memory://") })
 	overRedis(t, f)
@@ -243,7 +244,8 @@ func TestEditsAreChecked(t *testing.T) {
 	}
 }
 
-// TestStoreIsBounded: what waits is published in between, so that only the limit of tickets and comments refuses.
+// TestStoreIsBounded: what waits is published in between, so that only the limit of tickets and
+// comments refuses.
 func TestStoreIsBounded(t *testing.T) {
 	testenv.Long(t)
 	everywhere(t, func(t *testing.T, url string) {
@@ -284,7 +286,8 @@ func TestStoreIsBounded(t *testing.T) {
 	})
 }
 
-// TestReadersShareNothing: what the store was given, or has given away, does not change what it has.
+// TestReadersShareNothing: what the store was given, or has given away, does not change what it
+// has.
 func TestReadersShareNothing(t *testing.T) {
 	everywhere(t, func(t *testing.T, url string) {
 		i := open(t, url)

@@ -37,7 +37,8 @@ type ticket struct {
 	Updated  time.Time `json:"updated"`
 }
 
-// count returns how many tickets have each status. Counters kept beside the tickets could come to disagree with them.
+// count returns how many tickets have each status. Counters kept beside the tickets could come to
+// disagree with them.
 func count(all []ticket) map[status]int {
 	counts := make(map[status]int, len(statuses))
 	for _, st := range statuses {
@@ -62,8 +63,9 @@ type thread struct {
 	Comments []comment `json:"comments"`
 }
 
-// change is the message that a feed carries: what happened, and the ticket as it is since. A page that has the ticket in a later version drops it,
-// so it does no harm to get one twice, or to have seen its outcome before.
+// change is the message that a feed carries: what happened, and the ticket as it is since. A page
+// that has the ticket in a later version drops it, so it does no harm to get one twice, or to have
+// seen its outcome before.
 type change struct {
 	Kind    string   `json:"-"`
 	Ticket  ticket   `json:"ticket"`
@@ -83,7 +85,8 @@ var kinds = []string{kindCreated, kindCommented, kindAssigned, kindMoved}
 // everything is the topic of the changes of all tickets.
 const everything = "tickets"
 
-// topic is the topic of a ticket's own feed. The feed is finished when the ticket is closed, and what is finished stays so: a ticket that is opened again has another one.
+// topic is the topic of a ticket's own feed. The feed is finished when the ticket is closed, and
+// what is finished stays so: a ticket that is opened again has another one.
 func (t ticket) topic() string { return topicOfRound(t.ID, t.Round) }
 
 func topicOfRound(id string, round int) string {
@@ -111,7 +114,8 @@ const (
 	errInvalid  = refusal("invalid")
 )
 
-// errAway is that the tickets are out of reach. The error has the cause, which is not for the client. A change that met it may have been made nevertheless.
+// errAway is that the tickets are out of reach. The error has the cause, which is not for the
+// client. A change that met it may have been made nevertheless.
 var errAway = errors.New("the tickets are out of reach right now: look at them again before you repeat a change")
 
 // errUnchanged is for the stores alone: the ticket already is as it should become.

@@ -33,7 +33,8 @@ type app struct {
 	url string
 }
 
-// serve starts the application with its tickets in memory; wrap, if not nil, stands between the network and it.
+// serve starts the application with its tickets in memory; wrap, if not nil, stands between the
+// network and it.
 func serve(t *testing.T, wrap func(http.Handler) http.Handler) *app {
 	t.Helper()
 	return serveOver(t, "memory://", wrap)
@@ -152,7 +153,8 @@ type connection struct {
 	body io.Closer
 }
 
-// follow opens a stream. It has no deadline of its own: a test that waits for ever is ended by go test.
+// follow opens a stream. It has no deadline of its own: a test that waits for ever is ended by go
+// test.
 func (a *app) follow(path, lastEventID string, header ...string) *connection {
 	a.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(a.t.Context()))
@@ -295,7 +297,8 @@ func testListIsOldestFirst(t *testing.T, url string) {
 	}
 }
 
-// TestOtherSites: a page of another site must not be able to change anything through the browser of someone who runs this.
+// TestOtherSites: a page of another site must not be able to change anything through the browser of
+// someone who runs this.
 func TestOtherSites(t *testing.T) {
 	a := serve(t, nil)
 	for _, path := range []string{"/tickets", "/debug/drop?client=x", "/sign-in", "/sign-out-everywhere"} {

@@ -36,7 +36,8 @@ var (
 	all      = []client{browsers, npm, fetching, htmx}
 )
 
-// start starts the client for the site's feed. The options, in pairs, are those of its page. The client ends with the test.
+// start starts the client for the site's feed. The options, in pairs, are those of its page. The
+// client ends with the test.
 func (c client) start(s *site, b *browser, options ...string) {
 	s.t.Helper()
 	query := url.Values{"feed": {feedPath}}

@@ -29,7 +29,8 @@ func (s *site) begin(start func()) error {
 	return s.all()
 }
 
-// visited waits for the end of a client, if it has one, and for visits, of which there must be no more then.
+// visited waits for the end of a client, if it has one, and for visits, of which there must be no
+// more then.
 func (s *site) visited(end string, cursor string, want []visit) error {
 	if end != "" {
 		if err := s.has(report{Kind: "end", State: end}); err != nil {
@@ -56,7 +57,8 @@ func (s *site) visited(end string, cursor string, want []visit) error {
 	return nil
 }
 
-// TestClientsAtTheEnd: what they do when the feed is finished, which they are told by an event of type close, and by status 204 when they come back nevertheless.
+// TestClientsAtTheEnd: what they do when the feed is finished, which they are told by an event of
+// type close, and by status 204 when they come back nevertheless.
 func TestClientsAtTheEnd(t *testing.T) {
 	testenv.Long(t)
 	const ok, none = http.StatusOK, http.StatusNoContent
@@ -75,7 +77,8 @@ func TestClientsAtTheEnd(t *testing.T) {
 		{"closes", fetching, nil, "fulfilled", []visit{{"", ok}}},
 		{"goes on", fetching, []string{"bare", ""}, "", []visit{{"", ok}, {last, none}, {last, none}, {last, none}}},
 		{"closes", htmx, []string{"close", ""}, "closed", []visit{{"", ok}}},
-		// Its extension takes the end of the EventSource for a failure, and opens another one, which knows nothing of the cursor.
+		// Its extension takes the end of the EventSource for a failure, and opens another one, which
+		// knows nothing of the cursor.
 		{"goes on", htmx, nil, "", []visit{{"", ok}, {last, none}, {"", ok}}},
 	} {
 		t.Run(test.client.name+"/"+test.name, func(t *testing.T) {
@@ -116,7 +119,8 @@ func soon(frame []byte) []byte {
 
 var longRetry = regexp.MustCompile(`^retry: \d{5}\n$`)
 
-// TestClientsStayAway: who does not know that close is the end comes back after a long time. Several clients would come back every two seconds for ever.
+// TestClientsStayAway: who does not know that close is the end comes back after a long time.
+// Several clients would come back every two seconds for ever.
 func TestClientsStayAway(t *testing.T) {
 	testenv.Long(t)
 	for _, test := range []struct {
@@ -158,7 +162,8 @@ func TestFetchSurvivesRotation(t *testing.T) {
 	}
 }
 
-// TestClientsRefused: what they do when one that comes back is refused, by a proxy without a server or by a guard.
+// TestClientsRefused: what they do when one that comes back is refused, by a proxy without a server
+// or by a guard.
 func TestClientsRefused(t *testing.T) {
 	testenv.Long(t)
 	const ok, away, forbidden = http.StatusOK, http.StatusServiceUnavailable, http.StatusForbidden
@@ -201,7 +206,8 @@ func TestClientsRefused(t *testing.T) {
 	}
 }
 
-// TestFetchStopsAtRotation: fetch-event-source takes the end of a stream for the end of everything, unless onclose throws.
+// TestFetchStopsAtRotation: fetch-event-source takes the end of a stream for the end of everything,
+// unless onclose throws.
 func TestFetchStopsAtRotation(t *testing.T) {
 	testenv.Long(t)
 	s := newSite(t, setup{lifetime: 300 * time.Millisecond})

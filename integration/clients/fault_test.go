@@ -29,10 +29,12 @@ var (
 	}
 )
 
-// TestFaultsAreNoticed plants faults into the stream. They show that the tests of this package can fail, and what the wire format is for.
+// TestFaultsAreNoticed plants faults into the stream. They show that the tests of this package can
+// fail, and what the wire format is for.
 func TestFaultsAreNoticed(t *testing.T) {
 	testenv.Long(t)
-	// Of a message that is lost, or comes twice, the next report tells: it is not of the message that was due.
+	// Of a message that is lost, or comes twice, the next report tells: it is not of the message that
+	// was due.
 	const due = "want {"
 	within := scenario{"cuts", setup{}, cut(tears[:5])}
 	behind := scenario{"cuts", setup{}, cut(tears[5:6])}
@@ -60,7 +62,8 @@ func TestFaultsAreNoticed(t *testing.T) {
 			id := idLine.Find(frame)
 			return append(bytes.Clone(id), idLine.ReplaceAll(frame, nil)...)
 		}, due},
-		// Given no more than it needs, the library loses a message whose blank line is all that is missing.
+		// Given no more than it needs, the library loses a message whose blank line is all that is
+		// missing.
 		{"no fault, cut within the ID at the latest", fetching, []string{"bare", ""}, within, nil, ""},
 		{"no fault, cut before the blank line", fetching, []string{"bare", ""}, behind, nil, due},
 	} {

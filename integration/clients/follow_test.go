@@ -9,7 +9,8 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// scenario is something that happens to a client. It returns an error when the client did not get each message once and in order.
+// scenario is something that happens to a client. It returns an error when the client did not get
+// each message once and in order.
 type scenario struct {
 	name string
 	setup
@@ -41,7 +42,8 @@ func TestClientsFollow(t *testing.T) {
 	}
 }
 
-// rotate: the client gets what is there when it comes, and goes on over many streams while messages are published.
+// rotate: the client gets what is there when it comes, and goes on over many streams while messages
+// are published.
 func rotate(s *site, start func()) error {
 	const (
 		wanted = 10 // rotations
@@ -72,7 +74,8 @@ func rotate(s *site, start func()) error {
 	}
 }
 
-// cut: the connection breaks before the first message, and later at places in a message, while others are published.
+// cut: the connection breaks before the first message, and later at places in a message, while
+// others are published.
 func cut(tears []tear) func(s *site, start func()) error {
 	return func(s *site, start func()) error {
 		start()
@@ -112,7 +115,8 @@ var tears = []tear{
 	func(f []byte) int { return len(f) },
 }
 
-// meanwhile publishes while the client is away, lets it come back, and waits until it has got everything.
+// meanwhile publishes while the client is away, lets it come back, and waits until it has got
+// everything.
 func (s *site) meanwhile() error {
 	if err := s.away(); err != nil {
 		return err

@@ -29,7 +29,8 @@ func TestModuleIsSmall(t *testing.T) {
 	}
 }
 
-// TestModuleTypes: a program that uses the module in each way compiles, and each misuse in it is found.
+// TestModuleTypes: a program that uses the module in each way compiles, and each misuse in it is
+// found.
 func TestModuleTypes(t *testing.T) {
 	npmTool(t, "typescript", "bin/tsc", "--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "esnext",
 		"--moduleResolution", "bundler", "pages/types.ts")

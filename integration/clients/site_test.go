@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
-// patience is how long a test waits for what must happen. It is generous: it only matters when a test fails.
+// patience is how long a test waits for what must happen. It is generous: it only matters when a
+// test fails.
 const patience = 30 * time.Second
 
 const (
@@ -41,8 +42,9 @@ const (
 // published is a message as a client must get it.
 type published struct{ Type, Data, ID string }
 
-// report is what a client says. Its Kind is event (the client handed one over), shown (the text of a node that the page has got),
-// read (a part of the stream) or end (the client has stopped for good).
+// report is what a client says. Its Kind is event (the client handed one over), shown (the text of
+// a node that the page has got), read (a part of the stream) or end (the client has stopped for
+// good).
 type report struct {
 	Kind, Type, Data, ID, State string
 }
@@ -69,8 +71,9 @@ type setup struct {
 	request   func(*http.Request)       // what becomes of each request on its way to the feed
 }
 
-// site is a server with one feed, with the pages of the clients, and with what they reported. It notices a message that a client got
-// out of order, twice, changed or not at all as soon as the report of another one comes in.
+// site is a server with one feed, with the pages of the clients, and with what they reported. It
+// notices a message that a client got out of order, twice, changed or not at all as soon as the
+// report of another one comes in.
 type site struct {
 	t     testing.TB
 	hub   *hub.Hub
@@ -163,7 +166,8 @@ func (s *site) change(f func()) {
 	s.changed = make(chan struct{})
 }
 
-// wait waits until a condition, which is asked under the lock, holds. It ends early when a client reported what it should not have got.
+// wait waits until a condition, which is asked under the lock, holds. It ends early when a client
+// reported what it should not have got.
 func (s *site) wait(what string, condition func() bool) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()

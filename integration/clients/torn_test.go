@@ -12,8 +12,10 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// TestFetchThatParses: a user of fetch-event-source who parses the data of every event, as JSON for example, follows a feed. The library hands over each block,
-// with data or without, and begins anew when onmessage throws. So a block at the beginning of each stream keeps such a user from everything.
+// TestFetchThatParses: a user of fetch-event-source who parses the data of every event, as JSON for
+// example, follows a feed. The library hands over each block, with data or without, and begins anew
+// when onmessage throws. So a block at the beginning of each stream keeps such a user from
+// everything.
 func TestFetchThatParses(t *testing.T) {
 	testenv.Long(t)
 	follow := func(o setup, tools func(context.Context) error) (*site, error) {
@@ -71,7 +73,8 @@ func TestFetchThatParses(t *testing.T) {
 	})
 }
 
-// disableCache is what a check box of the developer tools does. The browser then states Cache-Control: no-cache with every request.
+// disableCache is what a check box of the developer tools does. The browser then states
+// Cache-Control: no-cache with every request.
 func disableCache(tab context.Context) error {
 	if _, err := chromedp.Call(tab, network.Enable, network.EnableParams{}); err != nil {
 		return err

@@ -12,7 +12,8 @@ import (
 // connKey is the key of a request's connection in its context.
 type connKey struct{}
 
-// wire is the response writer below a feed. It sees the frames, and can do to them and to the connection what networks do.
+// wire is the response writer below a feed. It sees the frames, and can do to them and to the
+// connection what networks do.
 type wire struct {
 	http.ResponseWriter
 	site   *site
@@ -85,7 +86,8 @@ func (w *wire) Write(p []byte) (int, error) {
 		if keep, torn := w.torn(frame); torn {
 			_, _ = w.ResponseWriter.Write(frame[:keep])
 			_ = http.NewResponseController(w.ResponseWriter).Flush()
-			// If the client says what it reads, it reads this: otherwise chance decides whether the break comes first.
+			// If the client says what it reads, it reads this: otherwise chance decides whether the break
+			// comes first.
 			_ = w.site.wait("it had read so far", func() bool {
 				return w.site.read == "" || strings.HasSuffix(w.site.read, string(frame[:keep]))
 			})
@@ -99,7 +101,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// torn reports whether the connection is to break in this frame, and after how many bytes. It keeps the client away then.
+// torn reports whether the connection is to break in this frame, and after how many bytes. It keeps
+// the client away then.
 func (w *wire) torn(frame []byte) (keep int, torn bool) {
 	s := w.site
 	s.change(func() {

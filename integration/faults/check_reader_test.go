@@ -21,8 +21,8 @@ type walk struct {
 	newest int // the log's index of the newest message that it has had, -1 for none
 }
 
-// checkReader: the messages of a topic come in its order, none twice, and nothing is missing without
-// a gap. In the end the reader has the newest message.
+// checkReader: the messages of a topic come in its order, none twice, and nothing is missing
+// without a gap. In the end the reader has the newest message.
 func (c *checker) checkReader(r *reader) {
 	w := &walk{checker: c, r: r, first: true, seen: make(map[hub.ID]bool), newest: -1}
 	again := false // it has come back, and had nothing yet

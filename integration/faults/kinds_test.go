@@ -34,8 +34,9 @@ var (
 )
 
 // How long it takes until everybody is back: what is closed is noticed at once. Silence is noticed
-// by timeouts, of 5 s for a command and of 8 s for the live path. A path that was swallowed costs one
-// timeout more when it is used again: so do connections to a replica when it becomes the master.
+// by timeouts, of 5 s for a command and of 8 s for the live path. A path that was swallowed costs
+// one timeout more when it is used again: so do connections to a replica when it becomes the
+// master.
 const (
 	backAtOnce   = 3 * time.Second
 	backBySilent = 12 * time.Second

@@ -11,8 +11,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// live lives through one step, when what was before is whole again and its time has come. Steps that
-// come too late then are left out.
+// live lives through one step, when what was before is whole again and its time has come. Steps
+// that come too late then are left out.
 func (w *world) live(s step) {
 	w.rest(s.at)
 	if w.now() > w.faultsUntil() {

@@ -163,7 +163,8 @@ func (s *site) log(ctx context.Context, topic string) ([]entry, error) {
 	}
 }
 
-// poll calls check at short intervals, each on a goroutine of its own for each node, until ctx ends.
+// poll calls check at short intervals, each on a goroutine of its own for each node, until ctx
+// ends.
 func poll(ctx context.Context, nodes []*node, check func(i int, n *node)) {
 	var wg sync.WaitGroup
 	for i, n := range nodes {

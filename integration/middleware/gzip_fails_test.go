@@ -16,8 +16,8 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// TestGzipGeneratorFails holds that an error, a bad event and a panic break the connection off behind
-// compression too, and show nothing of themselves.
+// TestGzipGeneratorFails holds that an error, a bad event and a panic break the connection off
+// behind compression too, and show nothing of themselves.
 func TestGzipGeneratorFails(t *testing.T) {
 	const canary = "s3cret"
 	secret := errors.New(canary)

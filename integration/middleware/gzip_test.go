@@ -113,7 +113,8 @@ func TestGzip(t *testing.T) {
 	}
 }
 
-// TestSnapshotThroughGzip holds that a document whose length is known passes middleware that changes it.
+// TestSnapshotThroughGzip holds that a document whose length is known passes middleware that
+// changes it.
 func TestSnapshotThroughGzip(t *testing.T) {
 	text := strings.Repeat("state ", 1000)
 	r := gin.New()

@@ -53,8 +53,8 @@ func (w *compressesOnly) WriteHeader(code int) {
 }
 func (w *compressesOnly) Write(p []byte) (int, error) { return w.gz.Write(p) }
 
-// TestRefused holds that behind middleware that cannot be flushed a stream is refused at once, to the
-// client and in the log, and that what the middleware holds does not get behind the answer.
+// TestRefused holds that behind middleware that cannot be flushed a stream is refused at once, to
+// the client and in the log, and that what the middleware holds does not get behind the answer.
 func TestRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

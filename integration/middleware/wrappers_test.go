@@ -36,8 +36,8 @@ func must[F ~func(http.Handler) H, H http.Handler](f F, err error) wrap {
 	return func(next http.Handler) http.Handler { return f(next) }
 }
 
-// writer is middleware that puts a response writer before the handler, and has it do what is left to
-// do behind it.
+// writer is middleware that puts a response writer before the handler, and has it do what is left
+// to do behind it.
 func writer(wrap func(http.ResponseWriter) (_ http.ResponseWriter, finish func())) wrap {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -202,8 +202,8 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// request asks for a stream as an EventSource does, with gzip, and torn says whether it may hold half
-// an event.
+// request asks for a stream as an EventSource does, with gzip, and torn says whether it may hold
+// half an event.
 func request(t *testing.T, s *httptest.Server, path string, torn bool) *http.Response {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)

@@ -8,8 +8,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// TestModel runs the module in a browser that is made up, where everything happens that can happen to
-// tabs, connections and the server, in any order. A seed that fails is run again by
+// TestModel runs the module in a browser that is made up, where everything happens that can happen
+// to tabs, connections and the server, in any order. A seed that fails is run again by
 //
 //	STORY=1 node model.mjs ../../js/headrace.js SEED 1
 func TestModel(t *testing.T) {

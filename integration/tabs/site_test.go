@@ -35,8 +35,8 @@ type stream struct {
 	stalled bool   // it is silent from now on
 }
 
-// site is a server with the page, the module and a feed of numbers. The feed is made here, because it
-// must stall, and send heartbeats more often than any feed does.
+// site is a server with the page, the module and a feed of numbers. The feed is made here, because
+// it must stall, and send heartbeats more often than any feed does.
 type site struct {
 	t   testing.TB
 	url string

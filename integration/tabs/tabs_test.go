@@ -10,7 +10,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// TestTabs: tabs share a connection, and another one takes over when the tab that holds it is closed.
+// TestTabs: tabs share a connection, and another one takes over when the tab that holds it is
+// closed.
 func TestTabs(t *testing.T) {
 	c := newCrowd(t, chromium(t))
 	stop := c.publish()
@@ -219,7 +220,8 @@ func TestVisits(t *testing.T) {
 	c.whole()
 }
 
-// TestAlone: tabs that must not share have a connection each, and so has one where it cannot be shared.
+// TestAlone: tabs that must not share have a connection each, and so has one where it cannot be
+// shared.
 func TestAlone(t *testing.T) {
 	testenv.Long(t)
 	c := newCrowd(t, chromium(t))
@@ -270,7 +272,8 @@ func TestReload(t *testing.T) {
 	c.whole()
 }
 
-// TestRefused: refusals end a feed with their status, and so does the end that a feed has had before.
+// TestRefused: refusals end a feed with their status, and so does the end that a feed has had
+// before.
 func TestRefused(t *testing.T) {
 	testenv.Long(t)
 	open := chromium(t)

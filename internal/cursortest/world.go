@@ -141,8 +141,8 @@ type client struct {
 	cursor  string
 }
 
-// clientOf returns a client that has read all that was published to topics before, if it was published
-// long ago.
+// clientOf returns a client that has read all that was published to topics before, if it was
+// published long ago.
 func clientOf(t *testing.T, h *hub.Hub, topics []string) *client {
 	t.Helper()
 	c := &client{t: t, topics: topics}
@@ -151,8 +151,8 @@ func clientOf(t *testing.T, h *hub.Hub, topics []string) *client {
 	return c
 }
 
-// read reads the next message, which is the n-th of a topic; of a topic that is not its own it reads
-// nothing.
+// read reads the next message, which is the n-th of a topic; of a topic that is not its own it
+// reads nothing.
 func (c *client) read(topic string, n int) {
 	c.t.Helper()
 	if !slices.Contains(c.topics, topic) {

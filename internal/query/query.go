@@ -24,8 +24,8 @@ func Value(query, name string) (value string, there bool) {
 	return "", there
 }
 
-// Last returns the last value that is not empty of the query parameters whose name matches, "" where
-// there is none. It reads what is not well encoded as Value does.
+// Last returns the last value that is not empty of the query parameters whose name matches, ""
+// where there is none. It reads what is not well encoded as Value does.
 func Last(query string, matches func(name string) bool) (value string) {
 	for pair := range strings.SplitSeq(query, "&") {
 		key, text, _ := strings.Cut(pair, "=")

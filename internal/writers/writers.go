@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// deepest is how many writers are looked at below one: some have themselves below them.
+const deepest = 100
+
 // Below returns the writer below w, by its Unwrap method or else the one that it embeds, or nil.
 func Below(w http.ResponseWriter) (below http.ResponseWriter, unwraps bool) {
 	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
@@ -31,19 +34,23 @@ func Below(w http.ResponseWriter) (below http.ResponseWriter, unwraps bool) {
 // Innermost returns the writer below which Below finds none. hidden says that there is one on the
 // way to it that has no Unwrap, so that http.ResponseController does not get there.
 func Innermost(w http.ResponseWriter) (inner http.ResponseWriter, hidden bool) {
-	for {
+	for range deepest {
 		below, unwraps := Below(w)
 		if below == nil {
-			return w, hidden
+			break
 		}
 		w, hidden = below, hidden || !unwraps
 	}
+	return w, hidden
 }
 
 // Flushed returns the writer that http.ResponseController would flush for w, the outermost one that
 // can, or nil. past says that it goes past others to get there.
 func Flushed(w http.ResponseWriter) (flushed http.ResponseWriter, past bool) {
-	for w != nil {
+	for range deepest {
+		if w == nil {
+			break
+		}
 		switch w.(type) {
 		case http.Flusher, interface{ FlushError() error }:
 			return w, past
@@ -59,7 +66,10 @@ func Flushed(w http.ResponseWriter) (flushed http.ResponseWriter, past bool) {
 
 // HideDeadline reports whether neither w nor a writer that is found below it has a write deadline.
 func HideDeadline(w http.ResponseWriter) bool {
-	for w != nil {
+	for range deepest {
+		if w == nil {
+			break
+		}
 		if _, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
 			return false
 		}
@@ -133,7 +143,8 @@ func Committed(w http.ResponseWriter) bool {
 	return s.Committed
 }
 
-// field returns the field of a struct that names lead to, the zero value if there is none of the kind.
+// field returns the field of a struct that names lead to, the zero value if there is none of the
+// kind.
 func field(v reflect.Value, names []string, kind reflect.Kind) reflect.Value {
 	for _, name := range names {
 		if v.Kind() == reflect.Pointer {

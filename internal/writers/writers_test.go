@@ -44,3 +44,22 @@ func TestLook(t *testing.T) {
 		t.Error("a recorder counts as a server")
 	}
 }
+
+// cycle is a writer that has itself below it.
+type cycle struct{ http.ResponseWriter }
+
+func (c *cycle) Unwrap() http.ResponseWriter { return c }
+
+// TestCycle holds that looking below a writer comes to an end.
+func TestCycle(t *testing.T) {
+	c := &cycle{}
+	if inner, _ := Innermost(c); inner != http.ResponseWriter(c) {
+		t.Errorf("the innermost writer is %v", inner)
+	}
+	if flushed, _ := Flushed(c); flushed != nil {
+		t.Errorf("%v can be flushed", flushed)
+	}
+	if !HideDeadline(c) {
+		t.Error("it has a deadline")
+	}
+}

@@ -166,8 +166,8 @@ func TestDeleted(t *testing.T) {
 	}
 }
 
-// TestDeletedGoesOn: without EndDeleted the stream says a gap, and goes on with what is published under
-// the name.
+// TestDeletedGoesOn: without EndDeleted the stream says a gap, and goes on with what is published
+// under the name.
 func TestDeletedGoesOn(t *testing.T) {
 	h := newHub(t, nil, hub.Options{})
 	s := server(t, Handler(Of(h, "t"), Options{Logger: quiet()}))

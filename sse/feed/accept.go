@@ -109,11 +109,19 @@ func (r mediaRange) precision(typ string) precision {
 	return byLikeness
 }
 
-// mediaRanges returns the media ranges of the Accept header. What is malformed is left out.
+// maxRanges is how many elements of an Accept header are read. Browsers send eight.
+const maxRanges = 100
+
+// mediaRanges returns the media ranges of the Accept header. What is malformed is left out, and what
+// comes behind maxRanges or is longer than maxRange.
 func mediaRanges(h http.Header) iter.Seq[mediaRange] {
 	return func(yield func(mediaRange) bool) {
+		left := maxRanges
 		for _, line := range h.Values("Accept") {
 			for element := range elements(line) {
+				if left--; left < 0 {
+					return
+				}
 				if r, ok := parseRange(element); ok && !yield(r) {
 					return
 				}
@@ -122,7 +130,13 @@ func mediaRanges(h http.Header) iter.Seq[mediaRange] {
 	}
 }
 
+// maxRange is the longest media range that is read.
+const maxRange = 256
+
 func parseRange(element string) (r mediaRange, ok bool) {
+	if len(element) > maxRange {
+		return r, false
+	}
 	name, params, err := mime.ParseMediaType(element)
 	if err != nil {
 		return r, false

@@ -179,3 +179,20 @@ func FuzzAccept(f *testing.F) {
 		}
 	})
 }
+
+// TestAcceptIsBounded: of a header that is too long the beginning counts.
+func TestAcceptIsBounded(t *testing.T) {
+	for _, tc := range []struct {
+		accept string
+		want   bool
+	}{
+		{strings.Repeat("image/png,", maxRanges-1) + "text/event-stream", true},
+		{strings.Repeat("image/png,", maxRanges) + "text/event-stream", false},
+		{"text/event-stream;a=" + strings.Repeat("b", maxRange) + ",image/png", false},
+		{"text/event-stream;a=" + strings.Repeat("b", maxRange/2) + ",image/png", true},
+	} {
+		if got, _ := accepts(http.Header{"Accept": {tc.accept}}); got != tc.want {
+			t.Errorf("%.60s…: %t", tc.accept, got)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/headrace/headrace/sse/feed/internal/session"
 )
@@ -77,6 +78,7 @@ func Status(code int, err error) error {
 // is what HTTP wants of a 401; set it yourself, or return this, where there is a scheme. err is for
 // the log and may be nil.
 func Unauthorized(challenge string, err error) error {
+	challenge = strings.NewReplacer("\r", " ", "\n", " ").Replace(challenge) // HTTP/2 would leave it out
 	return &unauthorizedError{statusError{code: http.StatusUnauthorized, err: err}, challenge}
 }
 

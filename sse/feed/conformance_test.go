@@ -90,8 +90,8 @@ type lab struct {
 	post func() io.Reader
 }
 
-// onEachWay runs a test on each way, with feeds of so many shapes, among which is the last one, which
-// has all that the others have. change prepares the feed and the options.
+// onEachWay runs a test on each way, with feeds of so many shapes, among which is the last one,
+// which has all that the others have. change prepares the feed and the options.
 func onEachWay(t *testing.T, most int, change func(*Feed, *Options), test func(t *testing.T, l *lab)) {
 	for i, shape := range shapes {
 		if i >= most-1 && i < len(shapes)-1 {

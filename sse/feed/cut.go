@@ -25,13 +25,11 @@ type cut struct {
 var warned sync.Map
 
 // underWriteTimeout warns of a response writer that hides deadlines from a server with a
-// WriteTimeout, and has the request's context say what ended it. release is called when the handler
-// is done.
-func underWriteTimeout(q *request) (release func()) {
-	ctx := q.r.Context()
-	server, ok := ctx.Value(http.ServerContextKey).(*http.Server)
+// WriteTimeout, and has the stream know what will end it.
+func underWriteTimeout(q *request) {
+	server, ok := q.r.Context().Value(http.ServerContextKey).(*http.Server)
 	if !ok || server.WriteTimeout <= 0 || !writers.HideDeadline(q.w) {
-		return func() {}
+		return
 	}
 	if t := reflect.TypeOf(q.w); !saw(t) {
 		q.o.Logger.Warn("headrace: http.Server's WriteTimeout will cut streams off: a middleware's response writer hides SetWriteDeadline; "+
@@ -39,10 +37,20 @@ func underWriteTimeout(q *request) (release func()) {
 			"writer", t.String(), "timeout", server.WriteTimeout, "topics", q.topics, "path", q.r.URL.Path)
 	}
 	q.cut = &cut{begun: time.Now(), after: server.WriteTimeout}
+}
+
+// context returns a context for a generator that says what ended the request's. release is called
+// when the generator has returned.
+func (c *cut) context(ctx context.Context) (blamed context.Context, release func()) {
+	if c == nil {
+		return ctx, func() {}
+	}
 	blamed, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	unbind := context.AfterFunc(ctx, func() { end(q.cut.blame(context.Cause(ctx))) })
-	q.r = q.r.WithContext(blamed)
-	return func() {
+	if ctx.Err() != nil { // at once: nothing may be sent before it is known
+		end(c.blame(session.Ended(ctx)))
+	}
+	unbind := context.AfterFunc(ctx, func() { end(c.blame(session.Ended(ctx))) })
+	return blamed, func() {
 		unbind()
 		end(nil)
 	}

@@ -128,3 +128,26 @@ func TestNoServerTimeout(t *testing.T) {
 		})
 	}
 }
+
+// TestDeadlineBehindHiddenOne: a deadline of the request's context stays a rotation where the writer
+// hides deadlines from the server.
+func TestDeadlineBehindHiddenOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := errors.New("own")
+		h := newHub(t, nil, hub.Options{})
+		onEnd, end := ends()
+		errs := make(chan error, 1)
+		client, stop := memServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeoutCause(r.Context(), time.Second, own)
+			defer cancel()
+			errs <- Serve(&opaque{w}, r.WithContext(ctx), Of(h, "t"), Options{Logger: quiet(), OnEnd: onEnd})
+		}), false, func(s *http.Server) { s.WriteTimeout = time.Minute })
+		defer stop()
+		c := connect(t, client, "http://memory/", "")
+		if _, err := io.Copy(io.Discard, c.r); err != nil {
+			t.Error(err)
+		}
+		isCause(t, (<-end).Cause, ErrRotated)
+		isCause(t, <-errs, nil)
+	})
+}

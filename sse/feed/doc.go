@@ -20,11 +20,11 @@
 // came after it. Whatever the cursor holds, the answer is a stream:
 //
 //   - Of a cursor that is known nothing is lost, and there is no gap.
-//   - A cursor that is well formed and unknown (so old that messages are gone, of a deleted topic or
-//     of its former life, of another store or of other topics) gets a gap, and then the newest
+//   - A cursor that is well formed and unknown (so old that messages are gone, of a deleted topic
+//     or of its former life, of another store or of other topics) gets a gap, and then the newest
 //     retained messages, at most Options.ReplayMessages and Options.ReplayBytes.
-//   - A cursor that is malformed gets a gap, and then what a client without a cursor gets. So does a
-//     plain ID at a feed of several topics.
+//   - A cursor that is malformed gets a gap, and then what a client without a cursor gets. So does
+//     a plain ID at a feed of several topics.
 //
 // A gap that no message follows at once has an id, from which the stream goes on without a gap.
 //
@@ -57,11 +57,12 @@
 //
 // Comment lines break the silence. The response's header Heartbeat-Interval states after how many
 // seconds of it one is sent; who hears nothing for several of these may come back. A page hears no
-// comments: with the query parameter heartbeat=SECONDS (from 5 to 60), or Options.VisibleHeartbeats,
-// an event of type heartbeat with data {} and no id comes at once, and then as often as that.
+// comments: with the query parameter heartbeat=SECONDS (from 5 to 60), or
+// Options.VisibleHeartbeats, an event of type heartbeat with data {} and no id comes at once, and
+// then as often as that.
 //
-// Options.MessagesOnly leaves checkpoint, gap, close, stream-error and heartbeat out, for readers that
-// take each event's data for a payload of their own, and says what that costs.
+// Options.MessagesOnly leaves checkpoint, gap, close, stream-error and heartbeat out, for readers
+// that take each event's data for a payload of their own, and says what that costs.
 //
 // Streams end cleanly, for the client to come back with its cursor, at Options.MaxLifetime or a
 // deadline of the request's context, at Options.ExpireAt, when a lease of the request's context is
@@ -74,8 +75,8 @@
 //
 // Where middleware wraps the response writer, the stream goes through its writer. Compression is
 // fine: what decides at its first bytes compresses, and what waits for more before it decides gets
-// Content-Encoding: identity and lets the stream through. A writer that holds back what is flushed is
-// answered past, with 500, and the log says so at Error. A writer that hides SetWriteDeadline,
+// Content-Encoding: identity and lets the stream through. A writer that holds back what is flushed
+// is answered past, with 500, and the log says so at Error. A writer that hides SetWriteDeadline,
 // because it has no method Unwrap and embeds no ResponseWriter, lets http.Server.WriteTimeout cut
 // the stream off: the log says so at Warn, once for each type, and the cause is [ErrServerTimeout].
 //
@@ -107,18 +108,19 @@
 //
 // # Statuses
 //
-// What cannot be a stream is answered before its first byte, with a JSON body that has the
-// status' text, {"error":"not found"}. It is 404 for a name that can be no topic, 405 for methods
-// that are not allowed, 413, 408 or 400 for a body that is too large, too slow or broken, 406 for a client that accepts only something else, 500 where the
-// response cannot be flushed ([http.TimeoutHandler] and other middleware that buffers), and
-// whatever an error made by [Status] or [Unauthorized] says. A client that has read all topics to their end is
-// answered 204.
+// What cannot be a stream is answered before its first byte, with a JSON body that has the status'
+// text, {"error":"not found"}. It is 404 for a name that can be no topic, 405 for methods that are
+// not allowed, 413, 408 or 400 for a body that is too large, too slow or broken, 406 for a client
+// that accepts only something else, 500 where the response cannot be flushed ([http.TimeoutHandler]
+// and other middleware that buffers), and whatever an error made by [Status] or [Unauthorized]
+// says. A client that has read all topics to their end is answered 204.
 //
-// Other refusals may pass: the backend cannot be reached, a Snapshot or Hello failed, there are
-// too many streams, the server shuts down. A client that asks for text/event-stream by name, and
-// would not rather have JSON, then gets a stream that ends at once and states a reconnection time, because an EventSource never comes
-// back from any other status. Others get 503, or 429 where Limits.PerKey is reached, and
-// Retry-After. [Refuse] answers a request of your own in the same way.
+// Other refusals may pass: the backend cannot be reached, a Snapshot or Hello failed, there are too
+// many streams, the server shuts down. A client that asks for text/event-stream by name, and would
+// not rather have JSON, then gets a stream that ends at once and states a reconnection time,
+// because an EventSource never comes back from any other status. Others get 503, or 429 where
+// Limits.PerKey is reached, and Retry-After. [Refuse] answers a request of your own in the same
+// way.
 //
 // There are too many streams where Limits says so, and without any Limits where the streams of the
 // process would leave it too few file descriptors to accept requests (Limits.Process). The latter
@@ -130,7 +132,8 @@
 // connections, without blocking and in batches. A stream is on the engine when
 //
 //   - it is a feed, with any number of topics, with or without Filter, Map, Hello and Snapshot,
-//   - the request came over HTTP/1.x and plain TCP, without a body (that of a POST was read then), and
+//   - the request came over HTTP/1.x and plain TCP, without a body (that of a POST was read
+//     then), and
 //   - the response writer is net/http's own, or Gin's own.
 //
 // Then Serve takes the connection over from the server, and the handler's goroutine only waits

@@ -1,7 +1,7 @@
 package feed
 
-// Ending is how streams end that their clients are to come back to: cleanly, as a response does that
-// is complete, or by breaking the connection off.
+// Ending is how streams end that their clients are to come back to: cleanly, as a response does
+// that is complete, or by breaking the connection off.
 //
 // Some clients take a clean end for the end of everything, and are gone without a word: Datastar
 // RC.5, r3labs/sse, sse.js, and fetch-event-source without the recipe of docs/clients.md. All of
@@ -10,8 +10,8 @@ package feed
 //
 // What a broken connection costs: browsers and proxies note an error for each, and curl exits with
 // 18. Over TLS of this server's own the client sees a record that cannot be verified, and over HTTP/2
-// a stream that was reset by an internal error; what each browser's EventSource makes of those is not
-// known. Caddy, and HAProxy over HTTP/2, make a clean end of it.
+// a stream that was reset by an internal error; what each browser's EventSource makes of those is
+// not known. Caddy, and HAProxy over HTTP/2, make a clean end of it.
 //
 // A feed that is finished, and a generator that returns, end cleanly in any case. So does a stream
 // whose response writer cannot break a connection off.

@@ -62,8 +62,8 @@ func TestConformanceEnding(t *testing.T) {
 	}
 }
 
-// TestConformanceDeadline: a deadline of the request's context is a rotation: no error, and the client
-// is told how far it got.
+// TestConformanceDeadline: a deadline of the request's context is a rotation: no error, and the
+// client is told how far it got.
 func TestConformanceDeadline(t *testing.T) {
 	onWays(t, []string{"t"}, func(l *lab, f *Feed, o *Options) {
 		l.blocked = make(chan struct{})

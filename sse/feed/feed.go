@@ -21,8 +21,8 @@ import (
 // not use the ResponseWriter, the request's body, or anything else that the server or a framework
 // takes back. Package ginsse gives them a copy of its gin.Context.
 //
-// A panic of one of them aborts the connection, behind an event of type stream-error. It goes on from Serve, where middleware can
-// recover it; in a detached stream it is logged.
+// A panic of one of them aborts the connection, behind an event of type stream-error. It goes on
+// from Serve, where middleware can recover it; in a detached stream it is logged.
 type Feed struct {
 	// Hub is where the topics are.
 	Hub *hub.Hub

@@ -33,7 +33,6 @@ import (
 // was no stream, as Serve does.
 func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) iter.Seq2[sse.Event, error], o Options) error {
 	s := &stream{request: newRequest(w, r, nil, o)}
-	defer underWriteTimeout(s.request)()
 	if _, done, err := s.check(false, false); done {
 		return err
 	}
@@ -45,9 +44,12 @@ func Generate(w http.ResponseWriter, r *http.Request, seq func(context.Context) 
 	}
 	defer s.left()
 	defer s.free()
+	underWriteTimeout(s.request)
+	ctx, release := s.cut.context(s.r.Context())
+	defer release()
 	s.report.why = "a generator"
 	return s.respond(func(writer *sse.Writer, done func(session.Result)) {
-		session.Generate(s.r.Context(), s.o.config(), writer, func(ctx context.Context) iter.Seq2[sse.Event, error] {
+		session.Generate(ctx, s.o.config(), writer, func(ctx context.Context) iter.Seq2[sse.Event, error] {
 			return draining(seq(ctx))
 		}, done)
 	})

@@ -9,8 +9,8 @@ import (
 
 const visibleHeartbeat = "event: heartbeat\ndata: {}\n\n"
 
-// TestConformanceVisibleHeartbeats: on each way the first one comes at once, and one in each interval
-// then, without an id.
+// TestConformanceVisibleHeartbeats: on each way the first one comes at once, and one in each
+// interval then, without an id.
 func TestConformanceVisibleHeartbeats(t *testing.T) {
 	onWays(t, []string{"t"}, func(_ *lab, _ *Feed, o *Options) {
 		o.Heartbeat, o.VisibleHeartbeats = 5*time.Millisecond, true
@@ -48,6 +48,7 @@ func TestHeartbeatParameter(t *testing.T) {
 		{"?heartbeat=4.999", Options{}, "5", true},
 		{"?heartbeat=61", Options{}, "60", true},
 		{"?heartbeat=1e300", Options{}, "60", true},
+		{"?heartbeat=1e999", Options{}, "60", true},
 		{"?heartbeat=Inf", Options{}, "60", true},
 		{"?heartbeat=NaN", Options{}, "15", true},
 		{"?heartbeat", Options{}, "15", true},

@@ -36,9 +36,9 @@ import (
 // page has about a mebibyte at most, or one message, and it may be empty although there is more,
 // because much was filtered out; so ask again, without a pause, whatever comes.
 //
-// A page counts in Limits, and a Drain waits for it, for as long as it waits. A drain, a shutdown of
-// the hub, a revoked lease, Options.ExpireAt and Wait end the waiting: the page is sent as it is. A
-// Snapshot is not sent, and does not change where a page begins. A waiting page costs its
+// A page counts in Limits, and a Drain waits for it, for as long as it waits. A drain, a shutdown
+// of the hub, a revoked lease, Options.ExpireAt and Wait end the waiting: the page is sent as it
+// is. A Snapshot is not sent, and does not change where a page begins. A waiting page costs its
 // connection and the handler's goroutine.
 type History struct {
 	// Limit is how many messages a page may have, and has where the request does not say. With Map

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/headrace/headrace/backends/memory"
 	"github.com/headrace/headrace/hub"
 	"github.com/headrace/headrace/sse"
 )
 
-// TestConformanceMessagesOnly: on each way nothing but messages comes, whatever the cursor, and what
-// ends the stream says nothing.
+// TestConformanceMessagesOnly: on each way nothing but messages comes, whatever the cursor, and
+// what ends the stream says nothing.
 func TestConformanceMessagesOnly(t *testing.T) {
 	onWays(t, []string{"t"}, func(_ *lab, _ *Feed, o *Options) { o.MessagesOnly = true }, func(t *testing.T, l *lab) {
 		old := publish(t, l.hub, "t", "old")[0]
@@ -43,8 +44,8 @@ func TestConformanceMessagesOnly(t *testing.T) {
 	})
 }
 
-// TestMessagesOnlyFailures: a stream that fails is aborted without a word, and a state that was to be
-// had again comes without its gap.
+// TestMessagesOnlyFailures: a stream that fails is aborted without a word, and a state that was to
+// be had again comes without its gap.
 func TestMessagesOnlyFailures(t *testing.T) {
 	onWays(t, []string{"t"}, func(_ *lab, f *Feed, o *Options) {
 		o.MessagesOnly = true
@@ -75,4 +76,19 @@ func TestMessagesOnlyFailures(t *testing.T) {
 	b, err := io.ReadAll(c.r)
 	equal(t, "aborted", err != nil, true)
 	equal(t, "rest", retryLine.ReplaceAllString(string(b), "retry: N\n"), prelude)
+}
+
+// TestMessagesOnlyElsewhere: pages of JSON say their gaps all the same, and who has read all of a
+// topic that is deleted is answered 204.
+func TestMessagesOnlyElsewhere(t *testing.T) {
+	h := newHub(t, memory.New(memory.Options{MaxMessages: 2}), hub.Options{})
+	ids := publish(t, h, "t", "1", "2", "3", "4", "5", "6")
+	handler := Handler(Of(h, "t"), Options{MessagesOnly: true, EndDeleted: true, History: &History{}, Logger: quiet()})
+	if w := record(handler, get("/?after="+ids[0], "Accept", "application/json")); !strings.Contains(w.Body.String(), `"gap":true`) {
+		t.Errorf("the page is %s", w.Body)
+	}
+	if err := h.Delete(t.Context(), "t"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "status", record(handler, get("/", "Last-Event-ID", ids[5])).Code, 204)
 }

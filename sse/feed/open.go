@@ -38,8 +38,8 @@ func latest(f Feed) opening {
 }
 
 // openingOf takes the cursor that a client came with apart. Topics that it does not know begin at
-// start or, where there is a Snapshot, at the newest message. So do those of which it states what can
-// be no position, behind a gap.
+// start or, where there is a Snapshot, at the newest message. So do those of which it states what
+// can be no position, behind a gap.
 func openingOf(f Feed, set *cursor.Set, start hub.Position, text string, stated bool) opening {
 	o := latest(f)
 	if f.Snapshot == nil {

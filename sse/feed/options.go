@@ -49,7 +49,8 @@ type Options struct {
 	// by the query parameter heartbeat, the seconds from 5 to 60. Default: comment lines.
 	VisibleHeartbeats bool
 	// MessagesOnly leaves out every event that is neither a message nor a Hello or Snapshot, for
-	// readers that take each event's data for one of their own payloads. The parameter heartbeat then
+	// readers that take each event's data for one of their own payloads. The block of sse.AppendTorn
+	// stays: it has no data. The parameter heartbeat then
 	// sets the interval alone.
 	//
 	// It costs: a client that is cut off before its first message starts anew and loses what came

@@ -206,8 +206,8 @@ func (p *pager) take(wire []byte) {
 	}
 }
 
-// pause waits until there may be something new. It reports false when the waiting is over. The first
-// one only has the bell rung from then on.
+// pause waits until there may be something new. It reports false when the waiting is over. The
+// first one only has the bell rung from then on.
 func (p *pager) pause(ctx context.Context) bool {
 	p.idle = 0
 	switch {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/headrace/headrace/internal/writers"
 )
 
 // maxBody is how much of a body is read to drop it.
@@ -22,14 +24,15 @@ func (o Options) methods() string {
 	return "GET, HEAD"
 }
 
-// withoutBody reads the rest of a request's body, within a time, and returns the request as one that
-// has none. Only a connection whose body was read tells when the client leaves.
+// withoutBody reads the rest of a request's body, within a time, and returns the request as one
+// that has none. Only a connection whose body was read tells when the client leaves.
 func withoutBody(w http.ResponseWriter, r *http.Request, within time.Duration) (*http.Request, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r, nil
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(within)) // writers without are for tests
+	inner, _ := writers.Innermost(w)
+	control := http.NewResponseController(inner)
+	_ = control.SetReadDeadline(time.Now().Add(within)) // what has none is no server's, or well hidden
 	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxBody+1))
 	var tooLarge *http.MaxBytesError
 	code := 0

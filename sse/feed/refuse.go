@@ -60,6 +60,13 @@ func (q *request) answer(code int, text string, retry time.Duration) {
 	_, _ = q.w.Write(body)
 }
 
+// bodyless answers with a status and no body. The write has Gin send what it would let others
+// change.
+func (q *request) bodyless(code int) {
+	q.w.WriteHeader(code)
+	_, _ = q.w.Write(nil)
+}
+
 // comeBack tells a client when to come back: an EventSource by a stream, and then it reports
 // true, and others by a header.
 func (q *request) comeBack(retry time.Duration) (answered bool) {
@@ -67,7 +74,7 @@ func (q *request) comeBack(retry time.Duration) (answered bool) {
 	case !byName:
 	case q.r.Method == http.MethodHead:
 		sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)
-		q.w.WriteHeader(http.StatusOK)
+		q.bodyless(http.StatusOK)
 		return true
 	default:
 		writer, err := sse.Respond(q.w, q.r)

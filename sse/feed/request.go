@@ -128,7 +128,7 @@ func (q *request) absent(f Feed) (done bool, err error) {
 // nothing answers a client that need not come back.
 func (q *request) nothing() {
 	q.w.Header().Set("Cache-Control", "no-store")
-	q.w.WriteHeader(http.StatusNoContent)
+	q.bodyless(http.StatusNoContent)
 }
 
 // enter counts the stream among those that are open, until leave is called.
@@ -155,7 +155,6 @@ func (q *request) open(f Feed, set *cursor.Set, where opening) (*source, error) 
 	ctx := q.r.Context()
 	s := &source{ctx: ctx, feed: f, set: set, gap: where.gap, spread: q.o.Retry, within: q.o.SnapshotTimeout}
 	s.terms = terms{q.o.ReplayMessages, q.o.ReplayBytes, q.o.EndDeleted}
-	s.messagesOnly = q.o.MessagesOnly
 	bounded := &patience{Context: ctx, timeout: q.o.ConnectTimeout}
 	if q.life != nil {
 		bounded.Context = q.life.request // the stream's may outlive it
@@ -179,12 +178,12 @@ func (q *request) head() error {
 	}
 	sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)
 	q.stateHeartbeat()
-	q.w.WriteHeader(http.StatusOK)
+	q.bodyless(http.StatusOK)
 	return nil
 }
 
-// Bounds of the heartbeat that a request may choose: each wakes a phone's radio, and a proxy may end
-// what is silent for a minute.
+// Bounds of the heartbeat that a request may choose: each wakes a phone's radio, and a proxy may
+// end what is silent for a minute.
 const (
 	shortestHeartbeat = 5 * time.Second
 	longestHeartbeat  = time.Minute
@@ -201,7 +200,7 @@ func (q *request) chooseHeartbeat() {
 		return
 	}
 	seconds, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsNaN(seconds) {
+	if err != nil && !errors.Is(err, strconv.ErrRange) || math.IsNaN(seconds) {
 		seconds = q.o.Heartbeat.Seconds()
 	}
 	seconds = min(max(seconds, shortestHeartbeat.Seconds()), longestHeartbeat.Seconds())

@@ -27,13 +27,12 @@ import (
 // an error of this package, sse.ErrNotFlushable, or hub.ErrTopic. The client has its answer in
 // any case. A panic of one of the feed's functions aborts the stream and goes on from Serve.
 func Serve(w http.ResponseWriter, r *http.Request, f Feed, o Options) error {
-	q := newRequest(w, r, f.Topics, o)
-	defer underWriteTimeout(q)()
-	s := &stream{request: q}
+	s := &stream{request: newRequest(w, r, f.Topics, o)}
 	if done, err := s.admit(f); done {
 		return err
 	}
 	defer s.leave()
+	underWriteTimeout(s.request)
 	config, ok, err := s.prepare()
 	if !ok {
 		return err
@@ -155,7 +154,7 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 	config = s.o.config()
 	ctx := s.r.Context()
 	over := where.stated && !where.gap && s.source.finished(ctx, s.source.terms, s.o.ConnectTimeout-time.Since(opened))
-	if over && !s.source.lost() {
+	if over && (s.o.MessagesOnly || !s.source.lost()) { // a gap and a close are left out
 		s.log("headrace: feed is finished")
 		s.nothing()
 		return config, false, nil
@@ -187,6 +186,7 @@ func (s *stream) prepare() (config session.Config, ok bool, err error) {
 	if (!where.stated || where.partly) && f.Snapshot == nil && !s.source.gap && !s.source.over() {
 		config.Checkpoint = s.source.cursor()
 	}
+	s.source.messagesOnly = s.o.MessagesOnly
 	if f.Hello != nil {
 		if config.Hello, err = s.hello(); err != nil {
 			return config, false, err
@@ -252,7 +252,7 @@ func (s *stream) respond(run func(*sse.Writer, func(session.Result))) error {
 // unwritable is for a response that cannot be a stream.
 func (s *stream) unwritable(err error) error {
 	if errors.Is(err, sse.ErrNotFlushable) {
-		s.o.Logger.Error("headrace: the response cannot be a stream: a middleware buffers it; take http.TimeoutHandler, compression and their like off this route",
+		s.o.Logger.Error("headrace: the response cannot be a stream: a middleware holds it back; take http.TimeoutHandler and its like off this route",
 			"topics", s.topics, "path", s.r.URL.Path, "err", err)
 		if writers.Committed(s.w) {
 			return err // sse has answered below that middleware

@@ -191,8 +191,8 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-// TestResumeAtTheTail: what is published after it was seen that a client is not at the end of a finished
-// topic, and before the stream waits for messages, comes at once.
+// TestResumeAtTheTail: what is published after it was seen that a client is not at the end of a
+// finished topic, and before the stream waits for messages, comes at once.
 func TestResumeAtTheTail(t *testing.T) {
 	bothVersions(t, func(t *testing.T, http2 bool) {
 		h := newHub(t, nil, hub.Options{})

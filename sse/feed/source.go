@@ -73,8 +73,8 @@ func (r *reader) peek() hub.Batch {
 	return *r.first
 }
 
-// past returns a gap that no entry follows, with what comes behind it if that is there: the end of a
-// topic that was deleted, perhaps.
+// past returns a gap that no entry follows, with what comes behind it if that is there: the end of
+// a topic that was deleted, perhaps.
 func (r *reader) past(gap hub.Batch) hub.Batch {
 	switch next := r.sub.Poll(nil, 1, 1); {
 	case over(next):
@@ -118,8 +118,8 @@ func (s *source) Poll(w *session.Work, budget int) (hub.Status, error) {
 	return s.pollReaders(w, budget)
 }
 
-// pollReaders delivers the batch of the next reader in turn that has one. Where it is not watched, it
-// says hub.Behind for one who has to fetch, whose turn it is then.
+// pollReaders delivers the batch of the next reader in turn that has one. Where it is not watched,
+// it says hub.Behind for one who has to fetch, whose turn it is then.
 func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 	waiting, room := false, len(w.Entries)
 	if s.most > 0 {
@@ -178,8 +178,8 @@ func (s *source) pollReaders(w *session.Work, budget int) (hub.Status, error) {
 	return hub.Ended, nil
 }
 
-// closeRetry is the least time that a client is asked to wait before it comes back to a feed that is
-// finished. Many come back from 204 too, for ever.
+// closeRetry is the least time that a client is asked to wait before it comes back to a feed that
+// is finished. Many come back from 204 too, for ever.
 const closeRetry = time.Minute
 
 // closeFrame returns the event that ends a feed.
@@ -191,8 +191,8 @@ func (s *source) closeFrame() []byte {
 	return append(retry, session.Frame(s.cursor(), "close", nil)...)
 }
 
-// deliver puts a batch of the i-th reader on the wire. What Map makes of it counts against the budget:
-// what is left of the batch then is for the next poll.
+// deliver puts a batch of the i-th reader on the wire. What Map makes of it counts against the
+// budget: what is left of the batch then is for the next poll.
 func (s *source) deliver(w *session.Work, i int, b hub.Batch, budget int) {
 	if b.Gap && len(b.Entries) == 0 && s.endDeleted && !s.readers[i].deleted {
 		b = s.readers[i].past(b)

@@ -116,7 +116,8 @@ func TestSourceAddsClose(t *testing.T) {
 	equal(t, "error", err, nil)
 }
 
-// TestReloadLetsGo: the subscriptions of before a snapshot reload are not held to the end of the stream.
+// TestReloadLetsGo: the subscriptions of before a snapshot reload are not held to the end of the
+// stream.
 func TestReloadLetsGo(t *testing.T) {
 	s := &source{feed: Feed{Topics: []string{"t"}}, waker: deaf{}}
 	s.readers, s.at = s.one.readers[:], s.one.at[:]

@@ -8,12 +8,12 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// Client returns a feed.Limits.Key, which is feed.ClientAddr's: the client's address, and of an IPv6
-// address the network. It is never the address of a proxy that can be known for one. Where neither
-// Proxies nor NoProxies is set, whoever sends a header of a proxy may be one: the key is then "",
-// which is not bounded per key, and the log says how to name the proxies. A client can choose to be
-// such a one, so a server that others can reach needs to be told. Behind Proxies, and with
-// NoProxies, the header of anybody else is the client's own invention, and changes nothing.
+// Client returns a feed.Limits.Key, which is feed.ClientAddr's: the client's address, and of an
+// IPv6 address the network. It is never the address of a proxy that can be known for one. Where
+// neither Proxies nor NoProxies is set, whoever sends a header of a proxy may be one: the key is
+// then "", which is not bounded per key, and the log says how to name the proxies. A client can
+// choose to be such a one, so a server that others can reach needs to be told. Behind Proxies, and
+// with NoProxies, the header of anybody else is the client's own invention, and changes nothing.
 func (f *Front) Client() func(*http.Request) string {
 	key := feed.ClientAddr(f.Proxies...)
 	return func(r *http.Request) string {

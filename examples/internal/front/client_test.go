@@ -28,6 +28,7 @@ func TestClient(t *testing.T) {
 		"known proxy, one address":            {"10.0.0.1", proxy, xff(client), client, ""},
 		"known proxy, IPv6":                   {"2001:db8:ff::1,10.0.0.1", "[2001:db8:ff::1]", xff(client), client, ""},
 		"known proxy, IPv4-mapped":            {"10.0.0.1", "[::ffff:10.0.0.1]", xff(client), client, ""},
+		"known proxy, IPv4-mapped network":    {"::ffff:10.0.0.0/104", proxy, xff(client), client, ""},
 		"known proxy, forged before":          {"10.0.0.0/8", proxy, xff("198.51.100.1, " + client), client, ""},
 		"known proxy that says nothing":       {"10.0.0.0/8", proxy, nil, "", "X-Forwarded-For"},
 		"known proxy, other header":           {"10.0.0.0/8", proxy, http.Header{"X-Real-Ip": {client}}, "", "X-Forwarded-For"},

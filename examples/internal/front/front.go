@@ -13,9 +13,9 @@ import (
 	"github.com/headrace/headrace/sse/feed"
 )
 
-// Front says what stands in front of a server. The zero value is right for one whose clients connect
-// directly; it says so in the log when they do not. Do not change a Front that is in use. Its
-// methods are safe for concurrent use.
+// Front says what stands in front of a server. The zero value is right for one whose clients
+// connect directly; it says so in the log when they do not. Do not change a Front that is in use.
+// Its methods are safe for concurrent use.
 type Front struct {
 	// Hosts are names and addresses, without ports, under which clients reach the server. Default: on
 	// a loopback address the loopback names, elsewhere any name.
@@ -64,6 +64,8 @@ func (f *Front) setProxies(list string) error {
 		network, err := netip.ParsePrefix(text)
 		if addr, bad := netip.ParseAddr(text); bad == nil {
 			network, err = addr.Unmap().WithZone("").Prefix(addr.Unmap().BitLen())
+		} else if network.Addr().Is4In6() && network.Bits() >= 96 {
+			network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96) // as addresses are compared
 		}
 		if err != nil {
 			return errors.New("each must be an address or a network, such as 10.0.0.0/8; or none alone")
@@ -73,8 +75,8 @@ func (f *Front) setProxies(list string) error {
 	return nil
 }
 
-// Limits bound streams to so many, and to so many of each client, but to half of all in any case: no
-// client takes all places.
+// Limits bound streams to so many, and to so many of each client, but to half of all in any case:
+// no client takes all places.
 func (f *Front) Limits(all, each int) *feed.Limits {
 	return &feed.Limits{Max: all, PerKey: min(each, (all+1)/2), Key: f.Client()}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // Problem returns what is wrong with a body, of which err is what decoding it returned. The text is
@@ -26,5 +27,9 @@ func Problem(err error) string {
 	if errors.Is(err, io.EOF) {
 		return "it is empty"
 	}
-	return err.Error()
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	if syntax || errors.Is(err, io.ErrUnexpectedEOF) || strings.HasPrefix(err.Error(), "json: unknown field") {
+		return err.Error()
+	}
+	return "it could not be read" // the network's errors name addresses
 }

@@ -3,13 +3,23 @@ package jsonbody_test
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/headrace/headrace/examples/internal/jsonbody"
 )
+
+// TestProblemOfTheNetwork: a client that stalls is not told of addresses of the inside.
+func TestProblemOfTheNetwork(t *testing.T) {
+	err := &net.OpError{Op: "read", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 5), Port: 8080}, Err: os.ErrDeadlineExceeded}
+	if got := jsonbody.Problem(err); got != "it could not be read" {
+		t.Errorf("%q", got)
+	}
+}
 
 func TestProblem(t *testing.T) {
 	for body, want := range map[string]string{

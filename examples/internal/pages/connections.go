@@ -30,8 +30,8 @@ type stream struct {
 	gone chan struct{} // closed when the handler has returned
 }
 
-// Track is middleware of routes that stream. A client names itself by the query parameter client, at
-// random; without one it is not tracked.
+// Track is middleware of routes that stream. A client names itself by the query parameter client,
+// at random; without one it is not tracked.
 func (s *Connections) Track(c *gin.Context) {
 	client := c.Query("client")
 	if client == "" {

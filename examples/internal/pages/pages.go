@@ -18,8 +18,8 @@ import (
 //go:embed look.css look.js
 var common embed.FS
 
-// policy lets a page load scripts and styles from this server, and send requests to it. Nothing else
-// runs or loads, whatever people write.
+// policy lets a page load scripts and styles from this server, and send requests to it. Nothing
+// else runs or loads, whatever people write.
 const policy = "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; img-src data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

@@ -10,11 +10,13 @@
 //	probes=false           Options.NoProbes
 //	type=name              the metadata with the type of messages of other programs, see DecodeForeign
 //
-// Each subscription of each instance has a queue of its own, bound to the exchange with the topic as routing key. It is exclusive: it ends
-// with its connection, and nothing ever piles up in it for an instance that is gone. So a lost connection loses messages; the subscription
-// ends with it, and readers are told of a gap.
+// Each subscription of each instance has a queue of its own, bound to the exchange with the topic
+// as routing key. It is exclusive: it ends with its connection, and nothing ever piles up in it for
+// an instance that is gone. So a lost connection loses messages; the subscription ends with it, and
+// readers are told of a gap.
 //
-// It is meant to be copied. The connection, the queue's name and TLS are all that a program may want different.
+// It is meant to be copied. The connection, the queue's name and TLS are all that a program may
+// want different.
 package amqp
 
 import (
@@ -38,8 +40,8 @@ func init() {
 	backends.Register("amqps", Open)
 }
 
-// Open is the backends.Opener of this package's schemes. It fails when the broker cannot be reached before ctx ends. Later the backend connects again
-// by itself.
+// Open is the backends.Opener of this package's schemes. It fails when the broker cannot be reached
+// before ctx ends. Later the backend connects again by itself.
 func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	exchange := q.String("exchange", "headrace")
 	prefetch := q.Int("prefetch", 64, 1)
@@ -64,7 +66,8 @@ func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, erro
 	return open(ctx, target.String(), exchange, prefetch, o)
 }
 
-// open connects twice, because the broker holds back all of a connection whose publishers are too fast, and so its acknowledgements.
+// open connects twice, because the broker holds back all of a connection whose publishers are too
+// fast, and so its acknowledgements.
 func open(ctx context.Context, uri, exchange string, prefetch int, o watermill.Options) (hub.Backend, error) {
 	publishing, subscribing := newLink(uri), newLink(uri)
 	if err := publishing.connect(ctx); err != nil {

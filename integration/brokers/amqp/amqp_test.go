@@ -90,7 +90,8 @@ func sharing(t testing.TB, s *servers.Server, queue string) hub.Backend {
 	return b
 }
 
-// foreigner is the Watermill publisher of a program that knows nothing of headrace but the exchange.
+// foreigner is the Watermill publisher of a program that knows nothing of headrace but the
+// exchange.
 func foreigner(t testing.TB, s *servers.Server) message.Publisher {
 	t.Helper()
 	config := amqp.NewDurablePubSubConfig(s.URL, nil)
@@ -180,8 +181,9 @@ func exists(t *testing.T, conn *amqp091.Connection, queue string) bool {
 	return err == nil
 }
 
-// testNoQueueIsLeft: watermill-amqp 3.1.0 declares the queue of a subscription once more when its context has ended, and an automatic deletion
-// waits for a consumer that never comes: each of twenty cancelled subscriptions left a queue that filled up.
+// testNoQueueIsLeft: watermill-amqp 3.1.0 declares the queue of a subscription once more when its
+// context has ended, and an automatic deletion waits for a consumer that never comes: each of
+// twenty cancelled subscriptions left a queue that filled up.
 func testNoQueueIsLeft(t *testing.T, s *servers.Server) {
 	sub := watch(t, s, "watched-cancel")
 	conn, err := amqp091.Dial(s.URL)
@@ -224,7 +226,8 @@ func drained(t *testing.T, messages <-chan *message.Message) {
 	}
 }
 
-// testDeletedQueue: watermill-amqp 3.1.0 makes an empty message of the end of a consumer, and then a new queue without a word.
+// testDeletedQueue: watermill-amqp 3.1.0 makes an empty message of the end of a consumer, and then
+// a new queue without a word.
 func testDeletedQueue(t *testing.T, s *servers.Server) {
 	sub := watch(t, s, "watched-delete")
 	messages, err := sub.Subscribe(t.Context(), "watched")
@@ -245,7 +248,8 @@ func testDeletedQueue(t *testing.T, s *servers.Server) {
 	drained(t, messages)
 }
 
-// testConfirmed: without confirmations a broker that does not take a message, here because a queue is full, does not say so.
+// testConfirmed: without confirmations a broker that does not take a message, here because a queue
+// is full, does not say so.
 func testConfirmed(t *testing.T, s *servers.Server) {
 	b := opened(t, s.URL)
 	defer b.Close()
@@ -277,7 +281,8 @@ func testConfirmed(t *testing.T, s *servers.Server) {
 	}
 }
 
-// TestBlockedPublishers: a broker that is short of memory reads nothing more from those who publish, not even that they leave.
+// TestBlockedPublishers: a broker that is short of memory reads nothing more from those who
+// publish, not even that they leave.
 func TestBlockedPublishers(t *testing.T) {
 	s := servers.RabbitMQ(t, "vm_memory_high_watermark.absolute = 1")
 	b := opened(t, s.URL)
@@ -298,7 +303,8 @@ func TestBlockedPublishers(t *testing.T) {
 	}
 }
 
-// testLostConnection: watermill-amqp 3.1.0 keeps the channel open and goes on with a new queue, and what was published meanwhile is lost without a word.
+// testLostConnection: watermill-amqp 3.1.0 keeps the channel open and goes on with a new queue, and
+// what was published meanwhile is lost without a word.
 func testLostConnection(t *testing.T, s *servers.Server) {
 	if raceEnabled {
 		t.Skip("watermill-amqp has a data race when a connection is lost")

@@ -12,7 +12,8 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 )
 
-// link is a connection that Watermill makes again when it was lost. It tells of each loss, which Watermill keeps to itself.
+// link is a connection that Watermill makes again when it was lost. It tells of each loss, which
+// Watermill keeps to itself.
 type link struct {
 	uri  string
 	conn *amqp.ConnectionWrapper
@@ -87,7 +88,8 @@ func (l *link) end() {
 	l.drop()
 }
 
-// closeTimeout bounds the farewell. A broker that blocks publishers, for want of memory, does not answer to it.
+// closeTimeout bounds the farewell. A broker that blocks publishers, for want of memory, does not
+// answer to it.
 const closeTimeout = 3 * time.Second
 
 func (l *link) close() error {

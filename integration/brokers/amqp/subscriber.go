@@ -25,7 +25,8 @@ type subscriber struct {
 
 var errClosed = errors.New("amqp: closed")
 
-// Subscribe implements message.Subscriber. The channel is closed when ctx ends and when the connection is lost.
+// Subscribe implements message.Subscriber. The channel is closed when ctx ends and when the
+// connection is lost.
 func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	if !s.enter() {
 		return nil, errClosed
@@ -69,7 +70,8 @@ func (s *subscriber) enter() bool {
 	return !s.closed
 }
 
-// Close implements message.Subscriber. Subscriptions end before their connection does: watermill-amqp reads and writes its state without a lock.
+// Close implements message.Subscriber. Subscriptions end before their connection does:
+// watermill-amqp reads and writes its state without a lock.
 func (s *subscriber) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -79,8 +81,9 @@ func (s *subscriber) Close() error {
 	return s.close()
 }
 
-// once builds a subscription's queue for the first time only. Watermill builds it anew after each loss of the connection, as if nothing had
-// been lost with it, and even for a subscription that has ended: then nobody takes what comes into it.
+// once builds a subscription's queue for the first time only. Watermill builds it anew after each
+// loss of the connection, as if nothing had been lost with it, and even for a subscription that has
+// ended: then nobody takes what comes into it.
 type once struct {
 	amqp.DefaultTopologyBuilder
 	built bool // Watermill calls it from one goroutine at a time
@@ -98,13 +101,14 @@ func (o *once) BuildTopology(channel *amqp091.Channel, p amqp.BuildTopologyParam
 	return o.DefaultTopologyBuilder.BuildTopology(channel, p, c, l)
 }
 
-// marshaler reads whatever comes. Watermill puts back a message that cannot be read, and gets it again at once, for ever.
+// marshaler reads whatever comes. Watermill puts back a message that cannot be read, and gets it
+// again at once, for ever.
 type marshaler struct{ amqp.DefaultMarshaler }
 
 var errNoDelivery = errors.New("amqp: the queue is gone")
 
-// Unmarshal implements amqp.Marshaler. It has an error only for what is no message: Watermill reads such from the channel that the client
-// closes when the broker has ended the subscription.
+// Unmarshal implements amqp.Marshaler. It has an error only for what is no message: Watermill reads
+// such from the channel that the client closes when the broker has ended the subscription.
 func (m marshaler) Unmarshal(d amqp091.Delivery) (*message.Message, error) {
 	if d.Acknowledger == nil {
 		return nil, errNoDelivery

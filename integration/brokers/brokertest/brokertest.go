@@ -1,5 +1,6 @@
-// Package brokertest is what the tests of every broker behind backends/watermill share: the conformance suite of hub.Backend, and what
-// that suite cannot ask for, because it takes two instances, a broker that goes down, or messages that no headrace has written:
+// Package brokertest is what the tests of every broker behind backends/watermill share: the
+// conformance suite of hub.Backend, and what that suite cannot ask for, because it takes two
+// instances, a broker that goes down, or messages that no headrace has written:
 //
 //	func TestBroker(t *testing.T) {
 //		server := startServer(t)
@@ -10,7 +11,8 @@
 //		})
 //	}
 //
-// The tests wait for conditions and never for time to pass, and they are worth running with the race detector.
+// The tests wait for conditions and never for time to pass, and they are worth running with the
+// race detector.
 package brokertest
 
 import (
@@ -25,46 +27,54 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// Broker tells Run how to get backends over one running broker, and what can be done to it. Only New and Traits must be set. The functions may fail or
-// skip the test they are given.
+// Broker tells Run how to get backends over one running broker, and what can be done to it. Only
+// New and Traits must be set. The functions may fail or skip the test they are given.
 type Broker struct {
-	// New returns a backend over the broker, opened as users open it: each call another instance. Run closes what it returns.
+	// New returns a backend over the broker, opened as users open it: each call another instance. Run
+	// closes what it returns.
 	New func(t testing.TB) hub.Backend
 
 	// Traits are those that the backend must declare.
 	Traits hub.Traits
 
-	// Config adds to what backendtest is given: Trim, Break, Outage, Lacks, Timeout. New is set by Run, and Peer too for a backend with Traits.Shared.
+	// Config adds to what backendtest is given: Trim, Break, Outage, Lacks, Timeout. New is set by
+	// Run, and Peer too for a backend with Traits.Shared.
 	Config backendtest.Config
 
-	// Restart ends the broker and starts it again at the same address, with what it keeps. Default: the broker cannot be restarted.
+	// Restart ends the broker and starts it again at the same address, with what it keeps. Default:
+	// the broker cannot be restarted.
 	Restart func(t testing.TB)
 
-	// Kept reads what the broker has of a topic by its own client, from the oldest message on, and returns the data, among which may be those of probes. It
-	// is called with Traits.Durable, when the broker was restarted. Default: with Traits.Durable, readers must get all that was published.
+	// Kept reads what the broker has of a topic by its own client, from the oldest message on, and
+	// returns the data, among which may be those of probes. It is called with Traits.Durable, when the
+	// broker was restarted. Default: with Traits.Durable, readers must get all that was published.
 	Kept func(t testing.TB, topic string) []string
 
-	// Publisher returns a publisher to the broker past headrace: for messages of other programs. The caller closes it by t.Cleanup. Default: they are not tested.
+	// Publisher returns a publisher to the broker past headrace: for messages of other programs. The
+	// caller closes it by t.Cleanup. Default: they are not tested.
 	Publisher func(t testing.TB) message.Publisher
 
 	// Topic is the broker's name of a topic, as in watermill.Options. Default: as it is.
 	Topic func(topic string) (string, error)
 
-	// Raw are writes by the broker's own client, of what a Watermill publisher would not write. Default: none.
+	// Raw are writes by the broker's own client, of what a Watermill publisher would not write.
+	// Default: none.
 	Raw []Raw
 
-	// Competing returns another instance that shares a consumer group, or a queue, with all others that it returned for this group, whatever the
-	// opener would make of it. Its ProbeEvery should be short. Run closes it. Default: the broker has no such thing.
+	// Competing returns another instance that shares a consumer group, or a queue, with all others
+	// that it returned for this group, whatever the opener would make of it. Its ProbeEvery should be
+	// short. Run closes it. Default: the broker has no such thing.
 	Competing func(t testing.TB, group string) hub.Backend
 
 	// Messages is how many messages the longer tests publish. Default 300.
 	Messages int
 
-	// Timeout is how long to wait for something that should happen, a restart of the broker apart. It passes only where something is
-	// wrong. Default 30 s.
+	// Timeout is how long to wait for something that should happen, a restart of the broker apart. It
+	// passes only where something is wrong. Default 30 s.
 	Timeout time.Duration
 
-	// HealTimeout is how long delivery may take to be whole again when the broker was restarted. Default 90 s.
+	// HealTimeout is how long delivery may take to be whole again when the broker was restarted.
+	// Default 90 s.
 	HealTimeout time.Duration
 }
 
@@ -72,7 +82,8 @@ type Broker struct {
 type Raw struct {
 	// Name says what is special about the message.
 	Name string
-	// Write writes it to a topic, under the name that headrace knows, and returns when the broker has it.
+	// Write writes it to a topic, under the name that headrace knows, and returns when the broker has
+	// it.
 	Write func(t testing.TB, topic string)
 	// Shown says that readers get the message. If not, it is skipped and counted.
 	Shown bool

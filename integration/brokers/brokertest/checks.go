@@ -34,8 +34,8 @@ func (b Broker) pair(t testing.TB) [2]hub.Backend {
 	return [2]hub.Backend{first, b.open(t)}
 }
 
-// instancesSeeTheSame: a browser may be at any instance, and change it with each connection. So every instance gets every message, under
-// one ID, and where the order is declared in one order.
+// instancesSeeTheSame: a browser may be at any instance, and change it with each connection. So
+// every instance gets every message, under one ID, and where the order is declared in one order.
 func instancesSeeTheSame(t testing.TB, b Broker) {
 	topic := NewTopic()
 	pair := b.pair(t)
@@ -155,7 +155,8 @@ var malformed = []struct {
 	{name: "headers that are none", uuid: "c", metadata: map[string]string{"headrace_id": "c", "headrace_origin": "o", "headrace_seq": "1", "headrace_headers": "%zz"}},
 }
 
-// malformedMessagesAreSkipped: whoever may write to a topic may write nonsense. It must cost no reader a good message.
+// malformedMessagesAreSkipped: whoever may write to a topic may write nonsense. It must cost no
+// reader a good message.
 func malformedMessagesAreSkipped(t testing.TB, b Broker) {
 	if b.Publisher == nil {
 		t.Skip("Broker.Publisher is not set")
@@ -167,7 +168,8 @@ func malformedMessagesAreSkipped(t testing.TB, b Broker) {
 	publisher := b.Publisher(t)
 
 	fences := 0
-	// fence sees that the stream goes on without a gap, and that what was written before is dealt with.
+	// fence sees that the stream goes on without a gap, and that what was written before is dealt
+	// with.
 	fence := func(after string) {
 		t.Helper()
 		fences++
@@ -252,8 +254,9 @@ func malformedMessagesAreSkipped(t testing.TB, b Broker) {
 	}
 }
 
-// competingIsFoundOut: with two instances in one group, or at one queue, each browser would see a part of the messages. Follow refuses that where the second
-// instance gets a part; where it gets nothing, or took everything away from the first, the one without is silent, and noticed by that.
+// competingIsFoundOut: with two instances in one group, or at one queue, each browser would see a
+// part of the messages. Follow refuses that where the second instance gets a part; where it gets
+// nothing, or took everything away from the first, the one without is silent, and noticed by that.
 func competingIsFoundOut(t testing.TB, b Broker) {
 	if b.Competing == nil {
 		t.Skip("Broker.Competing is not set: the broker has no groups")

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// fakeT is a testing.TB that lets a failing check be looked at. It embeds a nil TB, which has methods that only package testing can write;
-// the checks use none that is not here.
+// fakeT is a testing.TB that lets a failing check be looked at. It embeds a nil TB, which has
+// methods that only package testing can write; the checks use none that is not here.
 type fakeT struct {
 	testing.TB
 	ctx    context.Context

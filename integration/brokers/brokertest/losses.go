@@ -12,8 +12,9 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// restartIsNoSilentLoss: messages are numbered and published without repeats, so what a reader sees tells what it missed. A broker that is declared durable
-// has all that it acknowledged after the restart. That is seen in the broker, or by readers that miss nothing.
+// restartIsNoSilentLoss: messages are numbered and published without repeats, so what a reader sees
+// tells what it missed. A broker that is declared durable has all that it acknowledged after the
+// restart. That is seen in the broker, or by readers that miss nothing.
 func restartIsNoSilentLoss(t testing.TB, b Broker) {
 	if b.Restart == nil {
 		t.Skip("Broker.Restart is not set")
@@ -53,7 +54,8 @@ func restartIsNoSilentLoss(t testing.TB, b Broker) {
 	sofar, _ := acked.all()
 	restarted := b.awaitAcked(t, acked, len(sofar)+after)
 
-	// A reader is whole again when it shows what is published now, not merely when it shows something that waited in the broker.
+	// A reader is whole again when it shows what is published now, not merely when it shows something
+	// that waited in the broker.
 	for i, r := range readers {
 		r.Until(t, b.HealTimeout, fmt.Sprintf("delivery to instance %d after the restart", i), func(ms []hub.Message) bool {
 			return len(ms) > 0 && number(ms[len(ms)-1]) > restarted
@@ -98,8 +100,8 @@ func (b Broker) awaitAcked(t testing.TB, acked *numbers, n int) int {
 	}
 }
 
-// checkLosses: what a reader got is in order, without repeats, and where a published number is missing a gap is said before a later one. It returns
-// how many are missing.
+// checkLosses: what a reader got is in order, without repeats, and where a published number is
+// missing a gap is said before a later one. It returns how many are missing.
 func checkLosses(t testing.TB, who string, published []int, got []hub.Message) (lost int) {
 	t.Helper()
 	place, gaps := 0, 0

@@ -104,7 +104,8 @@ const (
 	traits    = "traits are those declared"
 )
 
-// planted are faults of brokers, and the checks that fail by them. All do with no fault, but for the one that wants competing instances.
+// planted are faults of brokers, and the checks that fail by them. All do with no fault, but for
+// the one that wants competing instances.
 var planted = []struct {
 	name string
 	lab  func() *lab
@@ -194,7 +195,8 @@ func (b *boasting) Traits() hub.Traits {
 	return traits
 }
 
-// A broker that is declared durable and loses what was acknowledged fails, whether readers or the broker itself are asked.
+// A broker that is declared durable and loses what was acknowledged fails, whether readers or the
+// broker itself are asked.
 func TestDurableLie(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -14,10 +14,12 @@ import (
 	"github.com/headrace/headrace/hub"
 )
 
-// NewTopic returns the name of a topic that was never used, with characters that brokers do not like in names.
+// NewTopic returns the name of a topic that was never used, with characters that brokers do not
+// like in names.
 func NewTopic() string { return "shop/orders ü*>:" + rand.Text() }
 
-// Logger returns a logger that writes to standard error when the variable BROKERTEST_LOG is set, and nowhere else.
+// Logger returns a logger that writes to standard error when the variable BROKERTEST_LOG is set,
+// and nowhere else.
 func Logger() *slog.Logger {
 	if os.Getenv("BROKERTEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
@@ -25,7 +27,8 @@ func Logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(io.Writer(os.Stderr), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// NewHub returns a hub over a backend that is shut down when the test ends, before what was registered for cleaning up earlier.
+// NewHub returns a hub over a backend that is shut down when the test ends, before what was
+// registered for cleaning up earlier.
 func NewHub(t testing.TB, b hub.Backend) *hub.Hub {
 	t.Helper()
 	h, err := hub.New(b, hub.Options{Logger: Logger()})
@@ -42,7 +45,8 @@ func NewHub(t testing.TB, b hub.Backend) *hub.Hub {
 	return h
 }
 
-// Reader reads a topic through a hub from its end on, and keeps what it got. Its methods may be called concurrently.
+// Reader reads a topic through a hub from its end on, and keeps what it got. Its methods may be
+// called concurrently.
 type Reader struct {
 	mu       sync.Mutex
 	messages []hub.Message
@@ -50,7 +54,8 @@ type Reader struct {
 	changed  chan struct{} // closed and replaced with each message
 }
 
-// Read returns a Reader, which is at its place in the topic when Read returns. Gaps are marked on the message behind them.
+// Read returns a Reader, which is at its place in the topic when Read returns. Gaps are marked on
+// the message behind them.
 func Read(t testing.TB, h *hub.Hub, topic string) *Reader {
 	t.Helper()
 	sub, err := h.Subscribe(t.Context(), topic, hub.Latest(), hub.MarkGaps())
@@ -99,7 +104,8 @@ func (r *Reader) Texts() []string {
 	return texts
 }
 
-// Until waits until done is true of what the reader got, and ends the test when that takes longer than timeout.
+// Until waits until done is true of what the reader got, and ends the test when that takes longer
+// than timeout.
 func (r *Reader) Until(t testing.TB, timeout time.Duration, what string, done func([]hub.Message) bool) {
 	t.Helper()
 	timer := time.NewTimer(timeout)

@@ -64,7 +64,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// Without the blocking mode the goroutines of messages pile up behind a subscription that does not take them.
+// Without the blocking mode the goroutines of messages pile up behind a subscription that does not
+// take them.
 func TestStuckSubscription(t *testing.T) {
 	const messages = 500
 	grown := func(p *gochannel.GoChannel) int {
@@ -100,7 +101,8 @@ func TestStuckSubscription(t *testing.T) {
 	}
 }
 
-// A reader who does not read holds up neither publishers nor other readers: the window is between them.
+// A reader who does not read holds up neither publishers nor other readers: the window is between
+// them.
 func TestReaderThatDoesNotRead(t *testing.T) {
 	b := open(t, "gochannel://")
 	h := brokertest.NewHub(t, b)

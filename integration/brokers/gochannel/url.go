@@ -1,5 +1,6 @@
-// Package gochannel opens gochannel:// URLs: topics over Watermill's Pub/Sub within one process. Importing it registers the scheme. Who
-// has no Watermill code that publishes into the same Pub/Sub wants backends/memory instead, which keeps and replays messages.
+// Package gochannel opens gochannel:// URLs: topics over Watermill's Pub/Sub within one process.
+// Importing it registers the scheme. Who has no Watermill code that publishes into the same Pub/Sub
+// wants backends/memory instead, which keeps and replays messages.
 package gochannel
 
 import (
@@ -42,13 +43,15 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 	return New(p, o)
 }
 
-// NewPubSub returns a Pub/Sub that keeps the order of a topic: publishing waits until every subscription has acknowledged. Without that Watermill starts a
-// goroutine for each message and subscription, which come in any order and pile up behind a slow one.
+// NewPubSub returns a Pub/Sub that keeps the order of a topic: publishing waits until every
+// subscription has acknowledged. Without that Watermill starts a goroutine for each message and
+// subscription, which come in any order and pile up behind a slow one.
 func NewPubSub() *gochannel.GoChannel {
 	return gochannel.NewGoChannel(gochannel.Config{BlockPublishUntilSubscriberAck: true}, nil)
 }
 
-// New returns a backend over what NewPubSub returned. Of the options, those that follow from the Pub/Sub are set by New.
+// New returns a backend over what NewPubSub returned. Of the options, those that follow from the
+// Pub/Sub are set by New.
 func New(p *gochannel.GoChannel, o watermill.Options) (*watermill.Backend, error) {
 	o.Name, o.Ordered, o.Persistent, o.Local = "gochannel", true, false, true
 	return watermill.New(p, p, o)

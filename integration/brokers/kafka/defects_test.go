@@ -19,13 +19,13 @@ import (
 	"github.com/headrace/headrace/integration/brokers/brokertest"
 )
 
-// The tests of this file have two halves where that is possible: what Watermill does by itself, so that a version without the defect is
-// noticed, and what the opener makes of it.
+// The tests of this file have two halves where that is possible: what Watermill does by itself, so
+// that a version without the defect is noticed, and what the opener makes of it.
 
 const fetchKey, listOffsetsKey = 1, 2
 
-// breakFetch makes fetches of the first partitions of a topic fail as if the messages had been removed, and nothing be fetched of the topic before
-// restore is called.
+// breakFetch makes fetches of the first partitions of a topic fail as if the messages had been
+// removed, and nothing be fetched of the topic before restore is called.
 func (c *cluster) breakFetch(t testing.TB, name string, partitions int32) (restore func()) {
 	t.Helper()
 	var restored atomic.Bool
@@ -95,8 +95,9 @@ func (c *cluster) breakFetch(t testing.TB, name string, partitions int32) (resto
 	return func() { restored.Store(true) }
 }
 
-// Without a consumer group Watermill begins anew at the newest message when its consumers have ended, and says nothing of those before. When only one of
-// several has ended, its partition is not read any more.
+// Without a consumer group Watermill begins anew at the newest message when its consumers have
+// ended, and says nothing of those before. When only one of several has ended, its partition is not
+// read any more.
 func TestConsumerThatEnded(t *testing.T) {
 	for ended, theirs := range map[int32]string{1: "nothing", 3: "after"} {
 		t.Run(fmt.Sprintf("%d of 3 partitions", ended), func(t *testing.T) {
@@ -174,7 +175,8 @@ func gapAfterBreak(t *testing.T, ended int32) {
 	}
 }
 
-// Watermill asks for errors that it never takes: when as many as fit have piled up, the consumer stands still for ever.
+// Watermill asks for errors that it never takes: when as many as fit have piled up, the consumer
+// stands still for ever.
 func TestManyErrorsDoNotStopAConsumer(t *testing.T) {
 	const more = 12 // than fit
 	c := startCluster(t)
@@ -237,7 +239,8 @@ func TestManyErrorsDoNotStopAConsumer(t *testing.T) {
 	}
 }
 
-// Partitions have no order between them, and a topic that Kafka makes by itself has as many as the broker is set to.
+// Partitions have no order between them, and a topic that Kafka makes by itself has as many as the
+// broker is set to.
 func TestOnePartition(t *testing.T) {
 	c := startCluster(t) // with three partitions
 	b := c.open(t, "")

@@ -13,7 +13,8 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// cluster is a Kafka of one node in this process, with its data in a folder of the test. Topics have three partitions.
+// cluster is a Kafka of one node in this process, with its data in a folder of the test. Topics
+// have three partitions.
 type cluster struct {
 	*kfake.Cluster
 	dir  string

@@ -8,13 +8,15 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 )
 
-// subscriber opens one of Watermill's subscribers for each topic, since each must be watched. When the consumer of a partition ends, as it
-// does when its place in the log was removed, Watermill says nothing: it goes on with the other partitions, or, without any, begins anew at
-// the newest message.
+// subscriber opens one of Watermill's subscribers for each topic, since each must be watched. When
+// the consumer of a partition ends, as it does when its place in the log was removed, Watermill
+// says nothing: it goes on with the other partitions, or, without any, begins anew at the newest
+// message.
 type subscriber struct{ config wmkafka.SubscriberConfig }
 
-// Subscribe implements message.Subscriber: from now on, every message of every partition. The channel is closed when one partition is not consumed any
-// more, so that the backend opens another subscription and says what may be missing.
+// Subscribe implements message.Subscriber: from now on, every message of every partition. The
+// channel is closed when one partition is not consumed any more, so that the backend opens another
+// subscription and says what may be missing.
 func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	config := s.config
@@ -47,7 +49,8 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 // Close implements message.Subscriber. Subscriptions end with their contexts.
 func (s *subscriber) Close() error { return nil }
 
-// watch calls end when a partition is not consumed any more. It is a wmkafka.SaramaTracer, the only one whom Watermill shows its consumers.
+// watch calls end when a partition is not consumed any more. It is a wmkafka.SaramaTracer, the only
+// one whom Watermill shows its consumers.
 type watch struct{ end func() }
 
 // WrapPartitionConsumer implements wmkafka.SaramaTracer.

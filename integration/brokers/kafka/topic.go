@@ -14,7 +14,8 @@ const maxName = 249
 // hexadecimal digits. So are a - before another one, before an escaped byte and at the end, and a dot or _ at the beginning, which Kafka has
 // uses of its own for. Different topics have different names. A name that is too long for Kafka is hub.ErrTopic.
 //
-// Kafka itself refuses to make a topic whose name differs from another one's only in having dots for _.
+// Kafka itself refuses to make a topic whose name differs from another one's only in having dots
+// for _.
 func TopicName(prefix, topic string) (string, error) {
 	name := []byte(prefix)
 	for i := range len(topic) {

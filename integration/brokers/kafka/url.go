@@ -1,5 +1,6 @@
-// Package kafka opens kafka:// URLs: topics over Kafka through Watermill. Importing it registers the scheme. It is made to be copied: the
-// three files have no other use for this module than backends/watermill.
+// Package kafka opens kafka:// URLs: topics over Kafka through Watermill. Importing it registers
+// the scheme. It is made to be copied: the three files have no other use for this module than
+// backends/watermill.
 package kafka
 
 import (
@@ -21,7 +22,8 @@ import (
 
 func init() { backends.Register("kafka", Open) }
 
-// Open is the backends.Opener of kafka://user:password@host:9092,host:9092. User and password are those of SASL PLAIN. Parameters:
+// Open is the backends.Opener of kafka://user:password@host:9092,host:9092. User and password are
+// those of SASL PLAIN. Parameters:
 //
 //	prefix=live.       what the names of topics begin with at the broker; see TopicName
 //	tls=true           connect with TLS, by the authorities that the system trusts
@@ -29,8 +31,9 @@ func init() { backends.Register("kafka", Open) }
 //	probes=false       write nothing to the topics: see watermill.Options.NoProbes
 //	probe_every=30s    see watermill.Options.ProbeEvery
 //
-// There is no parameter for a consumer group: each instance reads everything. Topics are made by the broker when they are first used, or
-// beforehand where the broker does not do that. Everything is written to partition 0, because Kafka knows no order between partitions.
+// There is no parameter for a consumer group: each instance reads everything. Topics are made by
+// the broker when they are first used, or beforehand where the broker does not do that. Everything
+// is written to partition 0, because Kafka knows no order between partitions.
 //
 // Open connects. The backend owns its connections, and Close closes them.
 func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
@@ -86,14 +89,16 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 func producing(c *sarama.Config) *sarama.Config {
 	c.Producer.Return.Successes = true // Watermill waits for them
 	c.Producer.RequiredAcks = sarama.WaitForAll
-	// The partition of a key depends on how many there are, and on the client. The one that Watermill states is 0.
+	// The partition of a key depends on how many there are, and on the client. The one that Watermill
+	// states is 0.
 	c.Producer.Partitioner = sarama.NewManualPartitioner
 	return c
 }
 
 func consuming(c *sarama.Config) *sarama.Config {
 	c.Consumer.Offsets.Initial = sarama.OffsetNewest
-	// Watermill's own configuration has this set, and it never takes the errors: when some hundred have piled up, the consumer stands still.
+	// Watermill's own configuration has this set, and it never takes the errors: when some hundred
+	// have piled up, the consumer stands still.
 	c.Consumer.Return.Errors = false
 	return c
 }

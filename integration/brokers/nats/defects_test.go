@@ -18,8 +18,8 @@ import (
 	"github.com/headrace/headrace/integration/brokers/brokertest"
 )
 
-// The tests of this file have two halves: what Watermill does by itself, so that a version without the defect is noticed, and what the
-// opener makes of it.
+// The tests of this file have two halves: what Watermill does by itself, so that a version without
+// the defect is noticed, and what the opener makes of it.
 
 // Watermill's JetStream packages subscribe to streams that somebody has made.
 func TestStreamIsMade(t *testing.T) {
@@ -92,8 +92,8 @@ func TestNewInstanceIsNotGivenTheWholeStream(t *testing.T) {
 	}
 }
 
-// A message that Watermill's unmarshaler does not like is dropped without an acknowledgement, and comes again for ever; with package
-// jetstream it ends the process.
+// A message that Watermill's unmarshaler does not like is dropped without an acknowledgement, and
+// comes again for ever; with package jetstream it ends the process.
 func TestUnmarshalTakesEverything(t *testing.T) {
 	for name, header := range map[string]nats.Header{
 		"none": nil, "no value": {"a": {}}, "repeated": {"a": {"1", "2"}, wmnats.WatermillUUIDHdr: {"id", "other"}}, "an empty key": {"": {""}},
@@ -154,7 +154,8 @@ func TestConsumerThatTheServerForgot(t *testing.T) {
 	}
 }
 
-// Watermill closes the channel of a subscription that is let go while a message may be sent into it, which ends the process.
+// Watermill closes the channel of a subscription that is let go while a message may be sent into
+// it, which ends the process.
 func TestSubscriptionsEndInAFlood(t *testing.T) {
 	s := startServer(t)
 	b := s.open(t, "")
@@ -189,7 +190,8 @@ func TestSubscriptionsEndInAFlood(t *testing.T) {
 	}
 }
 
-// A stream that somebody deletes is made again when the topic is subscribed anew, which it is when a probe did not come back.
+// A stream that somebody deletes is made again when the topic is subscribed anew, which it is when
+// a probe did not come back.
 func TestStreamThatWasDeleted(t *testing.T) {
 	s := startServer(t)
 	b := s.open(t, "probe_every=1s")
@@ -218,8 +220,9 @@ func TestStreamThatWasDeleted(t *testing.T) {
 	}
 }
 
-// An ordered consumer that is made anew resumes at the first message that the stream still has. Those of other programs have no number by which they would be
-// missed. What the stream has kept is no loss.
+// An ordered consumer that is made anew resumes at the first message that the stream still has.
+// Those of other programs have no number by which they would be missed. What the stream has kept is
+// no loss.
 func TestStreamThatDroppedMessages(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -287,7 +290,8 @@ func newSubscriber(t testing.TB, conn *nats.Conn) *subscriber {
 	return s
 }
 
-// A message that the server drops as a repeat would be missed by its number. So the server is not asked to: the window drops it.
+// A message that the server drops as a repeat would be missed by its number. So the server is not
+// asked to: the window drops it.
 func TestRepeatedKeyIsNoLoss(t *testing.T) {
 	s := startServer(t)
 	b := s.open(t, "")

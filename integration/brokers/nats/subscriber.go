@@ -12,11 +12,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// heartbeat is how often the server shows that a quiet consumer lives. The client makes a new one, from the message after the last, when two are missing.
+// heartbeat is how often the server shows that a quiet consumer lives. The client makes a new one,
+// from the message after the last, when two are missing.
 const heartbeat = time.Second
 
-// subscriber opens one of Watermill's subscribers for each topic, since their end must be supervised one by one: Watermill closes the
-// channel of a subscription that is let go while a message may be on its way into it, which ends the process.
+// subscriber opens one of Watermill's subscribers for each topic, since their end must be
+// supervised one by one: Watermill closes the channel of a subscription that is let go while a
+// message may be on its way into it, which ends the process.
 type subscriber struct {
 	stream nats.StreamConfig
 
@@ -29,7 +31,8 @@ type subscriber struct {
 
 // ensure makes the stream unless it is there. Watermill makes none, or one for each topic.
 //
-// Subscriptions to a stream that was made anew end. They would wait for the next number of the old one.
+// Subscriptions to a stream that was made anew end. They would wait for the next number of the old
+// one.
 func (s *subscriber) ensure(ctx context.Context, conn *nats.Conn) error {
 	js, err := conn.JetStream()
 	if err != nil {
@@ -56,7 +59,8 @@ func (s *subscriber) ensure(ctx context.Context, conn *nats.Conn) error {
 	return nil
 }
 
-// ensureAgain makes the stream on a server that came back without: one in memory is gone then. JetStream may need a moment.
+// ensureAgain makes the stream on a server that came back without: one in memory is gone then.
+// JetStream may need a moment.
 func (s *subscriber) ensureAgain(conn *nats.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -88,12 +92,14 @@ func (s *subscriber) Subscribe(ctx context.Context, subject string) (<-chan *mes
 	s.mu.Unlock()
 	ctx, stop := context.WithCancel(ctx)
 	g := &gate{stop: stop, dropped: func(last uint64) bool { return s.dropped(ctx, conn, last) }}
-	// No logger: with each message Watermill acknowledges what an ordered consumer needs no acknowledgement for, and logs that as an error.
+	// No logger: with each message Watermill acknowledges what an ordered consumer needs no
+	// acknowledgement for, and logs that as an error.
 	inner, err := wmnats.NewSubscriberWithNatsConn(conn, wmnats.SubscriberSubscriptionConfig{
 		Unmarshaler: g,
 		JetStream: wmnats.JetStreamConfig{
 			AckAsync: true,
-			// An ordered consumer begins anew where it was when it, or the server, was away. A plain one that the server forgot is silent for ever.
+			// An ordered consumer begins anew where it was when it, or the server, was away. A plain one
+			// that the server forgot is silent for ever.
 			SubscribeOptions: []nats.SubOpt{nats.OrderedConsumer(), nats.DeliverNew(), nats.IdleHeartbeat(heartbeat)},
 		},
 	}, nil)
@@ -129,7 +135,8 @@ func (s *subscriber) dropped(ctx context.Context, conn *nats.Conn, last uint64) 
 		return true
 	}
 	info, err := js.StreamInfo(s.stream.Name, nats.Context(ctx))
-	// The limit of a subject makes holes in the middle of a stream, which the first number does not tell of.
+	// The limit of a subject makes holes in the middle of a stream, which the first number does not
+	// tell of.
 	return err != nil || info.State.FirstSeq > last+1 || info.Config.MaxMsgsPerSubject > 0
 }
 
@@ -149,8 +156,10 @@ type gate struct {
 
 var errShut = errors.New("nats: the subscription ends")
 
-// Unmarshal implements wmnats.Unmarshaler. It fails for no message: Watermill drops one that fails without a word, and of values in a repeated header the
-// first one counts. When the stream has dropped messages that the consumer was to resume at, it shuts the gate, and the subscription ends.
+// Unmarshal implements wmnats.Unmarshaler. It fails for no message: Watermill drops one that fails
+// without a word, and of values in a repeated header the first one counts. When the stream has
+// dropped messages that the consumer was to resume at, it shuts the gate, and the subscription
+// ends.
 func (g *gate) Unmarshal(m *nats.Msg) (*message.Message, error) {
 	whole := g.resumes(m)
 	g.mu.Lock()
@@ -172,8 +181,8 @@ func (g *gate) Unmarshal(m *nats.Msg) (*message.Message, error) {
 	return got, nil
 }
 
-// resumes reports whether a message is from where the one before it left off. A consumer that the client made anew counts from 1 again, and begins at the
-// first message that the stream still has.
+// resumes reports whether a message is from where the one before it left off. A consumer that the
+// client made anew counts from 1 again, and begins at the first message that the stream still has.
 func (g *gate) resumes(m *nats.Msg) bool {
 	meta, err := m.Metadata()
 	if err != nil {

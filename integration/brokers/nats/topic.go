@@ -2,8 +2,9 @@ package nats
 
 import "fmt"
 
-// TopicName returns a topic's subject, behind the prefix: letters, digits, - and _ stay as they are, and so do dots where NATS takes
-// them, between two other characters. Every other byte is % and two hexadecimal digits. Different topics have different names.
+// TopicName returns a topic's subject, behind the prefix: letters, digits, - and _ stay as they
+// are, and so do dots where NATS takes them, between two other characters. Every other byte is %
+// and two hexadecimal digits. Different topics have different names.
 func TopicName(topic string) string {
 	escaped := make([]byte, 0, len(topic)+16)
 	for i := range len(topic) {

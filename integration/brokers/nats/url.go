@@ -1,5 +1,6 @@
-// Package nats opens nats:// URLs: topics over NATS JetStream through Watermill. Importing it registers the scheme. It is made to be
-// copied: the three files have no other use for this module than backends/watermill.
+// Package nats opens nats:// URLs: topics over NATS JetStream through Watermill. Importing it
+// registers the scheme. It is made to be copied: the three files have no other use for this module
+// than backends/watermill.
 package nats
 
 import (
@@ -21,7 +22,8 @@ import (
 
 func init() { backends.Register("nats", Open) }
 
-// Open is the backends.Opener of nats://user:password@host:4222,host:4222, or nats://token@host. Parameters:
+// Open is the backends.Opener of nats://user:password@host:4222,host:4222, or nats://token@host.
+// Parameters:
 //
 //	stream=HEADRACE    the stream; one that does not exist is made, one that does is used as it is
 //	prefix=headrace    the subjects of the stream begin with it and a dot; see TopicName
@@ -33,7 +35,8 @@ func init() { backends.Register("nats", Open) }
 //	probes=false       write nothing to the topics: see watermill.Options.NoProbes
 //	probe_every=30s    see watermill.Options.ProbeEvery
 //
-// Open connects, and waits for the server as long as ctx allows. The backend owns the connection, and Close closes it.
+// Open connects, and waits for the server as long as ctx allows. The backend owns the connection,
+// and Close closes it.
 func Open(ctx context.Context, u *url.URL, q *backends.Query) (hub.Backend, error) {
 	prefix := q.String("prefix", "headrace")
 	stream := nats.StreamConfig{
@@ -95,7 +98,8 @@ func open(ctx context.Context, conn *nats.Conn, sub *subscriber, o watermill.Opt
 	publisher, err := wmnats.NewPublisherWithNatsConn(conn, wmnats.PublisherPublishConfig{
 		Marshaler:         &wmnats.NATSMarshaler{},
 		SubjectCalculator: wmnats.DefaultSubjectCalculator,
-		// TrackMsgID stays off: the server would drop the repeat of a key, and its number would be missing.
+		// TrackMsgID stays off: the server would drop the repeat of a key, and its number would be
+		// missing.
 	}, nil)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,11 @@
-// Package redisstream opens the backend over the Redis streams of Watermill, by importing it for its side effect:
+// Package redisstream opens the backend over the Redis streams of Watermill, by importing it for
+// its side effect:
 //
 //	watermill+redis://user:password@host:6379/0     watermill+rediss:// with TLS
 //
-// It is for programs that publish with watermill-redisstream already. All others take headrace's own redis://, which replays from the stream,
-// reads all topics over one connection, and ends topics that nobody uses.
+// It is for programs that publish with watermill-redisstream already. All others take headrace's
+// own redis://, which replays from the stream, reads all topics over one connection, and ends
+// topics that nobody uses.
 //
 // The parameters are
 //
@@ -15,9 +17,11 @@
 //	probes=false           Options.NoProbes
 //	type=name              the metadata with the type of messages of other programs, see DecodeForeign
 //
-// Each subscription reads with plain XREAD, from the end that the stream had when it began, over a connection of its own.
+// Each subscription reads with plain XREAD, from the end that the stream had when it began, over a
+// connection of its own.
 //
-// It is meant to be copied. The client and the names of streams are all that a program may want different.
+// It is meant to be copied. The client and the names of streams are all that a program may want
+// different.
 package redisstream
 
 import (
@@ -69,7 +73,8 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("%w: it must be a host and the number of a database", backends.ErrURL) // go-redis' error quotes it
 	}
-	// A command that is sent twice publishes twice, and a read that is sent again hides that the connection was lost.
+	// A command that is sent twice publishes twice, and a read that is sent again hides that the
+	// connection was lost.
 	config.MaxRetries = -1
 	if config.TLSConfig != nil {
 		config.TLSConfig.MinVersion = tls.VersionTLS12
@@ -80,7 +85,8 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 // maxTopics is how many subscriptions there can be at a time: each keeps a connection busy.
 const maxTopics = 10_000
 
-// open uses a client for publishing and one for reading, so that no reader takes a publisher's connection.
+// open uses a client for publishing and one for reading, so that no reader takes a publisher's
+// connection.
 func open(config *redis.Options, maxlen int64, block time.Duration, o watermill.Options) (hub.Backend, error) {
 	publishing, reading := *config, *config
 	publishing.ContextTimeoutEnabled = true

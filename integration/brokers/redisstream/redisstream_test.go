@@ -26,7 +26,8 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 const patience = time.Minute
 
-// TestBroker runs over a server that forgets everything when it restarts, and over one that keeps everything.
+// TestBroker runs over a server that forgets everything when it restarts, and over one that keeps
+// everything.
 func TestBroker(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -145,8 +146,9 @@ func receive(t *testing.T, messages <-chan *message.Message, want string) {
 	}
 }
 
-// TestNothingIsLostWhileReadingBegins: watermill-redisstream 1.4.5 reads from $ until the first message came, and begins to read after Subscribe has
-// returned. It lost each of a hundred messages that were published at once.
+// TestNothingIsLostWhileReadingBegins: watermill-redisstream 1.4.5 reads from $ until the first
+// message came, and begins to read after Subscribe has returned. It lost each of a hundred messages
+// that were published at once.
 func TestNothingIsLostWhileReadingBegins(t *testing.T) {
 	s := servers.Redis(t)
 	c := client(t, s)
@@ -191,7 +193,8 @@ func TestNothingIsLostBetweenReads(t *testing.T) {
 	}
 }
 
-// TestDroppedConnection: watermill-redisstream 1.4.5 goes on with $ when the connection was lost before the first message, without a word.
+// TestDroppedConnection: watermill-redisstream 1.4.5 goes on with $ when the connection was lost
+// before the first message, without a word.
 func TestDroppedConnection(t *testing.T) {
 	s := servers.Redis(t)
 	config := &redis.Options{Addr: s.Addr, DisableIdentity: true, MaxRetries: -1}
@@ -226,7 +229,8 @@ func calls(t *testing.T, c *redis.Client, command string) int {
 	return info(t, c, "commandstats", "cmdstat_"+command+":calls=")
 }
 
-// info returns the number behind a text in a section of the server's information, 0 where there is none.
+// info returns the number behind a text in a section of the server's information, 0 where there is
+// none.
 func info(t *testing.T, c *redis.Client, section, before string) int {
 	t.Helper()
 	text, err := c.Info(t.Context(), section).Result()
@@ -248,8 +252,9 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	})
 }
 
-// TestEndedSubscriptionsLeaveNothing: watermill-redisstream 1.4.5 waits without a bound for the first message of an idle stream, and go-redis does
-// not interrupt a read: twenty cancelled subscriptions left twenty connections.
+// TestEndedSubscriptionsLeaveNothing: watermill-redisstream 1.4.5 waits without a bound for the
+// first message of an idle stream, and go-redis does not interrupt a read: twenty cancelled
+// subscriptions left twenty connections.
 func TestEndedSubscriptionsLeaveNothing(t *testing.T) {
 	s := servers.Redis(t)
 	c := client(t, s)
@@ -267,7 +272,8 @@ func TestEndedSubscriptionsLeaveNothing(t *testing.T) {
 	eventually(t, "no read waits", func() bool { return blocked(t, c) == 0 })
 }
 
-// TestTheClientStaysOpen: a Subscriber of watermill-redisstream closes the client that it was given, under the feet of all others.
+// TestTheClientStaysOpen: a Subscriber of watermill-redisstream closes the client that it was
+// given, under the feet of all others.
 func TestTheClientStaysOpen(t *testing.T) {
 	s := servers.Redis(t)
 	b := opened(t, "watermill+"+s.URL+"?block=10ms")
@@ -284,7 +290,8 @@ func TestTheClientStaysOpen(t *testing.T) {
 	}
 }
 
-// TestManyTopics: each subscription keeps a connection, and go-redis opens ten for each processor unless told otherwise.
+// TestManyTopics: each subscription keeps a connection, and go-redis opens ten for each processor
+// unless told otherwise.
 func TestManyTopics(t *testing.T) {
 	s := servers.Redis(t)
 	b := opened(t, "watermill+"+s.URL)

@@ -15,7 +15,8 @@ import (
 
 var errClosed = errors.New("redisstream: closed")
 
-// subscriber makes a Watermill Subscriber for each subscription, because the place to begin at belongs to the Subscriber.
+// subscriber makes a Watermill Subscriber for each subscription, because the place to begin at
+// belongs to the Subscriber.
 type subscriber struct {
 	client *redis.Client
 	block  time.Duration
@@ -34,8 +35,9 @@ func newSubscriber(client *redis.Client, block time.Duration) *subscriber {
 	return s
 }
 
-// Subscribe implements message.Subscriber. The channel is closed when ctx ends, and at the first error of a read: what was lost then cannot be known.
-// So it is when the stream was trimmed beyond what has been read.
+// Subscribe implements message.Subscriber. The channel is closed when ctx ends, and at the first
+// error of a read: what was lost then cannot be known. So it is when the stream was trimmed beyond
+// what has been read.
 func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	if !s.enter() {
 		return nil, errClosed
@@ -49,7 +51,8 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		Client:        &lent{s.client, added},
 		Unmarshaller:  unmarshaller{},
 		ConsumerGroup: s.group,
-		// Never $, which is another place with each read: what comes between two reads of an idle stream is lost.
+		// Never $, which is another place with each read: what comes between two reads of an idle stream
+		// is lost.
 		FanOutOldestId: end,
 		OldestId:       end,
 		BlockTime:      s.block,
@@ -90,7 +93,8 @@ func (s *subscriber) enter() bool {
 
 const beginning = "0-0" // is before all entries
 
-// end returns the ID of the stream's last entry, and how many entries were ever added. Only entries after it are read.
+// end returns the ID of the stream's last entry, and how many entries were ever added. Only entries
+// after it are read.
 func (s *subscriber) end(ctx context.Context, stream string) (id string, added int64, err error) {
 	info, err := s.client.XInfoStream(ctx, stream).Result()
 	switch {
@@ -123,7 +127,8 @@ func (*lent) Close() error { return nil }
 
 var errTrimmed = errors.New("redisstream: entries were trimmed before they were read")
 
-// XRead is the client's, and fails when entries may be missing in front of the first one that it returns, the only one that Watermill takes.
+// XRead is the client's, and fails when entries may be missing in front of the first one that it
+// returns, the only one that Watermill takes.
 func (l *lent) XRead(ctx context.Context, a *redis.XReadArgs) *redis.XStreamSliceCmd {
 	cmd := l.UniversalClient.XRead(ctx, a)
 	if cmd.Err() != nil || len(cmd.Val()) == 0 || len(cmd.Val()[0].Messages) == 0 {
@@ -136,8 +141,9 @@ func (l *lent) XRead(ctx context.Context, a *redis.XReadArgs) *redis.XStreamSlic
 	return cmd
 }
 
-// whole returns an error unless all that was added to the stream after an entry was there when it was read. Trimming begins at the oldest entry: while
-// that one is there, nothing is missing. Where it is gone, so must be as many as had been added up to it, and no more.
+// whole returns an error unless all that was added to the stream after an entry was there when it
+// was read. Trimming begins at the oldest entry: while that one is there, nothing is missing. Where
+// it is gone, so must be as many as had been added up to it, and no more.
 func (l *lent) whole(ctx context.Context, stream, after string) error {
 	entries, err := l.XRange(ctx, stream, after, after).Result()
 	if err != nil || len(entries) > 0 {
@@ -155,13 +161,15 @@ func (l *lent) whole(ctx context.Context, stream, after string) error {
 	return nil
 }
 
-// unmarshaller reads whatever comes. Watermill ends the subscription at an entry that cannot be read.
+// unmarshaller reads whatever comes. Watermill ends the subscription at an entry that cannot be
+// read.
 type unmarshaller struct {
 	redisstream.DefaultMarshallerUnmarshaller
 }
 
-// Unmarshal implements redisstream.Unmarshaller, without an error. The fields of an entry that Watermill has not written become metadata, and data or
-// payload the payload; where it has no UUID the message has none.
+// Unmarshal implements redisstream.Unmarshaller, without an error. The fields of an entry that
+// Watermill has not written become metadata, and data or payload the payload; where it has no UUID
+// the message has none.
 func (u unmarshaller) Unmarshal(values map[string]any) (*message.Message, error) {
 	if m := u.regular(values); m != nil {
 		return m, nil
@@ -181,7 +189,8 @@ func (u unmarshaller) Unmarshal(values map[string]any) (*message.Message, error)
 	return m, nil
 }
 
-// regular returns nil when the entry is not Watermill's. Its metadata may be any bytes, and what reads them is not ours.
+// regular returns nil when the entry is not Watermill's. Its metadata may be any bytes, and what
+// reads them is not ours.
 func (u unmarshaller) regular(values map[string]any) (m *message.Message) {
 	defer func() {
 		if recover() != nil {

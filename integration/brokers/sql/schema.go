@@ -18,8 +18,9 @@ const (
 	maxTopic  = maxName - maxPrefix - 2
 )
 
-// tableName returns what a topic is called in the names of its tables: as it is as far as Watermill lets it pass, $ and two digits for each byte
-// that it does not. A name that is too long for that is $$ and a hash.
+// tableName returns what a topic is called in the names of its tables: as it is as far as Watermill
+// lets it pass, $ and two digits for each byte that it does not. A name that is too long for that
+// is $$ and a hash.
 func tableName(topic string) (string, error) {
 	var name strings.Builder
 	for _, c := range []byte(topic) {
@@ -49,7 +50,8 @@ func newSchema(prefix string) schema {
 	}}
 }
 
-// UnmarshalMessage reads whatever is in the table. Watermill asks again for a row that it cannot read, for ever.
+// UnmarshalMessage reads whatever is in the table. Watermill asks again for a row that it cannot
+// read, for ever.
 func (s schema) UnmarshalMessage(p sql.UnmarshalMessageParams) (sql.Row, error) {
 	var row sql.Row
 	var transaction sql.XID8
@@ -84,8 +86,9 @@ func newPlaces(prefix string) places {
 	}}
 }
 
-// BeforeSubscribingQueries makes a place at the end: after all transactions that have ended. Watermill's is at the beginning of the table. What
-// transactions that are under way bring is delivered even if they began before.
+// BeforeSubscribingQueries makes a place at the end: after all transactions that have ended.
+// Watermill's is at the beginning of the table. What transactions that are under way bring is
+// delivered even if they began before.
 func (a places) BeforeSubscribingQueries(p sql.BeforeSubscribingQueriesParams) ([]sql.Query, error) {
 	return []sql.Query{{
 		Query: `INSERT INTO ` + a.MessagesOffsetsTable(p.Topic) + ` (consumer_group, offset_acked, last_processed_transaction_id)
@@ -94,8 +97,9 @@ func (a places) BeforeSubscribingQueries(p sql.BeforeSubscribingQueriesParams) (
 	}}, nil
 }
 
-// NextOffsetQuery reads a place. Watermill's locks it too, against others in its group, which costs a transaction ID and a write each time that a
-// subscription asks in vain. Here nobody else is in the group.
+// NextOffsetQuery reads a place. Watermill's locks it too, against others in its group, which costs
+// a transaction ID and a write each time that a subscription asks in vain. Here nobody else is in
+// the group.
 func (a places) NextOffsetQuery(p sql.NextOffsetQueryParams) (sql.Query, error) {
 	return sql.Query{
 		Query: `SELECT offset_acked, last_processed_transaction_id FROM ` + a.MessagesOffsetsTable(p.Topic) + ` WHERE consumer_group = $1`,

@@ -1,4 +1,5 @@
-// Package sql opens the backend over PostgreSQL, version 13 or newer, by importing it for its side effect:
+// Package sql opens the backend over PostgreSQL, version 13 or newer, by importing it for its side
+// effect:
 //
 //	postgres://user:password@host:5432/database     postgresql:// is the same
 //
@@ -14,11 +15,13 @@
 //
 // and sslmode, sslrootcert, sslcert, sslkey, connect_timeout and application_name, which are pgx's.
 //
-// Each topic has two tables: one of messages, one of the places up to which subscriptions have read. Each subscription of each instance
-// has a place of its own, begins at the end of the messages, and takes its place away when it ends. Tables are never dropped, so topics
-// should be few.
+// Each topic has two tables: one of messages, one of the places up to which subscriptions have
+// read. Each subscription of each instance has a place of its own, begins at the end of the
+// messages, and takes its place away when it ends. Tables are never dropped, so topics should be
+// few.
 //
-// It is meant to be copied. The connections and the names of tables are all that a program may want different.
+// It is meant to be copied. The connections and the names of tables are all that a program may want
+// different.
 package sql
 
 import (

@@ -81,7 +81,8 @@ func database(t testing.TB, s *servers.Server) *stdsql.DB {
 	return db
 }
 
-// sharing returns a backend whose subscriptions are in one group with those of others, as Watermill would have it.
+// sharing returns a backend whose subscriptions are in one group with those of others, as Watermill
+// would have it.
 func sharing(t testing.TB, s *servers.Server, group string) hub.Backend {
 	t.Helper()
 	db := database(t, s)
@@ -256,7 +257,8 @@ func publish(t *testing.T, p *sql.Publisher, topic string, n int) {
 	}
 }
 
-// testAskingWritesNothing: watermill-sql 4.1.2 locks its row with each poll, which takes a transaction ID and a write to the log. IDs are 32 bits wide.
+// testAskingWritesNothing: watermill-sql 4.1.2 locks its row with each poll, which takes a
+// transaction ID and a write to the log. IDs are 32 bits wide.
 func testAskingWritesNothing(t *testing.T, s *servers.Server) {
 	db := database(t, s)
 	sub := newSubscriber(db, "headrace_", fast, keep)
@@ -294,7 +296,8 @@ func testAskingWritesNothing(t *testing.T, s *servers.Server) {
 	}
 }
 
-// testLongTransaction: a message waits for all transactions that began before its own and write, wherever in the server. It is late then, and not lost.
+// testLongTransaction: a message waits for all transactions that began before its own and write,
+// wherever in the server. It is late then, and not lost.
 func testLongTransaction(t *testing.T, s *servers.Server) {
 	db := database(t, s)
 	b := opened(t, s.URL+"?poll=10ms")

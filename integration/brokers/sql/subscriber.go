@@ -98,15 +98,16 @@ func (s *subscriber) enter() bool {
 	return !s.closed
 }
 
-// leave takes a subscription's place away. What a process that was killed leaves goes with the messages, see sweep.
+// leave takes a subscription's place away. What a process that was killed leaves goes with the
+// messages, see sweep.
 func (s *subscriber) leave(ctx context.Context, topic, group string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	_, _ = s.db.ExecContext(ctx, `DELETE FROM `+s.places.MessagesOffsetsTable(topic)+` WHERE consumer_group = $1`, group) //nolint:gosec // the name is one that tableName made
 }
 
-// sweep deletes messages that are old enough, and the places of those who have not read them in all that time. It waits afterwards, and
-// returns false when ctx ended.
+// sweep deletes messages that are old enough, and the places of those who have not read them in all
+// that time. It waits afterwards, and returns false when ctx ended.
 func (s *subscriber) sweep(ctx context.Context, topic string) bool {
 	messages, places := s.schema.MessagesTable(topic), s.places.MessagesOffsetsTable(topic)
 	for deleted := sweepAtOnce; deleted == sweepAtOnce; {

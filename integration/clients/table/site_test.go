@@ -212,8 +212,8 @@ func (s *site) change(f func()) {
 	s.changed = make(chan struct{})
 }
 
-// wait waits until a condition, which is asked under the lock, holds. It returns what the client did
-// instead.
+// wait waits until a condition, which is asked under the lock, holds. It returns what the client
+// did instead.
 func (s *site) wait(what string, limit time.Duration, condition func() bool) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

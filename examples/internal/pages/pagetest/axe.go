@@ -26,8 +26,8 @@ type finding struct {
 }
 
 // Accessible fails the test at what axe finds in the page as it is, light and dark, 1,280 and 390
-// pixels wide, and where the page is wider than the window. It needs the npm package axe-core, which
-// make deps installs.
+// pixels wide, and where the page is wider than the window. It needs the npm package axe-core,
+// which make deps installs.
 func Accessible(b *Tab, name string) {
 	b.t.Helper()
 	// The tests run in the folder of their example.

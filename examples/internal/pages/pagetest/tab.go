@@ -24,8 +24,8 @@ type Tab struct {
 }
 
 // Browse starts a browser that ends with the test, and returns a function that opens tabs in it. A
-// tab has loaded the page when ready, an expression, is true; what page.js exports is in window.page.
-// An exception in the page fails the test.
+// tab has loaded the page when ready, an expression, is true; what page.js exports is in
+// window.page. An exception in the page fails the test.
 func Browse(t *testing.T) func(url, ready string) *Tab {
 	t.Helper()
 	path := testenv.Need(t, "chromium")

@@ -12,9 +12,10 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// Postgres starts a PostgreSQL server with further settings, each as name=value. Its URL has the scheme postgres, names the user and
-// database postgres, and has a password that is not asked for. Where the tests run as root, the server runs as the user postgres or
-// nobody, because it refuses root.
+// Postgres starts a PostgreSQL server with further settings, each as name=value. Its URL has the
+// scheme postgres, names the user and database postgres, and has a password that is not asked for.
+// Where the tests run as root, the server runs as the user postgres or nobody, because it refuses
+// root.
 func Postgres(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	path := testenv.Need(t, "postgres")
@@ -43,7 +44,8 @@ func Postgres(t testing.TB, settings ...string) *Server {
 			return cmd
 		},
 		Ready: func(_ int, ports []string) error {
-			// The startup message of protocol 3.0 with user postgres. R and a length of 8 say that no password is asked for.
+			// The startup message of protocol 3.0 with user postgres. R and a length of 8 say that no
+			// password is asked for.
 			const startup = "\x00\x00\x00\x17\x00\x03\x00\x00user\x00postgres\x00\x00"
 			return greets("127.0.0.1:"+ports[0], startup, "R\x00\x00\x00\x08\x00\x00\x00\x00")
 		},
@@ -52,8 +54,8 @@ func Postgres(t testing.TB, settings ...string) *Server {
 	return &Server{s, "postgres://postgres:secret@" + s.Addr + "/postgres"}
 }
 
-// owner returns what makes commands run as the owner of a folder: this user, or where this is root one of lesser rights, to whom the
-// folder is given.
+// owner returns what makes commands run as the owner of a folder: this user, or where this is root
+// one of lesser rights, to whom the folder is given.
 func owner(t testing.TB, dir string) func(*exec.Cmd) {
 	t.Helper()
 	if os.Geteuid() != 0 {

@@ -12,8 +12,9 @@ import (
 	"github.com/headrace/headrace/internal/testenv"
 )
 
-// RabbitMQ starts a rabbitmq-server with further lines for its configuration file. Its URL has the scheme amqp and names the user guest
-// with its password. Erlang's port mapper runs beside it on a port of its own, so that the node meets no other one of this machine.
+// RabbitMQ starts a rabbitmq-server with further lines for its configuration file. Its URL has the
+// scheme amqp and names the user guest with its password. Erlang's port mapper runs beside it on a
+// port of its own, so that the node meets no other one of this machine.
 func RabbitMQ(t testing.TB, config ...string) *Server {
 	t.Helper()
 	path := testenv.Need(t, "rabbitmq")

@@ -1,6 +1,7 @@
-// Package servers starts the brokers that the tests of this module need, each on ports of its own, with its files in a folder of its own,
-// and ends them with the test. A broker that is not installed skips the test, or fails it where HEADRACE_REQUIRE names its tool (redis,
-// rabbitmq, postgres). Only tests import it.
+// Package servers starts the brokers that the tests of this module need, each on ports of its own,
+// with its files in a folder of its own, and ends them with the test. A broker that is not
+// installed skips the test, or fails it where HEADRACE_REQUIRE names its tool (redis, rabbitmq,
+// postgres). Only tests import it.
 package servers
 
 import (
@@ -19,11 +20,13 @@ import (
 // Server is a broker of the test's own.
 type Server struct {
 	*testenv.Server
-	// URL is where clients reach it, in the form of its scheme, without parameters. It stays the same over restarts.
+	// URL is where clients reach it, in the form of its scheme, without parameters. It stays the same
+	// over restarts.
 	URL string
 }
 
-// folder returns a folder that is removed when the test ends. Unlike that of t.TempDir, all folders above it can be entered by every user.
+// folder returns a folder that is removed when the test ends. Unlike that of t.TempDir, all folders
+// above it can be entered by every user.
 func folder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "headrace-")
@@ -47,7 +50,8 @@ func program(path string, args ...string) *exec.Cmd {
 	return exec.Command(path, args...) //nolint:gosec // tests choose the program
 }
 
-// greets reports whether the server at an address answers to hello with a text that begins with the wanted one.
+// greets reports whether the server at an address answers to hello with a text that begins with the
+// wanted one.
 func greets(addr, hello, want string) error {
 	const patience = 5 * time.Second // for one try
 	conn, err := net.DialTimeout("tcp", addr, patience)

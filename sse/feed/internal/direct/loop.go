@@ -22,8 +22,8 @@ import (
 // A connection whose code was slow, or is not known yet, is not run by the shard at all but by a
 // goroutine of its own each time, until it was quick for long enough; see conn.judge. And once a
 // call was found to be slow, or looks have found user code running too often, all user code that is
-// left of the pass at hand runs beside the shard (isWary). So the others wait for a few milliseconds in
-// a pass at most, however many calls are slow or nearly so.
+// left of the pass at hand runs beside the shard (isWary). So the others wait for a few
+// milliseconds in a pass at most, however many calls are slow or nearly so.
 type loop struct {
 	shard *shard
 	work  session.Work
@@ -51,8 +51,8 @@ const (
 	// quick is how long a step with user code may take for the shard to run it. It is less than
 	// patience, because others may have as many of them before it is their turn.
 	quick = patience / 4
-	// mostLooks is how many looks may find user code running before the rest of a pass is run beside the
-	// shard.
+	// mostLooks is how many looks may find user code running before the rest of a pass is run beside
+	// the shard.
 	mostLooks = 4
 	// trusted is how often user code was quick before a shard runs it, and distrust where the count
 	// begins anew once it was slow.
@@ -78,8 +78,8 @@ func (c *conn) judge() {
 	c.Slowest = 0
 }
 
-// guarded is poll for a connection with user code. It reports false when the shard was lost meanwhile;
-// the connection has caught up then, and is the shard's again.
+// guarded is poll for a connection with user code. It reports false when the shard was lost
+// meanwhile; the connection has caught up then, and is the shard's again.
 func (l *loop) guarded(c *conn, now time.Time) (step session.Step, ours bool) {
 	l.guard()
 	l.calling = c
@@ -105,8 +105,8 @@ func (l *loop) guarded(c *conn, now time.Time) (step session.Step, ours bool) {
 	return session.Step{}, false
 }
 
-// poll asks a connection's machine for its next step. A panic of its source ends its connection, and no
-// other.
+// poll asks a connection's machine for its next step. A panic of its source ends its connection,
+// and no other.
 func (l *loop) poll(c *conn, now time.Time) (step session.Step) {
 	returned := false
 	defer func() { c.caught(recover(), returned) }()
@@ -115,8 +115,8 @@ func (l *loop) poll(c *conn, now time.Time) (step session.Step) {
 	return step
 }
 
-// caught is called behind user code, with what recover returned and whether the code has returned. It
-// makes a panic, or an end of the goroutine, the end of the connection.
+// caught is called behind user code, with what recover returned and whether the code has returned.
+// It makes a panic, or an end of the goroutine, the end of the connection.
 func (c *conn) caught(panicked any, returned bool) {
 	if panicked != nil {
 		c.Panic(session.Recovered(panicked))
@@ -125,7 +125,8 @@ func (c *conn) caught(panicked any, returned bool) {
 	}
 }
 
-// errGoexit is what user code comes to that ends its goroutine, as the functions of package testing do.
+// errGoexit is what user code comes to that ends its goroutine, as the functions of package testing
+// do.
 var errGoexit = errors.New("feed: Filter or Map called runtime.Goexit")
 
 // write writes the frames of a step. It reports whether some are left, in c.rest.
@@ -231,8 +232,8 @@ func (l *loop) stop() {
 	}
 }
 
-// abandon is called when the goroutine of a loop ends because user code has ended it. The connection
-// whose code it was has its cause by now.
+// abandon is called when the goroutine of a loop ends because user code has ended it. The
+// connection whose code it was has its cause by now.
 func (l *loop) abandon() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -374,8 +374,8 @@ type scripted struct {
 
 func (f *scripted) Poll(w *session.Work, _ int) (hub.Status, error) { return f.script(w), nil }
 
-// TestChangeBehindATurn: a message that comes when a connection has had its turn, because it was poked,
-// and its topic is still to be seen to in the same pass, is not passed over.
+// TestChangeBehindATurn: a message that comes when a connection has had its turn, because it was
+// poked, and its topic is still to be seen to in the same pass, is not passed over.
 func TestChangeBehindATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := Engine{shards: []*shard{newShard()}}
@@ -471,8 +471,8 @@ func TestUserCodeGoexit(t *testing.T) {
 	}
 }
 
-// TestUserCodeThatIsNearlySlow: code that is just quicker than what loses the shard does not hold others
-// up by its number, and is soon not run by the shard any more.
+// TestUserCodeThatIsNearlySlow: code that is just quicker than what loses the shard does not hold
+// others up by its number, and is soon not run by the shard any more.
 func TestUserCodeThatIsNearlySlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &party{t: t}

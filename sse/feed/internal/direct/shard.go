@@ -68,8 +68,8 @@ func (s *shard) signal() {
 	}
 }
 
-// run is the goroutine of the shard, until there are no connections any more, or until user code has
-// held it for so long that another goroutine took its place.
+// run is the goroutine of the shard, until there are no connections any more, or until user code
+// has held it for so long that another goroutine took its place.
 func (s *shard) run(l *loop) {
 	returned := false
 	defer func() {

@@ -57,8 +57,8 @@ func (s *Stream) turn(w Writer) Step {
 	return step
 }
 
-// lament tells the client of a panic, because proxies make a clean end of an abort. It writes nothing
-// behind a write that has panicked itself.
+// lament tells the client of a panic, because proxies make a clean end of an abort. It writes
+// nothing behind a write that has panicked itself.
 func (s *Stream) lament(w Writer) {
 	if s.writing || s.machine.config.Quiet {
 		return

@@ -203,8 +203,8 @@ func TestRunOneWrite(t *testing.T) {
 	})
 }
 
-// TestDrainBesideARevocation: a drain may be told of before the revocation that came first is. The client
-// is told when to come back all the same.
+// TestDrainBesideARevocation: a drain may be told of before the revocation that came first is. The
+// client is told when to come back all the same.
 func TestDrainBesideARevocation(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var (

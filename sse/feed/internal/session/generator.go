@@ -17,8 +17,8 @@ import (
 // The generator's context ends, with the cause of the end, as soon as nothing more can be sent;
 // yield then returns false. When the generator has returned, everything that Generate started has
 // ended. An error that is yielded, or an event that cannot be encoded, fails the stream. A panic,
-// or runtime.Goexit, tells the client, aborts the connection and goes on; done is called before, as it is called
-// before Generate returns.
+// or runtime.Goexit, tells the client, aborts the connection and goes on; done is called before, as
+// it is called before Generate returns.
 func Generate(ctx context.Context, c Config, w Writer, seq func(context.Context) iter.Seq2[sse.Event, error], done func(Result)) {
 	g := &generator{writer: w, request: ctx}
 	g.stream.machine = Machine{source: &g.outbox, config: c}
@@ -85,6 +85,13 @@ type generator struct {
 func (g *generator) start(ctx context.Context, c Config) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	// Perhaps the right to the stream was revoked already: then nothing may be sent.
+	switch cause := Ended(ctx); {
+	case decided(cause):
+		g.stream.machine.Stop(cause)
+	case cause != nil:
+		g.cancel(cause)
+	}
 	g.step()
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -290,8 +290,8 @@ func TestGenerateIgnoresYield(t *testing.T) {
 	})
 }
 
-// TestGenerateDeadline: a deadline of the request is a rotation, also where the generator yields the
-// error that it has met because of it.
+// TestGenerateDeadline: a deadline of the request is a rotation, also where the generator yields
+// the error that it has met because of it.
 func TestGenerateDeadline(t *testing.T) {
 	for _, yields := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

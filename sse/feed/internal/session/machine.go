@@ -149,8 +149,8 @@ func (m *Machine) begin(now time.Time, w *Work) {
 	m.config.Checkpoint, m.config.Hello = "", nil // sent once, and then held for nothing
 }
 
-// heartbeat appends a heartbeat if one is due. A checkpoint is as good as a comment. An event is sent
-// also where there is no silence: a page hears only the types of events that it knows.
+// heartbeat appends a heartbeat if one is due. A checkpoint is as good as a comment. An event is
+// sent also where there is no silence: a page hears only the types of events that it knows.
 func (m *Machine) heartbeat(now time.Time, w *Work) {
 	every := m.config.Heartbeat
 	silent := len(w.Frames) == 0 && due(m.wrote.Add(every), now)

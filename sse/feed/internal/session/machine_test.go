@@ -84,8 +84,8 @@ func TestMachineHeartbeat(t *testing.T) {
 	deadline(t, next(t, m, 50*time.Second, "data: b\n\n", hub.Waiting), 65*time.Second)
 }
 
-// TestMachineVisibleHeartbeat: the first comes at once, and one in each interval, also where it is not
-// silent. They are beside what else is said of the position.
+// TestMachineVisibleHeartbeat: the first comes at once, and one in each interval, also where it is
+// not silent. They are beside what else is said of the position.
 func TestMachineVisibleHeartbeat(t *testing.T) {
 	const beat = "event: heartbeat\ndata: {}\n\n"
 	source := newFakeSource()

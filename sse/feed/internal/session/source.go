@@ -67,8 +67,9 @@ func (w *Work) Append(encode func(dst []byte) ([]byte, error)) error {
 	return nil
 }
 
-// Private returns how many bytes of the frames were made by Append. Where there are any, frames that
-// are the same memory need not be the same bytes, and who keeps them beyond the step copies them.
+// Private returns how many bytes of the frames were made by Append. Where there are any, frames
+// that are the same memory need not be the same bytes, and who keeps them beyond the step copies
+// them.
 func (w *Work) Private() int { return len(w.private) }
 
 // begin makes w ready for a step.

@@ -17,8 +17,8 @@ import (
 // Leave may be called from any goroutine, the other methods by one at a time, the stream's driver.
 type Stream struct {
 	Result
-	// Slowest is the longest time that Drive has waited for a Next with user code, zero where there was
-	// none.
+	// Slowest is the longest time that Drive has waited for a Next with user code, zero where there
+	// was none.
 	Slowest time.Duration
 
 	machine Machine
