@@ -25,9 +25,11 @@ const (
 	bound     = "6"
 	beats     = 24
 	// atOnce is how long the server may take to notice that a client left. It is less than the bound,
-	// so that what ends a stream is not the bound. settle is how long a proxy may take to pass on an
-	// event.
+	// so that what ends a stream is not the bound. So many events, each waited for, may take as long:
+	// with a delay of 200 ms they would take twice the time.
 	atOnce = 5 * time.Second
+	events = 50
+	// settle is how long a proxy may take to pass on an event.
 	settle = 2 * time.Second
 
 	http1, http2 = "HTTP/1.1", "HTTP/2"
@@ -183,13 +185,18 @@ func (p proxy) test(t *testing.T, version string) {
 		return c
 	}
 
-	// The client of a silent stream leaves.
+	// Events come before the next is published. Then the client of a silent stream leaves.
 	c := open(silent, "")
 	if e := c.next(t); e.Type != "checkpoint" {
 		t.Fatalf("the first event is %+v", e)
 	}
-	c.expect(t, s.publish("one"), "one")
-	c.expect(t, s.publish("two"), "two")
+	began := time.Now()
+	for range events {
+		c.expect(t, s.publish("one"), "one")
+	}
+	if took := time.Since(began); took > atOnce {
+		t.Errorf("%d events, one after the other, took %v", events, took)
+	}
 	c.leave()
 	noticed := false
 	if p.blind {
