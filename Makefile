@@ -115,10 +115,11 @@ test-faults: deps ## Run hubs over Redis servers that fail as seeds choose, 15 m
 # Browsers are slow beside each other, so few cells run at once. The short form has the clients that need nothing but what make deps
 # installs.
 .PHONY: test-clients
-test-clients: deps ## Install browsers and clients, then run what docs/clients.md has in its table, 5 minutes; SHORT=1 for a part; ARGS="-step=1" cuts at every byte
+test-clients: deps ## Install browsers, clients and proxies, then run the table of docs/clients.md and the configurations of docs/proxies.md, 5 minutes; SHORT=1 for a part of the table; ARGS="-step=1" cuts at every byte
 	@$(if $(SHORT),,.ci/deps clients)
 	$(GO) -C integration test -count=1 -timeout=30m -parallel=6 ./clients/table -cells $(if $(SHORT),-brief) $(ARGS)
 	$(if $(SHORT),,HEADRACE_LONG=1 $(GO) -C integration test -count=1 -timeout=30m -run='Firefox|WebKit' ./tabs)
+	$(if $(SHORT),,HEADRACE_LONG=1 $(GO) -C integration test -race -count=1 -parallel=8 ./proxies)
 
 .PHONY: lint
 lint: $(GOLANGCI_STAMP) ## Check formatting, go.mod and the code for every system it builds on

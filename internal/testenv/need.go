@@ -20,6 +20,9 @@ var tools = map[string][]string{
 	"rabbitmq": {"rabbitmq-server"},
 	"postgres": {"postgres"},
 	"nginx":    {"nginx"},
+	"haproxy":  {"haproxy"},
+	"caddy":    {"caddy"},
+	"apache":   {"apache2"},
 	"chromium": {"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"},
 	"node":     {"node", "nodejs"},
 	"ip":       {"ip"},
@@ -30,11 +33,11 @@ var tools = map[string][]string{
 var daemonDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/postgresql/*/bin"}
 
 // Need returns the path of a tool's program, for the tools redis (redis-server), rabbitmq
-// (rabbitmq-server), postgres, nginx, chromium, node and ip. Where the program is not installed
-// it skips the test, saying how to get it, or fails the test if the environment variable
-// HEADRACE_REQUIRE, a list separated by commas, names the tool. An unknown name, in the call or
-// in the variable, fails the test too. Like t.Skip and t.Fatal, Need must be called from the
-// goroutine of the test.
+// (rabbitmq-server), postgres, nginx, haproxy, caddy, apache (apache2), chromium, node and ip.
+// Where the program is not installed it skips the test, saying how to get it, or fails the test if
+// the environment variable HEADRACE_REQUIRE, a list separated by commas, names the tool. An unknown
+// name, in the call or in the variable, fails the test too. Like t.Skip and t.Fatal, Need must be
+// called from the goroutine of the test.
 func Need(t testing.TB, tool string) string {
 	t.Helper()
 	check(t, tool)

@@ -94,7 +94,7 @@ func TestNeed(t *testing.T) {
 			messages: []string{"nginx is not installed", "make deps", "HEADRACE_REQUIRE"}},
 		{name: "required with spaces", tool: "nginx", require: "redis, nginx", outcome: "fail",
 			messages: []string{"nginx is not installed"}},
-		{name: "unknown tool", tool: "haproxy", outcome: "fail", messages: []string{`"haproxy"`}},
+		{name: "unknown tool", tool: "squid", outcome: "fail", messages: []string{`"squid"`}},
 		{name: "unknown tool required", tool: "redis", require: "redis,chromum", path: []string{"redis-server"}, outcome: "fail",
 			messages: []string{`"chromum"`, "HEADRACE_REQUIRE"}},
 	}

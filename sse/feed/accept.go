@@ -112,8 +112,8 @@ func (r mediaRange) precision(typ string) precision {
 // maxRanges is how many elements of an Accept header are read. Browsers send eight.
 const maxRanges = 100
 
-// mediaRanges returns the media ranges of the Accept header. What is malformed is left out, and what
-// comes behind maxRanges or is longer than maxRange.
+// mediaRanges returns the media ranges of the Accept header. What is malformed is left out, and
+// what comes behind maxRanges or is longer than maxRange.
 func mediaRanges(h http.Header) iter.Seq[mediaRange] {
 	return func(yield func(mediaRange) bool) {
 		left := maxRanges

@@ -129,8 +129,8 @@ func TestNoServerTimeout(t *testing.T) {
 	}
 }
 
-// TestDeadlineBehindHiddenOne: a deadline of the request's context stays a rotation where the writer
-// hides deadlines from the server.
+// TestDeadlineBehindHiddenOne: a deadline of the request's context stays a rotation where the
+// writer hides deadlines from the server.
 func TestDeadlineBehindHiddenOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := errors.New("own")

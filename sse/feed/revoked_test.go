@@ -14,8 +14,8 @@ import (
 	"github.com/headrace/headrace/sse"
 )
 
-// TestRevokedBefore: a lease that is revoked before the stream begins lets nothing through, of a feed
-// or of a generator, also behind a writer that hides deadlines from the server.
+// TestRevokedBefore: a lease that is revoked before the stream begins lets nothing through, of a
+// feed or of a generator, also behind a writer that hides deadlines from the server.
 func TestRevokedBefore(t *testing.T) {
 	plain := func(w http.ResponseWriter) http.ResponseWriter { return w }
 	hidden := func(w http.ResponseWriter) http.ResponseWriter { return &mute{w} }

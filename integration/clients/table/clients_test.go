@@ -24,6 +24,9 @@ type client struct {
 	missing string
 	// page says that it runs in a browser.
 	page bool
+	// chunks says that it takes each event's data for a chunk of its own format: such are published
+	// then, and the feed sends nothing else.
+	chunks bool
 	// short says that the short form runs it.
 	short bool
 	// limits are what it does in a scenario that is not to simply follow.

@@ -18,7 +18,8 @@ const (
 		"does not parse: the whole message comes again."
 	noteClean = "It takes a clean end for the end of everything. Set `Options.Ending` to `feed.BreakRotations`; a proxy that ends broken responses cleanly " +
 		"ends it all the same, so start it anew when it returns."
-	noteCurl = "It does one request. Start it anew with `-H 'Last-Event-ID: …'` and the ID that it showed last."
+	noteChunks = "It does one request and states no cursor. Give each answer a topic of its own and `Start` its feed at `hub.Earliest()`: who asks again gets the answer from its beginning."
+	noteCurl   = "It does one request. Start it anew with `-H 'Last-Event-ID: …'` and the ID that it showed last."
 )
 
 func eventSource(more map[string]limit) map[string]limit {
@@ -36,6 +37,14 @@ var curlLimits = map[string]limit{
 	"cut": {stops, noteCurl}, "cut, ended": {stops, noteCurl}, "rotation": {stops, noteCurl}, "rotation, broken": {stops, noteCurl},
 	"gap": {stops, noteCurl}, "topics": {stops, noteCurl}, "503": {stops, noteCurl}, "restart": {stops, noteCurl},
 	"stall": {unaware, "It waits for ever. `--max-time 600` ends it; start it anew as after any other end."},
+}
+
+var chunkLimits = map[string]limit{
+	"cut": {stops, noteChunks}, "cut, ended": {stops, noteChunks}, "rotation": {stops, noteChunks}, "rotation, broken": {stops, noteChunks},
+	"gap": {stops, noteChunks}, "topics": {stops, noteChunks}, "503": {stops, noteChunks}, "restart": {stops, noteChunks},
+	"stall":  {unaware, "It waits for ever. Abort its request after a while without a chunk, and ask again."},
+	"1 MiB":  {"", "Its chunks are JSON, which is one line."},
+	"binary": {"", "It takes nothing but JSON. Put base64 into a chunk."},
 }
 
 // clients are the rows of the table.
@@ -74,7 +83,7 @@ var clients = []client{
 	}},
 	{name: "Turbo", start: page(chromium, "turbo"), page: true, limits: eventSource(nil)},
 	{name: "Datastar", missing: "The npm registry has no release candidate of it."},
-	{name: "Vercel AI SDK", missing: "It parses the data of every event as JSON, control events too. Set `Options.MessagesOnly`."},
+	{name: "Vercel AI SDK, with `MessagesOnly` and `Post`", start: node("ai-sdk"), chunks: true, limits: chunkLimits},
 	{name: "`sse.Client`", start: self("sse.Client"), short: true},
 	{name: "tmaxmax/go-sse, with a larger buffer", start: self("tmaxmax"), limits: map[string]limit{
 		"503": {stops, "Any status but 200 ends `Connect`. Call it again after a while, on the same connection: it states the last ID."}, "stall": {unaware, noteStall},

@@ -3,6 +3,7 @@ package table
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,7 @@ type setup struct {
 	across bool // the page is of another origin than the feed
 	bytely bool // each byte is flushed
 	bare   bool // streams have no block for torn frames
+	chunks bool // messages are the AI SDK's chunks, and answer a POST
 	soon   bool // who is told to come back after a minute or more is told to do so at once
 }
 
@@ -98,6 +100,7 @@ func newSite(t *testing.T, o setup) *site {
 		o.topics = []string{"lines"}
 	}
 	o.feed.Logger = quiet
+	o.feed.MessagesOnly, o.feed.Post = o.chunks, o.chunks
 	if o.feed.Retry == 0 {
 		o.feed.Retry = 10 * time.Millisecond
 	}
@@ -264,6 +267,12 @@ func (s *site) publish(data string) error {
 	s.change(func() {
 		n := len(s.sent)
 		m := hub.Message{Data: []byte(data), Binary: !utf8.ValidString(data)}
+		if s.setup.chunks {
+			m.Data, err = json.Marshal(map[string]string{"type": "text-delta", "id": "0", "delta": data})
+			if err != nil {
+				return
+			}
+		}
 		want := message{Type: "message", Data: data, topic: n % len(s.setup.topics)}
 		if n%2 == 1 {
 			m.Type, want.Type = "moved", "moved"

@@ -31,7 +31,9 @@ func TestTable(t *testing.T) {
 			}
 			t.Run(c.name+"/"+sc.name, func(t *testing.T) {
 				t.Parallel()
-				s := newSite(t, sc.setup)
+				o := sc.setup
+				o.chunks = c.chunks
+				s := newSite(t, o)
 				s.client = c
 				err := sc.run(s)
 				got, known := verdictOf(err)

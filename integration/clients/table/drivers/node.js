@@ -45,11 +45,11 @@ const clients = {
     say("end");
   },
   "ai-sdk": async () => {
-    const { parseJsonEventStream } = await import("ai");
-    const response = await fetch(url);
-    const chunks = parseJsonEventStream({ stream: response.body });
+    const { DefaultChatTransport } = await import("ai");
+    const transport = new DefaultChatTransport({ api: url });
+    const chunks = await transport.sendMessages({ chatId: "0", messages: [], trigger: "submit-message" });
     for await (const chunk of chunks) {
-      if (!chunk.success) throw chunk.error;
+      say("event", { type: "message", data: chunk.delta, noType: true, noID: true });
     }
     say("end");
   },
