@@ -20,6 +20,6 @@ func ExampleOpen() {
 	_, err = backends.Open(context.Background(), "memory://?mesages=5000")
 	fmt.Println(err)
 	// Output:
-	// memory backends: invalid parameter: mesages is unknown (known: age, bytes, forever, keys,
-	// messages, retain, total)
+	// memory
+	// backends: invalid parameter: mesages is unknown (known: age, bytes, forever, keys, messages, retain, total)
 }
