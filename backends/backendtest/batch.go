@@ -168,7 +168,10 @@ func batchesAreWhole(s *suite) {
 			}
 		}
 	}
-	whole("delivered", s.delivered(r, fence))
+	// A batch that was cut off may be appended behind the fence, and be on its way now.
+	live := s.delivered(r, fence)
+	end := slices.IndexFunc(live, func(m hub.Message) bool { return m.ID == fence })
+	whole("delivered", live[:end+1])
 	if s.traits.Replay {
 		ms, _ := s.readAll(s.b, topic, "")
 		whole("read", ms)
