@@ -117,7 +117,7 @@ func (l *loop) add(addr, path, cursor string) error {
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n", path, addr)
-	fmt.Fprint(&b, "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nAccept-Language: en-GB,en;q=0.9\r\n")
+	fmt.Fprint(&b, "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\nAccept-Language: en-GB,en;q=0.9\r\n")
 	if cursor != "" {
 		fmt.Fprintf(&b, "Last-Event-ID: %s\r\n", cursor)
 	}
