@@ -100,7 +100,8 @@ func (r *Route[P]) register(router gin.IRouter, handlers []gin.HandlerFunc) (err
 			}
 		}
 		handlers = slices.Insert(handlers, 0, cors)
-		// First: Gin takes no route back, and one for OPTIONS is what shows least if GET is refused.
+		// First: Gin takes no route back, and one for OPTIONS is what shows least if GET is
+		// refused.
 		mounted := false
 		defer func() { mounted = err == nil }()
 		options := func(g *gin.Context) {

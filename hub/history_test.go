@@ -529,7 +529,8 @@ func (w *world) step(r *worldReader) bool {
 			}
 			r.h.items = append(r.h.items, item{id: e.ID})
 		}
-		// Entries that are no messages have the place of the message before; erased ones are passed.
+		// Entries that are no messages have the place of the message before; erased ones are
+		// passed.
 		if n := len(b.Entries); n > 0 && !w.traits.Deletes && b.At != b.Entries[n-1].ID {
 			w.t.Errorf("the place is %q after %q", b.At, b.Entries[len(b.Entries)-1].ID)
 		}

@@ -42,10 +42,10 @@ type Message struct {
 	// Prev is the ID of the message, or position, before this one. Backends set it on live messages
 	// (see Traits.Chained); Publish ignores it.
 	Prev ID
-	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control characters.
-	// The types gap, checkpoint, snapshot, stream-error, torn, close, heartbeat, open and error, and
-	// those that end in ";base64", are reserved. A message of a foreign writer that has one of them is
-	// received as x-<type>.
+	// Type is the kind of message, "" for none: up to 255 bytes of UTF-8 without control
+	// characters. The types gap, checkpoint, snapshot, stream-error, torn, close, heartbeat, open
+	// and error, and those that end in ";base64", are reserved. A message of a foreign writer that
+	// has one of them is received as x-<type>.
 	Type string
 	// Data is the payload. It must be UTF-8 unless Binary is set. Feeds deliver it line by line,
 	// so a browser sees CR and CRLF as LF.
@@ -56,10 +56,10 @@ type Message struct {
 	// Headers travel with the message from publisher to Go subscribers (a trace context, for
 	// example) and are not sent to browsers. Keys and values are UTF-8.
 	Headers map[string]string
-	// Key is an idempotency key, "" for none, up to 255 bytes of UTF-8 without control
-	// characters, not under ReservedPrefix: of several messages published with the same key to a
-	// topic at most one is appended within the backend's key window, which may be bounded in number as
-	// well as in time. It is not delivered.
+	// Key is an idempotency key, "" for none, up to 255 bytes of UTF-8 without control characters,
+	// not under ReservedPrefix: of several messages published with the same key to a topic at most
+	// one is appended within the backend's key window, which may be bounded in number as well as in
+	// time. It is not delivered.
 	Key string
 	// Time is when the backend appended the message, by the backend's clock.
 	Time time.Time

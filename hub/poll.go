@@ -201,8 +201,8 @@ func (s *Subscription) enter(b *Batch) (inside bool) {
 	}
 	if !s.attached && !s.lost {
 		if rejoin, lost := f.lost[s.last]; lost && s.told < f.lostGap {
-			// What the reader had last is gone from the store, and from the window. It goes on where
-			// the two agree.
+			// What the reader had last is gone from the store, and from the window. It goes on
+			// where the two agree.
 			s.told, s.last = f.lostGap, rejoin
 			s.quiet, s.fetching = never, nil
 			if s.tellGap(nil); s.ended {

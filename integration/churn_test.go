@@ -209,8 +209,8 @@ func TestStalledReader(t *testing.T) {
 	if grown := int64(peak) - int64(before.HeapAlloc); grown > 20<<20 {
 		t.Errorf("the heap has grown by %d MB for %d MB published", grown>>20, messages*size>>20)
 	}
-	// The stalled one begins to read: first what was under way, then a gap, then what is retained, to
-	// the end, in order.
+	// The stalled one begins to read: first what was under way, then a gap, then what is retained,
+	// to the end, in order.
 	last, gap := "", false
 	newest := publish(t, h, "big", 1, 1)[0]
 	for last != newest {

@@ -149,8 +149,8 @@ func TestDrain(t *testing.T) {
 		})
 	})
 	t.Run("hub meanwhile", func(t *testing.T) {
-		// As where the time for the server's shutdown is shorter than the window: those whose moment has
-		// not come do not come all at once either.
+		// As where the time for the server's shutdown is shorter than the window: those whose
+		// moment has not come do not come all at once either.
 		d := newDrained(t)
 		d.shutdown(streams, func(ctx context.Context) error {
 			d.drain.Begin()

@@ -136,8 +136,8 @@ func testHalfOpen(t *testing.T) {
 		{way{"parked", true, false}, nil},
 		{way{"detached", true, true}, nil},
 		{way{"ordinary, behind feed.Listener", false, false}, feed.Listener},
-		// The guard of this test, last: here nothing but the system's patience ends the stream, after a
-		// quarter of an hour.
+		// The guard of this test, last: here nothing but the system's patience ends the stream,
+		// after a quarter of an hour.
 		{way{"ordinary", false, false}, nil},
 	} {
 		listener, err := net.Listen("tcp4", nearAddress+":0")

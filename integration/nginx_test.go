@@ -91,8 +91,8 @@ func TestThroughNginx(t *testing.T) {
 	ids := publish(t, h, "news", 1, 1)
 	expect(t, c, "message "+ids[0]+" 1")
 
-	// The next message comes after a silence of more than nginx's read timeout, which a busy machine's
-	// heartbeats meet by far.
+	// The next message comes after a silence of more than nginx's read timeout, which a busy
+	// machine's heartbeats meet by far.
 	silence := time.NewTimer(7 * time.Second)
 	<-silence.C
 	ids = append(ids, publish(t, h, "news", 2, 2)...)

@@ -81,7 +81,8 @@ func TestManyTopics(t *testing.T) {
 			s := test.start(t)
 			h := newHubOver(t, s.newBackend(t), hub.Options{})
 			other := newHubOver(t, s.newBackend(t), hub.Options{})
-			// One topic first: what is there once, and not for each topic, is there before the count.
+			// One topic first: what is there once, and not for each topic, is there before the
+			// count.
 			followTopics(t, h, 1)
 			if _, err := other.Publish(t.Context(), topicName(0), hub.Message{}); err != nil {
 				t.Fatal(err)

@@ -81,8 +81,8 @@ func TestResetsMidWrite(t *testing.T) {
 		}
 		gone.Wait()
 		if l.way.direct {
-			// A client that has closed its side is gone, though its connection takes the server's word that
-			// it is not.
+			// A client that has closed its side is gone, though its connection takes the server's
+			// word that it is not.
 			l.allEnded(t, names)
 		}
 		for _, c := range all {

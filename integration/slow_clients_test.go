@@ -118,8 +118,8 @@ func TestWriteTimeout(t *testing.T) {
 			all[i], err = openRaw(l.address(), "/clients/"+names[i], smallBuffer, 0)
 			return err
 		})
-		// More than a connection holds at once, so that a write is stuck from the beginning; then more,
-		// while nothing of it can be written.
+		// More than a connection holds at once, so that a write is stuck from the beginning; then
+		// more, while nothing of it can be written.
 		sent := 100
 		for done := 0; done < clients; {
 			g.publish(t, 20, size)

@@ -332,7 +332,8 @@ func TestSnapshotRaceGaps(t *testing.T) {
 			err := r.connect("/model", cursor, func(s *stream) error {
 				err := read(s, further(1+rng.IntN(50)))
 				if err == nil && rng.IntN(3) == 0 {
-					// Stop reading, until far more was published than the connection and the backend hold.
+					// Stop reading, until far more was published than the connection and the
+					// backend hold.
 					m.wait(-1, stall, false)
 					err = read(s, further(stall))
 				}
@@ -342,13 +343,13 @@ func TestSnapshotRaceGaps(t *testing.T) {
 				return err
 			}
 			if rng.IntN(2) == 0 {
-				// Come back when the backend has dropped what comes after the cursor. The hub may have it
-				// still, for a moment.
+				// Come back when the backend has dropped what comes after the cursor. The hub may
+				// have it still, for a moment.
 				m.wait(-1, 5*retained, false)
 			}
 		}
-		// How many gaps and messages that makes depends on how fast everything is. Each client has one of
-		// both, however long it takes.
+		// How many gaps and messages that makes depends on how fast everything is. Each client has
+		// one of both, however long it takes.
 		for replica.gaps == 0 || replica.applied == 0 {
 			if replica.gaps == 0 {
 				m.wait(-1, 5*retained, false)

@@ -24,8 +24,8 @@ func TestStalledReaders(t *testing.T) {
 		size     = 16 << 10
 		messages = 1500 // 24 MB, many times what is retained
 		retained = 256 << 10
-		// perReader is what a stalled reader may cost: a batch of 64 KiB with the message that reaches
-		// it, the list of its frames, a goroutine and what one connection is.
+		// perReader is what a stalled reader may cost: a batch of 64 KiB with the message that
+		// reaches it, the list of its frames, a goroutine and what one connection is.
 		perReader = 128 << 10
 		slack     = 2 << 20
 	)

@@ -116,7 +116,8 @@ func TestForgedCursors(t *testing.T) {
 			defer f.drop()
 			streams = append(streams, f)
 		}
-		// All are followed by now. Their streams end, for this test, with the mark that each topic gets.
+		// All are followed by now. Their streams end, for this test, with the mark that each topic
+		// gets.
 		mark := fmt.Sprint("mark ", round)
 		for i, topic := range slices.Concat(secret, own) {
 			if _, err := instances[i%2].hub.Publish(t.Context(), topic, hub.Message{Data: []byte(topic + " " + mark)}); err != nil {

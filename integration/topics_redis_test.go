@@ -191,8 +191,8 @@ func TestTopicsThatCollide(t *testing.T) {
 		send(t, instances[0].hub, pair[0], pair[0], 0)
 	}
 	read(instances[0], "/first")
-	// A route that has the other one may take it for its own, one of 2^32 times. That is the price of
-	// short cursors; no message of what it does not name comes of it.
+	// A route that has the other one may take it for its own, one of 2^32 times. That is the price
+	// of short cursors; no message of what it does not name comes of it.
 	w.cursor, w.opened, w.next = first, nil, nil
 	read(instances[1], "/second")
 	if len(w.got[pair[0]]) != 1 {

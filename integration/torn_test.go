@@ -27,11 +27,11 @@ type torn struct {
 	name    string
 	handler http.Handler
 	cursor  string // that the client begins with
-	// again are types that may come again, because they have no ID of their own; sometimes those that
-	// a client may get with each connection, with data x.
+	// again are types that may come again, because they have no ID of their own; sometimes those
+	// that a client may get with each connection, with data x.
 	again, sometimes []string
-	// vector says that the cursor holds positions in several topics. Another connection may come to it
-	// in another way.
+	// vector says that the cursor holds positions in several topics. Another connection may come to
+	// it in another way.
 	vector bool
 }
 

@@ -139,8 +139,8 @@ func TestVisits(t *testing.T) {
 			r.Use(way.middleware)
 			o := ginsse.Options{Start: hub.Earliest(), Heartbeat: time.Hour, NoRotation: true, Limits: limits, Drain: drain, Detach: way.detach, Logger: quiet}
 			if !way.direct {
-				// The server itself stops reading at what comes behind a request, and then sees no client
-				// leave.
+				// The server itself stops reading at what comes behind a request, and then sees no
+				// client leave.
 				o.Heartbeat = 50 * time.Millisecond
 			}
 			o.OnEnd = v.end(t, &v.ended, feed.ErrClientGone, feed.ErrWriteFailed)

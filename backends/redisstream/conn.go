@@ -150,8 +150,8 @@ const (
 	// leastProgress is how many bytes have to arrive within a timeout, so that the rest of a long
 	// reply is waited for.
 	leastProgress = 1 << 10
-	// longestReply is how long one is waited for however much of it comes: a hub waits no longer for
-	// a page, and a message alone is waited for less long. The ways to a server are few.
+	// longestReply is how long one is waited for however much of it comes: a hub waits no longer
+	// for a page, and a message alone is waited for less long. The ways to a server are few.
 	longestReply = 30 * time.Second
 	// writeChunk is how much is written within a timeout.
 	writeChunk = 64 << 10

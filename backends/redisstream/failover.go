@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// listenBlock is how long is waited at a time for that a connection to the master is closed, and
-	// listenEvery how often it is looked at where the server does not let one wait.
+	// listenBlock is how long is waited at a time for that a connection to the master is closed,
+	// and listenEvery how often it is looked at where the server does not let one wait.
 	listenBlock = time.Second
 	listenEvery = 200 * time.Millisecond
 )

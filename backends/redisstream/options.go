@@ -30,14 +30,14 @@ type Options struct {
 	// MinExpiry are ignored.
 	KeepForever bool
 	// MinExpiry is how long a topic without new messages is there at least. Whoever comes back with
-	// its newest ID later has a gap, and so have those who followed it all the time: nothing is left
-	// to prove by that they missed nothing. It is at least 2 s. Default 10 minutes.
+	// its newest ID later has a gap, and so have those who followed it all the time: nothing is
+	// left to prove by that they missed nothing. It is at least 2 s. Default 10 minutes.
 	MinExpiry time.Duration
-	// FinishedExpiry is how long a topic is there after its end, with KeepForever too. Whoever comes
-	// later finds a topic that never was, and is not told of the end. A position before the first
-	// message of a topic is good for no longer, since the topic may have come and gone; so it should
-	// be longer than hub.Options.CheckEvery. It is at most as long as the topic were there without an
-	// end. Default: twice the age, but at least 45 s; with KeepForever for ever.
+	// FinishedExpiry is how long a topic is there after its end, with KeepForever too. Whoever
+	// comes later finds a topic that never was, and is not told of the end. A position before the
+	// first message of a topic is good for no longer, since the topic may have come and gone; so it
+	// should be longer than hub.Options.CheckEvery. It is at most as long as the topic were there
+	// without an end. Default: twice the age, but at least 45 s; with KeepForever for ever.
 	FinishedExpiry time.Duration
 	// Retention has bounds for the topics under some prefixes, instead of those above. They hold
 	// exactly: a count at each publish, bytes and ages within a sixteenth. The bytes are those of
@@ -89,7 +89,8 @@ const (
 const (
 	defaultPrefix = "headrace:"
 	maxAge        = 100 * 365 * 24 * time.Hour
-	// deletedExpiry is how long it is known at least that a topic was deleted which is kept for ever.
+	// deletedExpiry is how long it is known at least that a topic was deleted which is kept for
+	// ever.
 	deletedExpiry = 24 * time.Hour
 	// leastFinished leaves time for a position of an empty topic to be renewed before it is no good
 	// any more: a hub asks every 30 s.

@@ -160,8 +160,9 @@ func (l *layout) askNode(ctx context.Context, origin string, next redis.ProcessH
 	}
 	slots := reachable(cmd.Val(), origin)
 	if masters, _ := mastersOf(slots); l.masters != nil && !maps.Equal(masters, l.masters) {
-		// A node that is cut off from the others, or has just come back, does not know better. It has
-		// found out that it may not serve; of others nothing new is to be learned while none may.
+		// A node that is cut off from the others, or has just come back, does not know better. It
+		// has found out that it may not serve; of others nothing new is to be learned while none
+		// may.
 		info := redis.NewStringCmd(ctx, "cluster", "info")
 		err := l.within(origin, func() error { return next(ctx, info) })
 		if err != nil && !isReply(err) {
@@ -224,7 +225,8 @@ func (l *layout) compare(masters, nodes map[string]bool) {
 	}
 	promoted := func(addr string) bool { return masters[addr] && !l.masters[addr] }
 	if l.masters != nil {
-		// While nobody used them the network may have forgotten these: that would cost a timeout now.
+		// While nobody used them the network may have forgotten these: that would cost a timeout
+		// now.
 		idle := now() - int64(moveTimeout)
 		l.conns.closeThose(func(c *connection) bool { return promoted(c.addr) && !c.live && c.heard.Load() < idle })
 	}

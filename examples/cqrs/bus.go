@@ -44,9 +44,9 @@ func newBuses(h *hub.Hub, logger wm.LoggerAdapter) (*buses, error) {
 	b.attempts = &attempts{Publisher: watermill.NewPublisher(h, watermill.PublisherOptions{}), counts: make(map[string]int)}
 	events, err := cqrs.NewEventBusWithConfig(b.attempts, cqrs.EventBusConfig{
 		GeneratePublishTopic: func(cqrs.GenerateEventPublishTopicParams) (string, error) { return eventsTopic, nil },
-		// The bus makes a message, with a UUID of its own, each time it is asked to publish. The event's
-		// ID makes it the same message each time: the UUID is the idempotency key, and of all attempts at
-		// most one appends.
+		// The bus makes a message, with a UUID of its own, each time it is asked to publish. The
+		// event's ID makes it the same message each time: the UUID is the idempotency key, and of
+		// all attempts at most one appends.
 		OnPublish: func(p cqrs.OnEventSendParams) error {
 			p.Message.UUID = p.Event.(event).id()
 			return nil
@@ -77,8 +77,8 @@ func newBuses(h *hub.Hub, logger wm.LoggerAdapter) (*buses, error) {
 		return nil, err
 	}
 	// A handler that failed runs again after a pause, with the same command. When the last attempt
-	// fails too, the GoChannel delivers the command once more, and so on: nothing that was accepted is
-	// given up while the program runs.
+	// fails too, the GoChannel delivers the command once more, and so on: nothing that was accepted
+	// is given up while the program runs.
 	b.router.AddMiddleware(middleware.Retry{
 		MaxRetries: 5, InitialInterval: 100 * time.Millisecond, MaxInterval: 2 * time.Second, Multiplier: 2, RandomizationFactor: .5,
 		Logger: logger,
@@ -120,8 +120,8 @@ func (b *buses) run(ctx context.Context) error {
 		b.ended <- err
 		return errors.Join(errors.New("cqrs: the router has ended"), err)
 	}
-	// That the desk is open is the first event. If it cannot be published now, the first command does
-	// it.
+	// That the desk is open is the first event. If it cannot be published now, the first command
+	// does it.
 	opening, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := b.desk.publishOutbox(opening); err != nil {

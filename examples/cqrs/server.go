@@ -43,11 +43,11 @@ func newServer(ctx context.Context, h *hub.Hub, limits *feed.Limits) (*server, e
 		return nil, errors.Join(err, s.stop(ctx))
 	}
 	s.Server = &http.Server{
-		// Pages of other sites can make a browser send requests here; those that change something are
-		// refused.
+		// Pages of other sites can make a browser send requests here; those that change something
+		// are refused.
 		Handler: http.NewCrossOriginProtection().Handler(router),
-		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they
-		// set a deadline for each write.
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout:
+		// they set a deadline for each write.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,

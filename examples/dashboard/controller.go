@@ -50,8 +50,8 @@ func (d *controller) Routes(r gin.IRouter) error {
 			Map(eventsOf).
 			Events("hello", "point", "calibration", "alarm", "note").
 			Options(ginsse.Options{
-				// Who comes for the first time begins with what the backend retains: the last minutes. It goes
-				// through Filter and Map like everything that follows.
+				// Who comes for the first time begins with what the backend retains: the last
+				// minutes. It goes through Filter and Map like everything that follows.
 				Start:  hub.Earliest(),
 				Retry:  time.Second,
 				Limits: d.limits,

@@ -50,8 +50,8 @@ func TestViewerSeesNoMaintenance(t *testing.T) {
 			expect(start, []int64{1, 2, 3}, 2)
 			viewers := []*stream{
 				a.follow("Vera", "oslo", "").greeted(),
-				// A cursor says where somebody is, not what is allowed there: this one is an operator's, from
-				// before the maintenance.
+				// A cursor says where somebody is, not what is allowed there: this one is an
+				// operator's, from before the maintenance.
 				a.follow("Vera", "oslo", start.firstCursor()).greeted(),
 			}
 			expect(viewers[0], []int64{1, 3}, 0)
@@ -95,7 +95,8 @@ func TestCheckpointAndRoleChange(t *testing.T) {
 			}
 			before := vera.cursor
 			first.publish(alarms, note{Sensor: "load", Text: "one"}, note{Sensor: "load", Text: "two"})
-			// The operator's stream shows that the hub has them, which is when the viewer's has passed them.
+			// The operator's stream shows that the hub has them, which is when the viewer's has
+			// passed them.
 			otto := first.follow("Otto", "oslo", before).greeted()
 			otto.next()
 			otto.next()
@@ -172,8 +173,8 @@ func TestReconnect(t *testing.T) {
 						}
 					}
 				}
-				// publish publishes one message, of any topic, and reports whether it is for this person; when
-				// there are no more it has nothing to do.
+				// publish publishes one message, of any topic, and reports whether it is for this
+				// person; when there are no more it has nothing to do.
 				published := make(map[string]int64)
 				publish := func() bool {
 					if len(topics) == 0 {

@@ -34,8 +34,8 @@ func newServer(h *hub.Hub, limits *feed.Limits) (*server, error) {
 	s.Server = &http.Server{
 		// A page of another site must not sign somebody in here.
 		Handler: http.NewCrossOriginProtection().Handler(router),
-		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they
-		// set a deadline for each write.
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout:
+		// they set a deadline for each write.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -74,8 +74,8 @@ func fail(c *gin.Context, code int, text string) {
 // stop stops the server, which has the streams end and waits for them, and then the hub, which has
 // no readers left.
 func (s *server) stop(ctx context.Context) error {
-	// The server does not wait for streams whose connections were taken over from it; the drain waits
-	// for all.
+	// The server does not wait for streams whose connections were taken over from it; the drain
+	// waits for all.
 	err := errors.Join(s.Shutdown(ctx), s.drain.Wait(ctx))
 	if err != nil {
 		err = errors.Join(err, s.Close())

@@ -205,8 +205,8 @@ func TestComposeNginx(t *testing.T) {
 	}
 	for name, s := range c.instances() {
 		_, port, _ := strings.Cut(s.flags(t)["addr"], ":")
-		// A name without "resolve" would be looked up once, and a container that comes back may have
-		// another address.
+		// A name without "resolve" would be looked up once, and a container that comes back may
+		// have another address.
 		if got, want := nginx.Environment[variable(name)], name+":"+port+" resolve"; got != want {
 			t.Errorf("%s is %q, want %q", variable(name), got, want)
 		}

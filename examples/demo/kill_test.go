@@ -290,8 +290,8 @@ func (s *stage) killAndGoOn(victim, other *service) {
 	for range 10 {
 		s.comment()
 	}
-	// One request at a time is made: the one that was at the instance, and perhaps one that its socket
-	// still took.
+	// One request at a time is made: the one that was at the instance, and perhaps one that its
+	// socket still took.
 	if n := s.unsure - unsure; n > 2 {
 		s.t.Errorf("%d requests got no answer though one instance was there", n)
 	}

@@ -33,8 +33,8 @@ func begin(cmd *exec.Cmd) (*process, error) {
 	isolate(cmd)
 	started := make(chan error)
 	go func() {
-		// Linux ends a program when the thread that started it ends, see outlived: this one must not be
-		// another goroutine's to end.
+		// Linux ends a program when the thread that started it ends, see outlived: this one must
+		// not be another goroutine's to end.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()

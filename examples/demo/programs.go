@@ -43,8 +43,8 @@ func newRedis(path, dir string) *service {
 		graceful: syscall.SIGTERM,
 		command: func(addr string) (*exec.Cmd, error) {
 			host, port, _ := net.SplitHostPort(addr)
-			// No configuration file, hence nothing of the machine's; noeviction, because a backend cannot
-			// keep messages that Redis throws away.
+			// No configuration file, hence nothing of the machine's; noeviction, because a backend
+			// cannot keep messages that Redis throws away.
 			return command(path, "--bind", host, "--port", port, "--dir", dir, "--save", "", "--appendonly", "yes",
 				"--maxmemory-policy", "noeviction"), nil
 		},
@@ -146,8 +146,8 @@ func newNginx(path, dir, addr string, instances []*service) *service {
 			return cmd, err
 		},
 		check: func(ctx context.Context, s *service, p *process) error {
-			// It writes this file when it has the port. Before that a worker of a master that was killed may
-			// answer.
+			// It writes this file when it has the port. Before that a worker of a master that was
+			// killed may answer.
 			if pid, _ := fs.ReadFile(os.DirFS(dir), "nginx.pid"); strings.TrimSpace(string(pid)) != strconv.Itoa(p.pid()) {
 				return fmt.Errorf("it has not got its port: its pid file has %q", pid)
 			}

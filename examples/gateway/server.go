@@ -36,8 +36,8 @@ func newServer(h *hub.Hub, o ginsse.Options) (*http.Server, error) {
 	return &http.Server{
 		// A page of another site must not publish through the browser of somebody inside.
 		Handler: http.NewCrossOriginProtection().Handler(router),
-		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they
-		// set a deadline for each write.
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout:
+		// they set a deadline for each write.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,

@@ -34,8 +34,8 @@ func (s *controller) Routes(r gin.IRouter) error {
 	for _, a := range actions {
 		r.POST("/orders/:order/"+a.name, func(c *gin.Context) { s.change(c, a) })
 	}
-	// The state is at the URL of its stream, by the Accept header. So the plain URLs are enough; with
-	// /events they are what a client expects that knows streams only.
+	// The state is at the URL of its stream, by the Accept header. So the plain URLs are enough;
+	// with /events they are what a client expects that knows streams only.
 	return ginsse.Mount(r,
 		s.feedOfOrder("/orders/:order"),
 		s.feedOfOrder("/orders/:order/events"),
@@ -64,8 +64,8 @@ func (s *controller) feedOfOrder(path string) *ginsse.Route[orderParams] {
 		Preload(). // so that there is a 404 for an order that does not exist
 		Topic(s.hub, "orders/{order}").
 		Snapshot(func(c *ginsse.Context[orderParams]) (any, error) {
-			// Loaded anew, though Preload has it: what changed since would be neither in that order nor
-			// among the messages. A Snapshot has references of its own for this.
+			// Loaded anew, though Preload has it: what changed since would be neither in that order
+			// nor among the messages. A Snapshot has references of its own for this.
 			return c.Params.Order.Get(c.Context())
 		}).
 		Events(stateNames...).
@@ -119,8 +119,8 @@ func (s *controller) change(c *gin.Context, a action) {
 // answer publishes what was changed, and answers with it or with what went wrong.
 func (s *controller) answer(c *gin.Context, code int, o Order, err error) {
 	if err == nil {
-		// A request that repeats one whose answer was lost comes here too, and publishes what the first
-		// did not.
+		// A request that repeats one whose answer was lost comes here too, and publishes what the
+		// first did not.
 		err = s.publisher.tell(c.Request.Context(), o.ID)
 	}
 	if err == nil {

@@ -33,8 +33,8 @@ func newServer(h *hub.Hub, orders *store, o ginsse.Options) (*server, error) {
 	if o.Drain == nil {
 		o.Drain = &feed.Drain{Window: drainWindow}
 	}
-	// The orders end with the process, the topics perhaps not. A page that comes back from the process
-	// before has a cursor that this topic does not know, and gets a snapshot.
+	// The orders end with the process, the topics perhaps not. A page that comes back from the
+	// process before has a cursor that this topic does not know, and gets a snapshot.
 	all := hub.JoinTopic("shop", rand.Text())
 	s := &server{hub: h, store: orders, publisher: newPublisher(h, orders, all), drain: o.Drain}
 	router, err := newRouter(&controller{hub: h, store: orders, publisher: s.publisher, options: o})
@@ -42,11 +42,11 @@ func newServer(h *hub.Hub, orders *store, o ginsse.Options) (*server, error) {
 		return nil, errors.Join(err, s.stop(context.Background()))
 	}
 	s.Server = &http.Server{
-		// Pages of other sites can make a browser send requests here; those that change something are
-		// refused.
+		// Pages of other sites can make a browser send requests here; those that change something
+		// are refused.
 		Handler: http.NewCrossOriginProtection().Handler(router),
-		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they
-		// set a deadline for each write.
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout:
+		// they set a deadline for each write.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -83,8 +83,8 @@ func secure(c *gin.Context) {
 // ends is cut off and reported.
 func (s *server) stop(ctx context.Context) (err error) {
 	if s.Server != nil {
-		// The server does not wait for streams whose connections were taken over from it; the drain waits
-		// for all.
+		// The server does not wait for streams whose connections were taken over from it; the drain
+		// waits for all.
 		if err = errors.Join(s.Shutdown(ctx), s.drain.Wait(ctx)); err != nil {
 			err = errors.Join(err, s.Close())
 		}

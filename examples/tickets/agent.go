@@ -193,7 +193,8 @@ func (t *ticketController) signOutEverywhere(c *gin.Context) {
 	err := t.sessions.removeAll(ctx, who.Name)
 	if err == nil {
 		if err = t.hub.Revoke(ctx, leaseKey(who.Name)); err != nil {
-			// So that it can be asked for again. The streams end with their sessions' time at the latest.
+			// So that it can be asked for again. The streams end with their sessions' time at the
+			// latest.
 			_ = t.sessions.add(context.WithoutCancel(ctx), who.Name, claimed.digest, who.Expires)
 			err = fmt.Errorf("%w: %w", errAway, err)
 		}

@@ -263,8 +263,8 @@ func testState(t *testing.T, url string) {
 	a := serveOver(t, url, nil)
 	made := a.create("one")
 	for path, plain := range map[string]string{"/desk/events": "/tickets", "/tickets/" + made.ID + "/events": "/tickets/" + made.ID} {
-		// Published in the course of time, so the cursor may be from before; what is repeated then has a
-		// known version.
+		// Published in the course of time, so the cursor may be from before; what is repeated then
+		// has a known version.
 		code, answer := a.do("GET", path, "", "Accept", "application/json")
 		if _, want := a.do("GET", plain, ""); code != http.StatusOK || answer != want {
 			t.Errorf("GET %s: status %d, %s; want %s", path, code, answer, want)

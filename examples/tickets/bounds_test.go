@@ -31,8 +31,8 @@ func TestOneVisitor(t *testing.T) {
 	}
 	got := 0
 	for i := range 40 {
-		// Of an IPv6 network every address is the same visitor's, and what a visitor says before the
-		// proxy does not count.
+		// Of an IPv6 network every address is the same visitor's, and what a visitor says before
+		// the proxy does not count.
 		if open(i, []string{"2001:db8::1", "2001:db8::2:3", "198.51.100.1, 2001:db8::4"}[i%3]) {
 			got++
 		}

@@ -80,8 +80,8 @@ func newThread(subject string) (thread, error) {
 	subject, err := required("subject", subject, maxSubject, false)
 	now := present()
 	return thread{
-		// Random, because the feeds of a durable backend may outlive the tickets: a number would then
-		// name another one.
+		// Random, because the feeds of a durable backend may outlive the tickets: a number would
+		// then name another one.
 		ticket:   ticket{ID: strings.ToLower(rand.Text()[:10]), Subject: subject, Status: statusOpen, Version: 1, Round: 1, Created: now, Updated: now},
 		Comments: []comment{},
 	}, err

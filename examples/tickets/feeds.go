@@ -77,22 +77,23 @@ func greet(c *ginsse.Context[struct{}]) (sse.Event, error) {
 // has changed.
 func (t *ticketController) dashboard(c *ginsse.Context[struct{}]) iter.Seq2[sse.Event, error] {
 	return func(yield func(sse.Event, error) bool) {
-		// What changed while nobody looked does not matter, only that something did: a gap is no reason
-		// to stop.
+		// What changed while nobody looked does not matter, only that something did: a gap is no
+		// reason to stop.
 		changes, err := t.all.Subscribe(c.Context(), hub.Latest(), hub.MarkGaps())
 		if err != nil {
 			yield(sse.Event{}, err)
 			return
 		}
-		// Runs when the client leaves, when the server stops, and when the code below returns or panics.
+		// Runs when the client leaves, when the server stops, and when the code below returns or
+		// panics.
 		defer changes.Close()
 
 		who, _ := agent.Get(c.Context())
 		if !yield(sse.Event{Type: "welcome", Data: who}, nil) {
 			return
 		}
-		// After Subscribe, so that no change falls between the first count and the first message. Each
-		// message comes after its change, so the last count is right.
+		// After Subscribe, so that no change falls between the first count and the first message.
+		// Each message comes after its change, so the last count is right.
 		counts := func() (sse.Event, error) {
 			all, err := t.tickets.list(c.Context())
 			return sse.Event{Type: "counts", Data: count(all)}, err

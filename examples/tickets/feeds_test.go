@@ -24,8 +24,8 @@ func testFeeds(t *testing.T, url string) {
 			t.Errorf("ticket %s in version %d, want %s in version %d", got.Ticket.ID, got.Ticket.Version, id, version)
 		}
 	}
-	// The answer to a request does not wait for its message, which is in the ticket's own topic once
-	// it is in this one.
+	// The answer to a request does not wait for its message, which is in the ticket's own topic
+	// once it is in this one.
 	check(t, all.nextChange(kindCreated), first.ID, 1)
 	check(t, all.nextChange(kindCreated), second.ID, 1)
 	own := a.follow("/tickets/"+first.ID+"/events", "")
@@ -202,7 +202,8 @@ func testDashboard(t *testing.T, url string) {
 	if n := a.hub.Stats().Subscriptions; n != 1 {
 		t.Errorf("%d subscriptions while the dashboard is open, want 1", n)
 	}
-	// Answered when the handler has returned, and with it the generator's deferred functions have run.
+	// Answered when the handler has returned, and with it the generator's deferred functions have
+	// run.
 	if _, answer := a.do("POST", "/debug/drop?client=me", ""); answer != `{"dropped":1}` {
 		t.Errorf("drop: %s", answer)
 	}

@@ -87,8 +87,8 @@ func (o *outbox) close(ctx context.Context) error {
 func (o *outbox) run() {
 	defer close(o.done)
 	for c := range o.queue {
-		// After one that was lost nothing may follow: a change that is missing is better at the end than
-		// in the middle.
+		// After one that was lost nothing may follow: a change that is missing is better at the end
+		// than in the middle.
 		if o.lost > 0 || !o.publish(c) {
 			o.lost++
 		}

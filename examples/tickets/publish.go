@@ -29,8 +29,8 @@ func publish(ctx context.Context, h *hub.Hub, topic string, c change) error {
 	}
 	m := hub.Message{Type: c.Kind, Data: data}
 	if h.Traits().Keys != hub.KeysNone {
-		// Of all attempts, whoever makes them, at most one appends. Where the backend has no keys the
-		// message may come twice, and the version tells.
+		// Of all attempts, whoever makes them, at most one appends. Where the backend has no keys
+		// the message may come twice, and the version tells.
 		m.Key = fmt.Sprintf("%s.%d", c.Ticket.ID, c.Ticket.Version)
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)

@@ -183,8 +183,8 @@ func reading(ctx context.Context, p redis.Pipeliner, id string) func() (thread, 
 
 // commit executes the transaction that makes a change.
 func (s *redisStore) commit(ctx context.Context, tx *redis.Tx, c change, waiting int64) error {
-	// The outbox is not watched, or all changes would be in each other's way. So it may become longer,
-	// by as many as are at this point at the same time.
+	// The outbox is not watched, or all changes would be in each other's way. So it may become
+	// longer, by as many as are at this point at the same time.
 	if waiting >= outboxSize {
 		return errBusy
 	}

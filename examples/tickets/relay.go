@@ -96,7 +96,8 @@ func (r *relay) run() {
 			open = false
 		}
 	}
-	// What is left after this is not lost: another instance publishes it, or the next one that starts.
+	// What is left after this is not lost: another instance publishes it, or the next one that
+	// starts.
 	if err := r.drain(r.ctx); err != nil {
 		slog.Warn("tickets: changes may be left in the outbox", "err", err)
 	}
@@ -124,8 +125,8 @@ func (r *relay) drain(ctx context.Context) error {
 		keys := []string{outboxKey}
 		err = r.publish(ctx, head)
 		if errors.Is(err, errUnpublishable) {
-			// A change that is missing in a feed until pages load anew is better than feeds that stand
-			// still.
+			// A change that is missing in a feed until pages load anew is better than feeds that
+			// stand still.
 			slog.Error("tickets: a change is left out of the feeds and put to the dead letters", "key", deadLettersKey, "err", err)
 			keys = append(keys, deadLettersKey)
 		} else if err != nil {
@@ -136,8 +137,8 @@ func (r *relay) drain(ctx context.Context) error {
 			return err
 		}
 		if !removed {
-			// The other relay goes on to the end, which is behind all that this one was woken for. To race
-			// it would be to do everything twice.
+			// The other relay goes on to the end, which is behind all that this one was woken for.
+			// To race it would be to do everything twice.
 			return nil
 		}
 	}

@@ -138,8 +138,8 @@ func TestLateRelay(t *testing.T) {
 		if err := <-drained; err != nil {
 			t.Fatal(err)
 		}
-		// The late one saw that it is not alone and left the rest: for now, since nobody else does it
-		// here.
+		// The late one saw that it is not alone and left the rest: for now, since nobody else does
+		// it here.
 		if n := i.client().LLen(t.Context(), outboxKey).Val(); n != 1 {
 			t.Errorf("%d changes are in the outbox, want the one that was not published", n)
 		}

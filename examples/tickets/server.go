@@ -18,10 +18,10 @@ const (
 	// drainWindow is what the ends of streams are spread over when the server stops. It could be
 	// longer if nobody waited for it at a terminal.
 	drainWindow = 2 * time.Second
-	// serverTimeout is how long a stopping server waits for its streams, and for requests. The backend
-	// being away must not matter then, nor slow clients afterwards. It is more than the six seconds
-	// for which http.Server.Shutdown waits for connections that browsers have opened ahead of any
-	// request.
+	// serverTimeout is how long a stopping server waits for its streams, and for requests. The
+	// backend being away must not matter then, nor slow clients afterwards. It is more than the six
+	// seconds for which http.Server.Shutdown waits for connections that browsers have opened ahead
+	// of any request.
 	serverTimeout = 7 * time.Second
 	// outboxTimeout is how long a stopping server goes on publishing.
 	outboxTimeout = 3 * time.Second
@@ -43,11 +43,11 @@ func newServer(h *hub.Hub, tickets store, agents sessions, o settings) (*server,
 		return nil, errors.Join(err, s.stop(context.Background()))
 	}
 	s.Server = &http.Server{
-		// Pages of other sites can make a browser send requests here; those that change something are
-		// refused.
+		// Pages of other sites can make a browser send requests here; those that change something
+		// are refused.
 		Handler: http.NewCrossOriginProtection().Handler(router),
-		// Against clients that take their time or send without end. Streams outlive WriteTimeout: they
-		// set a deadline for each write.
+		// Against clients that take their time or send without end. Streams outlive WriteTimeout:
+		// they set a deadline for each write.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -92,8 +92,8 @@ func (s *server) stop(ctx context.Context) error {
 	if s.Server != nil {
 		ending, cancel := context.WithTimeout(ctx, serverTimeout)
 		defer cancel()
-		// The server does not wait for streams whose connections were taken over from it; the drain waits
-		// for all.
+		// The server does not wait for streams whose connections were taken over from it; the drain
+		// waits for all.
 		if err = errors.Join(s.Shutdown(ending), s.drain.Wait(ending)); err != nil {
 			err = errors.Join(err, s.Close())
 		}

@@ -21,8 +21,8 @@ type store interface {
 	create(ctx context.Context, t thread) error
 	// change makes one change to a ticket, or none when the ticket already is as it should become.
 	change(ctx context.Context, id string, e edit) (thread, error)
-	// close publishes what waits and releases the store, at the latest when ctx ends. An error means
-	// that changes are lost.
+	// close publishes what waits and releases the store, at the latest when ctx ends. An error
+	// means that changes are lost.
 	close(ctx context.Context) error
 }
 

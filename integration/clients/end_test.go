@@ -77,8 +77,8 @@ func TestClientsAtTheEnd(t *testing.T) {
 		{"closes", fetching, nil, "fulfilled", []visit{{"", ok}}},
 		{"goes on", fetching, []string{"bare", ""}, "", []visit{{"", ok}, {last, none}, {last, none}, {last, none}}},
 		{"closes", htmx, []string{"close", ""}, "closed", []visit{{"", ok}}},
-		// Its extension takes the end of the EventSource for a failure, and opens another one, which
-		// knows nothing of the cursor.
+		// Its extension takes the end of the EventSource for a failure, and opens another one,
+		// which knows nothing of the cursor.
 		{"goes on", htmx, nil, "", []visit{{"", ok}, {last, none}, {"", ok}}},
 	} {
 		t.Run(test.client.name+"/"+test.name, func(t *testing.T) {

@@ -33,8 +33,8 @@ var (
 // fail, and what the wire format is for.
 func TestFaultsAreNoticed(t *testing.T) {
 	testenv.Long(t)
-	// Of a message that is lost, or comes twice, the next report tells: it is not of the message that
-	// was due.
+	// Of a message that is lost, or comes twice, the next report tells: it is not of the message
+	// that was due.
 	const due = "want {"
 	within := scenario{"cuts", setup{}, cut(tears[:5])}
 	behind := scenario{"cuts", setup{}, cut(tears[5:6])}

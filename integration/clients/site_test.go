@@ -205,7 +205,8 @@ func (s *site) publish(n int) error {
 			if p.Type != "message" {
 				m.Type = p.Type
 			}
-			// The lock is held, so that the report of a message cannot come before it is known here.
+			// The lock is held, so that the report of a message cannot come before it is known
+			// here.
 			var id hub.ID
 			if id, err = s.hub.Publish(context.Background(), topic, m); err != nil {
 				return

@@ -65,7 +65,8 @@ func (s *site) watch(next http.Handler) http.Handler {
 // Unwrap is for http.ResponseController.
 func (w *wire) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Flush implements http.Flusher: a writer that changes what is written, and has none, is not trusted.
+// Flush implements http.Flusher: a writer that changes what is written, and has none, is not
+// trusted.
 func (w *wire) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // WriteHeader notes the status.
@@ -89,8 +90,8 @@ func (w *wire) Write(p []byte) (int, error) {
 		if keep, torn := w.torn(frame); torn {
 			_, _ = w.ResponseWriter.Write(frame[:keep])
 			_ = http.NewResponseController(w.ResponseWriter).Flush()
-			// If the client says what it reads, it reads this: otherwise chance decides whether the break
-			// comes first.
+			// If the client says what it reads, it reads this: otherwise chance decides whether the
+			// break comes first.
 			_ = w.site.wait("it had read so far", func() bool {
 				return w.site.read == "" || strings.HasSuffix(w.site.read, string(frame[:keep]))
 			})

@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	// heartbeat is that of streams, and bound how long the proxies let one be silent. It is far more,
-	// for machines that are busy, and beats are so many that they take longer.
+	// heartbeat is that of streams, and bound how long the proxies let one be silent. It is far
+	// more, for machines that are busy, and beats are so many that they take longer.
 	heartbeat = 300 * time.Millisecond
 	bound     = "6"
 	beats     = 24
-	// atOnce is how long the server may take to notice that a client left. It is less than the bound,
-	// so that what ends a stream is not the bound. So many events, each waited for, may take as long:
-	// with a delay of 200 ms they would take twice the time.
+	// atOnce is how long the server may take to notice that a client left. It is less than the
+	// bound, so that what ends a stream is not the bound. So many events, each waited for, may take
+	// as long: with a delay of 200 ms they would take twice the time.
 	atOnce = 5 * time.Second
 	events = 50
 	// settle is how long a proxy may take to pass on an event.

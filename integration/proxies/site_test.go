@@ -24,7 +24,8 @@ const (
 	// deadline is how long a test waits for what must happen. It only matters when a test fails.
 	deadline = time.Minute
 	topic    = "news"
-	// The paths of a feed that is never silent for long, and of one that sends nothing but messages.
+	// The paths of a feed that is never silent for long, and of one that sends nothing but
+	// messages.
 	beating, silent = "/beating", "/silent"
 )
 

@@ -26,8 +26,8 @@ import (
 
 // World is a store with two instances over it, and another store of the same kind.
 type World struct {
-	// Writer and Reader are hubs over the same store. Clients are served by Reader, which follows no
-	// topic before they come.
+	// Writer and Reader are hubs over the same store. Clients are served by Reader, which follows
+	// no topic before they come.
 	Writer, Reader *hub.Hub
 	// Other is over another store: its IDs are unknown here.
 	Other *hub.Hub

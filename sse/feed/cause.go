@@ -19,8 +19,8 @@ var (
 	// connection's error.
 	ErrWriteFailed = session.ErrWriteFailed
 	// ErrServerTimeout: http.Server's WriteTimeout is over, and middleware whose response writer
-	// hides SetWriteDeadline kept Serve from putting it off, so the server has cut the stream off. It
-	// is an ErrWriteFailed. That the client has left at that time cannot be told from it.
+	// hides SetWriteDeadline kept Serve from putting it off, so the server has cut the stream off.
+	// It is an ErrWriteFailed. That the client has left at that time cannot be told from it.
 	ErrServerTimeout = fmt.Errorf("%w: the server's WriteTimeout is over, and a middleware's response writer hides SetWriteDeadline", ErrWriteFailed)
 	// ErrFailed: the generator yielded an error, or an event that has no wire form; or the
 	// subscription, a Snapshot after a gap, or an event of Map failed. It wraps that error. The
@@ -48,8 +48,8 @@ var (
 	// ErrUnavailable means that the backend did not answer in time, or that Snapshot or Hello
 	// failed; it wraps what is known. The client was told to come back.
 	ErrUnavailable = errors.New("feed: the backend is unavailable")
-	// ErrMethod means that the request's method is neither GET nor HEAD, nor POST where Options.Post
-	// allows it.
+	// ErrMethod means that the request's method is neither GET nor HEAD, nor POST where
+	// Options.Post allows it.
 	ErrMethod = errors.New("feed: method not allowed")
 	// ErrAccept means that the client accepts no event stream.
 	ErrAccept = errors.New("feed: the client accepts no event stream")

@@ -19,14 +19,14 @@ type Ending uint8
 
 const (
 	// CleanEnds has all of them end cleanly. It is the default: an EventSource, which most clients
-	// are, comes back from a clean end whatever is between, and its user has no way to mend it if it
-	// does not come back from another one. Who takes up another client can set another Ending.
+	// are, comes back from a clean end whatever is between, and its user has no way to mend it if
+	// it does not come back from another one. Who takes up another client can set another Ending.
 	CleanEnds Ending = iota
-	// BreakRotations breaks the connection off where nothing but time is over: at Options.MaxLifetime,
-	// and at a deadline of the request's context. The other ends state another reconnection time,
-	// which a connection that breaks may lose: they are clean.
+	// BreakRotations breaks the connection off where nothing but time is over: at
+	// Options.MaxLifetime, and at a deadline of the request's context. The other ends state another
+	// reconnection time, which a connection that breaks may lose: they are clean.
 	BreakRotations
-	// BreakEnds breaks the connection off at an expiry, a revocation, a drain and a shutdown, too. It
-	// is for clients that would otherwise not survive that a server is replaced.
+	// BreakEnds breaks the connection off at an expiry, a revocation, a drain and a shutdown, too.
+	// It is for clients that would otherwise not survive that a server is replaced.
 	BreakEnds
 )

@@ -21,9 +21,9 @@ type Options struct {
 	// nothing, and then the parameter is the application's own. Generators, and feeds with a
 	// Snapshot, ignore it.
 	Starts Starts
-	// ReplayMessages and ReplayBytes bound how much is sent for one connect to a client whose cursor
-	// is well formed and unknown: of a topic's former life, of another topic, or so old that its
-	// messages are gone. It gets a gap, and then the newest retained messages that are so many,
+	// ReplayMessages and ReplayBytes bound how much is sent for one connect to a client whose
+	// cursor is well formed and unknown: of a topic's former life, of another topic, or so old that
+	// its messages are gone. It gets a gap, and then the newest retained messages that are so many,
 	// and that have about so many bytes. What the bounds leave out is part of the gap. Topics of
 	// one feed that may be unknown share the bounds in equal parts, of at least one message each.
 	// Defaults 1,000 and 1 MiB.
@@ -44,20 +44,19 @@ type Options struct {
 	History *History
 	// Heartbeat is the silence after which a comment line is sent. Default 15 s.
 	Heartbeat time.Duration
-	// VisibleHeartbeats makes heartbeats events of type heartbeat with data {}, which a page can see:
-	// one at once, and then one in each Heartbeat, whatever else is sent. A request asks for the same
-	// by the query parameter heartbeat, the seconds from 5 to 60. Default: comment lines.
+	// VisibleHeartbeats makes heartbeats events of type heartbeat with data {}, which a page can
+	// see: one at once, and then one in each Heartbeat, whatever else is sent. A request asks for
+	// the same by the query parameter heartbeat, the seconds from 5 to 60. Default: comment lines.
 	VisibleHeartbeats bool
 	// MessagesOnly leaves out every event that is neither a message nor a Hello or Snapshot, for
-	// readers that take each event's data for one of their own payloads. The block of sse.AppendTorn
-	// stays: it has no data. The parameter heartbeat then
-	// sets the interval alone.
+	// readers that take each event's data for one of their own payloads. The block of
+	// sse.AppendTorn stays: it has no data. The parameter heartbeat then sets the interval alone.
 	//
 	// It costs: a client that is cut off before its first message starts anew and loses what came
-	// meanwhile; lost messages are not said; messages that Filter keeps back are looked through again
-	// after each connection that brought none; failures and the end of a feed look like any other end,
-	// and who comes back to a finished feed without a cursor at its last message may do so again and
-	// again. Default: control events are sent.
+	// meanwhile; lost messages are not said; messages that Filter keeps back are looked through
+	// again after each connection that brought none; failures and the end of a feed look like any
+	// other end, and who comes back to a finished feed without a cursor at its last message may do
+	// so again and again. Default: control events are sent.
 	MessagesOnly bool
 	// Retry is the least time that clients are asked to wait before they reconnect; each is told
 	// a random time up to half as long again. Default 2 s.

@@ -168,8 +168,8 @@ func (q *request) tooMany(err error) error {
 		process.warn(q.o.Logger)
 	}
 	if q.r.ProtoMajor == 1 {
-		// Connections that wait for their next request hold descriptors too, and nothing bounds those
-		// of the refused.
+		// Connections that wait for their next request hold descriptors too, and nothing bounds
+		// those of the refused.
 		q.w.Header().Set("Connection", "close")
 	}
 	q.later(statusOf(err), q.o.Limits.retry())

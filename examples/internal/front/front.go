@@ -17,14 +17,14 @@ import (
 // connect directly; it says so in the log when they do not. Do not change a Front that is in use.
 // Its methods are safe for concurrent use.
 type Front struct {
-	// Hosts are names and addresses, without ports, under which clients reach the server. Default: on
-	// a loopback address the loopback names, elsewhere any name.
+	// Hosts are names and addresses, without ports, under which clients reach the server. Default:
+	// on a loopback address the loopback names, elsewhere any name.
 	Hosts []string
 	// Proxies are the networks of proxies that append to X-Forwarded-For, or replace it, and of
 	// nothing else. Default: none is known.
 	Proxies []netip.Prefix
-	// NoProxies says that there are no proxies. Without it, and without Proxies, who sends headers of
-	// a proxy is taken for one.
+	// NoProxies says that there are no proxies. Without it, and without Proxies, who sends headers
+	// of a proxy is taken for one.
 	NoProxies bool
 	// Logger gets a line at Warn, once, for each thing that does not fit. Default slog.Default().
 	Logger *slog.Logger

@@ -90,7 +90,8 @@ func newConfig(exchange string, prefetch int) amqp.Config {
 	itself := func(topic string) string { return topic }
 	return amqp.Config{
 		Marshaler: marshaler{amqp.DefaultMarshaler{NotPersistentDeliveryMode: true}},
-		// Durable, because a publisher declares it once only: after a restart it must be there still.
+		// Durable, because a publisher declares it once only: after a restart it must be there
+		// still.
 		Exchange:  amqp.ExchangeConfig{GenerateName: amqp.GenerateExchangeNameConstant(exchange), Type: "direct", Durable: true},
 		Queue:     amqp.QueueConfig{Exclusive: true, AutoDelete: true},
 		QueueBind: amqp.QueueBindConfig{GenerateRoutingKey: itself},

@@ -30,8 +30,8 @@ import (
 // Broker tells Run how to get backends over one running broker, and what can be done to it. Only
 // New and Traits must be set. The functions may fail or skip the test they are given.
 type Broker struct {
-	// New returns a backend over the broker, opened as users open it: each call another instance. Run
-	// closes what it returns.
+	// New returns a backend over the broker, opened as users open it: each call another instance.
+	// Run closes what it returns.
 	New func(t testing.TB) hub.Backend
 
 	// Traits are those that the backend must declare.
@@ -46,12 +46,13 @@ type Broker struct {
 	Restart func(t testing.TB)
 
 	// Kept reads what the broker has of a topic by its own client, from the oldest message on, and
-	// returns the data, among which may be those of probes. It is called with Traits.Durable, when the
-	// broker was restarted. Default: with Traits.Durable, readers must get all that was published.
+	// returns the data, among which may be those of probes. It is called with Traits.Durable, when
+	// the broker was restarted. Default: with Traits.Durable, readers must get all that was
+	// published.
 	Kept func(t testing.TB, topic string) []string
 
-	// Publisher returns a publisher to the broker past headrace: for messages of other programs. The
-	// caller closes it by t.Cleanup. Default: they are not tested.
+	// Publisher returns a publisher to the broker past headrace: for messages of other programs.
+	// The caller closes it by t.Cleanup. Default: they are not tested.
 	Publisher func(t testing.TB) message.Publisher
 
 	// Topic is the broker's name of a topic, as in watermill.Options. Default: as it is.
@@ -62,15 +63,15 @@ type Broker struct {
 	Raw []Raw
 
 	// Competing returns another instance that shares a consumer group, or a queue, with all others
-	// that it returned for this group, whatever the opener would make of it. Its ProbeEvery should be
-	// short. Run closes it. Default: the broker has no such thing.
+	// that it returned for this group, whatever the opener would make of it. Its ProbeEvery should
+	// be short. Run closes it. Default: the broker has no such thing.
 	Competing func(t testing.TB, group string) hub.Backend
 
 	// Messages is how many messages the longer tests publish. Default 300.
 	Messages int
 
-	// Timeout is how long to wait for something that should happen, a restart of the broker apart. It
-	// passes only where something is wrong. Default 30 s.
+	// Timeout is how long to wait for something that should happen, a restart of the broker apart.
+	// It passes only where something is wrong. Default 30 s.
 	Timeout time.Duration
 
 	// HealTimeout is how long delivery may take to be whole again when the broker was restarted.
@@ -82,8 +83,8 @@ type Broker struct {
 type Raw struct {
 	// Name says what is special about the message.
 	Name string
-	// Write writes it to a topic, under the name that headrace knows, and returns when the broker has
-	// it.
+	// Write writes it to a topic, under the name that headrace knows, and returns when the broker
+	// has it.
 	Write func(t testing.TB, topic string)
 	// Shown says that readers get the message. If not, it is skipped and counted.
 	Shown bool

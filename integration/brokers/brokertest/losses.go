@@ -54,8 +54,8 @@ func restartIsNoSilentLoss(t testing.TB, b Broker) {
 	sofar, _ := acked.all()
 	restarted := b.awaitAcked(t, acked, len(sofar)+after)
 
-	// A reader is whole again when it shows what is published now, not merely when it shows something
-	// that waited in the broker.
+	// A reader is whole again when it shows what is published now, not merely when it shows
+	// something that waited in the broker.
 	for i, r := range readers {
 		r.Until(t, b.HealTimeout, fmt.Sprintf("delivery to instance %d after the restart", i), func(ms []hub.Message) bool {
 			return len(ms) > 0 && number(ms[len(ms)-1]) > restarted

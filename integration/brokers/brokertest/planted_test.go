@@ -23,7 +23,8 @@ type lab struct {
 	*gochannel.GoChannel
 	// deliver hands on a message of one subscription, or does not. Default: it does.
 	deliver func(subscription int, m *message.Message, on func(*message.Message))
-	// closeAt says that a subscription ends with a message, which it does not hand on. Default: never.
+	// closeAt says that a subscription ends with a message, which it does not hand on. Default:
+	// never.
 	closeAt func(*message.Message) bool
 	// backend is put around an instance. Default: nothing is.
 	backend func(hub.Backend) hub.Backend

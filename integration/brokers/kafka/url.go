@@ -89,8 +89,8 @@ func Open(_ context.Context, u *url.URL, q *backends.Query) (hub.Backend, error)
 func producing(c *sarama.Config) *sarama.Config {
 	c.Producer.Return.Successes = true // Watermill waits for them
 	c.Producer.RequiredAcks = sarama.WaitForAll
-	// The partition of a key depends on how many there are, and on the client. The one that Watermill
-	// states is 0.
+	// The partition of a key depends on how many there are, and on the client. The one that
+	// Watermill states is 0.
 	c.Producer.Partitioner = sarama.NewManualPartitioner
 	return c
 }

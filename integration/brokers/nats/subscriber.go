@@ -98,8 +98,8 @@ func (s *subscriber) Subscribe(ctx context.Context, subject string) (<-chan *mes
 		Unmarshaler: g,
 		JetStream: wmnats.JetStreamConfig{
 			AckAsync: true,
-			// An ordered consumer begins anew where it was when it, or the server, was away. A plain one
-			// that the server forgot is silent for ever.
+			// An ordered consumer begins anew where it was when it, or the server, was away. A
+			// plain one that the server forgot is silent for ever.
 			SubscribeOptions: []nats.SubOpt{nats.OrderedConsumer(), nats.DeliverNew(), nats.IdleHeartbeat(heartbeat)},
 		},
 	}, nil)

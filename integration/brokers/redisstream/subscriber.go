@@ -51,8 +51,8 @@ func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		Client:        &lent{s.client, added},
 		Unmarshaller:  unmarshaller{},
 		ConsumerGroup: s.group,
-		// Never $, which is another place with each read: what comes between two reads of an idle stream
-		// is lost.
+		// Never $, which is another place with each read: what comes between two reads of an idle
+		// stream is lost.
 		FanOutOldestId: end,
 		OldestId:       end,
 		BlockTime:      s.block,

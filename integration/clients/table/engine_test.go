@@ -69,7 +69,8 @@ var (
 		if err != nil {
 			return nil
 		}
-		// The display's number comes from Xvfb, on its standard output, which the browser's shell reads.
+		// The display's number comes from Xvfb, on its standard output, which the browser's shell
+		// reads.
 		script := `exec 3< <(exec "$0" -displayfd 1 -screen 0 800x600x24 -nolisten tcp 2>/dev/null); server=$!
 trap 'kill $server' EXIT; read -r number <&3
 DISPLAY=:$number HOME="$2" "$1" --private "$3" & browser=$!

@@ -80,7 +80,8 @@ func (s *site) watch(next http.Handler) http.Handler {
 // Unwrap is for http.ResponseController.
 func (w *wire) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// Flush implements http.Flusher: a writer that changes what is written, and has none, is not trusted.
+// Flush implements http.Flusher: a writer that changes what is written, and has none, is not
+// trusted.
 func (w *wire) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // WriteHeader notes the status.

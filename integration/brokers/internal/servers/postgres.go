@@ -44,8 +44,8 @@ func Postgres(t testing.TB, settings ...string) *Server {
 			return cmd
 		},
 		Ready: func(_ int, ports []string) error {
-			// The startup message of protocol 3.0 with user postgres. R and a length of 8 say that no
-			// password is asked for.
+			// The startup message of protocol 3.0 with user postgres. R and a length of 8 say that
+			// no password is asked for.
 			const startup = "\x00\x00\x00\x17\x00\x03\x00\x00user\x00postgres\x00\x00"
 			return greets("127.0.0.1:"+ports[0], startup, "R\x00\x00\x00\x08\x00\x00\x00\x00")
 		},

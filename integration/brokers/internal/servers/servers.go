@@ -20,8 +20,8 @@ import (
 // Server is a broker of the test's own.
 type Server struct {
 	*testenv.Server
-	// URL is where clients reach it, in the form of its scheme, without parameters. It stays the same
-	// over restarts.
+	// URL is where clients reach it, in the form of its scheme, without parameters. It stays the
+	// same over restarts.
 	URL string
 }
 

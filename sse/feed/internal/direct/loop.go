@@ -46,13 +46,14 @@ type loop struct {
 }
 
 const (
-	// patience is how long a call of user code may hold a shard up, and up to twice as long by chance.
+	// patience is how long a call of user code may hold a shard up, and up to twice as long by
+	// chance.
 	patience = time.Millisecond
 	// quick is how long a step with user code may take for the shard to run it. It is less than
 	// patience, because others may have as many of them before it is their turn.
 	quick = patience / 4
-	// mostLooks is how many looks may find user code running before the rest of a pass is run beside
-	// the shard.
+	// mostLooks is how many looks may find user code running before the rest of a pass is run
+	// beside the shard.
 	mostLooks = 4
 	// trusted is how often user code was quick before a shard runs it, and distrust where the count
 	// begins anew once it was slow.

@@ -478,7 +478,8 @@ func TestUserCodeThatIsNearlySlow(t *testing.T) {
 		p := &party{t: t}
 		p.engine.shards = []*shard{newShard()} // all of them in one pass
 		p.join(200)
-		// Quick ones stand all over the pass: one of the last is held up by all that the shard runs.
+		// Quick ones stand all over the pass: one of the last is held up by all that the shard
+		// runs.
 		quick := func(i int) bool { return i%10 == 9 }
 		for i := range p.feeds {
 			if !quick(i) {
