@@ -12,22 +12,24 @@ const streamType = "text/event-stream"
 
 const documentType = "application/json"
 
-// accepts reports whether a client takes an event stream, and whether it asks for one by name and
-// would rather have that than JSON.
-func accepts(h http.Header) (stream, byName bool) {
-	asked, document, stated := wishes(h)
-	if !stated {
+// accept is what an Accept header says of event streams and of JSON, and whether it says anything.
+type accept struct {
+	stream, document wish
+	stated           bool
+}
+
+// takesStream reports whether a client takes an event stream, and whether it asks for one by name
+// and would rather have that than JSON.
+func (a accept) takesStream() (stream, byName bool) {
+	if !a.stated {
 		return true, false
 	}
-	stream = asked.weight > 0
-	return stream, stream && asked.by.named() && !document.before(asked)
+	stream = a.stream.weight > 0
+	return stream, stream && a.stream.by.named() && !a.document.before(a.stream)
 }
 
 // prefersDocument reports whether a client would rather have JSON than an event stream.
-func prefersDocument(h http.Header) bool {
-	asked, document, _ := wishes(h)
-	return document.before(asked)
-}
+func (a accept) prefersDocument() bool { return a.document.before(a.stream) }
 
 // wish is what an Accept header says of a media type: the weight of the range that names it most
 // precisely.
@@ -73,15 +75,14 @@ func (w *wish) take(r mediaRange, typ string) {
 	}
 }
 
-// wishes returns what an Accept header says of event streams and of JSON, and whether it says
-// anything.
-func wishes(h http.Header) (stream, document wish, stated bool) {
+// acceptOf reads the Accept header.
+func acceptOf(h http.Header) (a accept) {
 	for r := range mediaRanges(h) {
-		stated = true
-		stream.take(r, streamType)
-		document.take(r, documentType)
+		a.stated = true
+		a.stream.take(r, streamType)
+		a.document.take(r, documentType)
 	}
-	return stream, document, stated
+	return a
 }
 
 // mediaRange is an element of an Accept header. Its name is in lower case, its parameters are

@@ -145,7 +145,7 @@ func TestByName(t *testing.T) {
 		"text/html, text/event-stream;q=0.1": true, "text/event-stream;charset=utf-8": true, "text/event-stream;v=1": true,
 		"application/json, text/event-stream": true, "application/json, text/event-stream;q=0.1": false,
 	} {
-		_, got := accepts(http.Header{"Accept": {accept}})
+		_, got := acceptOf(http.Header{"Accept": {accept}}).takesStream()
 		equal(t, accept, got, want)
 	}
 }
@@ -161,20 +161,20 @@ func FuzzAccept(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		h := http.Header{"Accept": {text}}
-		stream, byName := accepts(h)
-		document := prefersDocument(h)
+		stream, byName := acceptOf(h).takesStream()
+		document := acceptOf(h).prefersDocument()
 		if byName && (!stream || document) {
 			t.Errorf("%q: stream %v, by name, JSON %v", text, stream, document)
 		}
 		excluding := http.Header{"Accept": {text, "text/event-stream;charset=utf-8;q=0"}}
-		if ok, _ := accepts(excluding); ok && !strings.Contains(strings.ToLower(text), "charset") {
+		if ok, _ := acceptOf(excluding).takesStream(); ok && !strings.Contains(strings.ToLower(text), "charset") {
 			t.Errorf("%q: a stream that is excluded", text)
 		}
 		naming := http.Header{"Accept": {"text/event-stream;charset=utf-8", text}}
-		if ok, _ := accepts(naming); !ok {
+		if ok, _ := acceptOf(naming).takesStream(); !ok {
 			t.Errorf("%q: no stream, which is named", text)
 		}
-		if prefersDocument(naming) {
+		if acceptOf(naming).prefersDocument() {
 			t.Errorf("%q: JSON before what is named at the full weight", text)
 		}
 	})
@@ -191,7 +191,7 @@ func TestAcceptIsBounded(t *testing.T) {
 		{"text/event-stream;a=" + strings.Repeat("b", maxRange) + ",image/png", false},
 		{"text/event-stream;a=" + strings.Repeat("b", maxRange/2) + ",image/png", true},
 	} {
-		if got, _ := accepts(http.Header{"Accept": {tc.accept}}); got != tc.want {
+		if got, _ := acceptOf(http.Header{"Accept": {tc.accept}}).takesStream(); got != tc.want {
 			t.Errorf("%.60s…: %t", tc.accept, got)
 		}
 	}

@@ -70,7 +70,7 @@ func (q *request) bodyless(code int) {
 // comeBack tells a client when to come back: an EventSource by a stream, and then it reports
 // true, and others by a header.
 func (q *request) comeBack(retry time.Duration) (answered bool) {
-	switch _, byName := accepts(q.r.Header); {
+	switch _, byName := acceptOf(q.r.Header).takesStream(); {
 	case !byName:
 	case q.r.Method == http.MethodHead:
 		sse.SetHeaders(q.w.Header(), q.r.ProtoMajor)

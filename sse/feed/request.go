@@ -55,18 +55,18 @@ func (q *request) check(snapshot, history bool) (_ form, done bool, err error) {
 		q.w.Header().Set("Allow", q.o.methods())
 		return asStream, true, q.refuse(http.StatusMethodNotAllowed, ErrMethod)
 	}
-	as := asStream
+	as, accept := asStream, acceptOf(q.r.Header)
 	if snapshot || history {
 		q.w.Header().Add("Vary", "Accept")
 		switch {
-		case !prefersDocument(q.r.Header):
+		case !accept.prefersDocument():
 		case history && asksForPage(q.r.URL.RawQuery):
 			as = asPage
 		case snapshot:
 			as = asDocument
 		}
 	}
-	if ok, _ := accepts(q.r.Header); !ok && as == asStream {
+	if ok, _ := accept.takesStream(); !ok && as == asStream {
 		return asStream, true, q.refuse(http.StatusNotAcceptable, ErrAccept)
 	}
 	if q.r.Method == http.MethodPost {

@@ -269,7 +269,7 @@ func TestDocument(t *testing.T) {
 		"application/json": true, "Application/JSON;q=0.5, */*;q=0.1": true, "application/json, text/plain, */*": true,
 		"application/json, text/event-stream": false, "*/*": false, "": false, "application/json;q=0, */*": false,
 	} {
-		equal(t, accept, prefersDocument(get("/", "Accept", accept).Header), document)
+		equal(t, accept, acceptOf(get("/", "Accept", accept).Header).prefersDocument(), document)
 	}
 	w := record(Handler(f, Options{Logger: quiet()}), get("/", "Accept", "application/json", "Last-Event-ID", "old"))
 	equal(t, "code", w.Code, 200)
